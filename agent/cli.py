@@ -1,0 +1,143 @@
+"""The command line: `kernelloop run, resume, report, judge, trace, doctor`.
+
+Builds the parts, hands them to each other, and turns errors into one line and an exit code: 0 done, 1 ours, 2 the
+user's.
+Knows nothing of how the parts work. Nothing heavy is imported before a command needs it, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="Turns PyTorch modules into verified Triton kernels: sample, trace, judge, repair, rank.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. budget.samples=8", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")]
+
+Mode = Literal["auto", "interpret", "replay"]
+Policy = Literal["triton", "any"]
+Isolation = Annotated[Literal["strict", "best_effort", "off"] | None, typer.Option(help="Of the sandbox.")]
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", show_default=False)],
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> int:
+    """Search for kernels as CONFIG.yaml says, and keep everything in a run folder."""
+    from agent import run_command
+
+    return run_command.start(config, overrides=overrides or [], as_json=json)
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)], json: AsJson = False
+) -> int:
+    """Go on with an interrupted run. Nothing is sampled or judged twice but what was in flight."""
+    from agent import run_command
+
+    return run_command.resume(run, as_json=json)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]) -> int:
+    """Write RUN/report.md from what the run has recorded so far."""
+    from agent import run_command
+
+    print(run_command.write_report(run))
+    return 0
+
+
+@app.command()
+def judge(
+    problem: Annotated[Path | None, typer.Argument(metavar="[PROBLEM.py]", show_default=False)] = None,
+    candidate: Annotated[Path | None, typer.Argument(metavar="[CANDIDATE.py]", show_default=False)] = None,
+    json: AsJson = False,
+    pairs: Annotated[Path | None, typer.Option(help="A JSONL file of id, problem, candidate.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the verdicts of --pairs go.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Workers for --pairs; default: by cores. 1 needs no Ray.")
+    ] = None,
+    mode: Annotated[Mode | None, typer.Option()] = None,
+    isolation: Isolation = None,
+    policy: Annotated[Policy | None, typer.Option(help="What may pass.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Mixed into the secret input seeds.")] = 0,
+) -> int:
+    """Judge one candidate, or with --pairs and --out many. Model answers in .md or .txt files are extracted first."""
+    from agent import judge_command
+
+    if pairs is None and (problem is None or candidate is None):
+        return complain("judge: give PROBLEM.py and CANDIDATE.py, or --pairs and --out", code=2)
+    if pairs is not None and (problem is not None or out is None):
+        return complain("judge: --pairs needs --out, and goes without PROBLEM.py and CANDIDATE.py", code=2)
+    settings = judge_command.settings_for({"mode": mode, "isolation": isolation, "policy": policy}, seed=seed)
+    if pairs is not None and out is not None:
+        return judge_command.judge_many(pairs, out=out, jobs=jobs, settings=settings)
+    assert problem is not None and candidate is not None
+    return judge_command.judge_one(problem, candidate, settings=settings, as_json=json)
+
+
+@app.command()
+def trace(
+    candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.py", show_default=False)],
+    problem: Annotated[Path, typer.Option(metavar="PROBLEM.py", show_default=False)],
+    isolation: Isolation = None,
+) -> int:
+    """Show the plan of a candidate: steps, kernels, registers, spills, shared memory, bytes touched. Needs no GPU."""
+    from agent import judge_command
+
+    settings = judge_command.settings_for({"isolation": isolation}, seed=0)
+    return judge_command.trace(problem, candidate, settings=settings)
+
+
+@app.command()
+def doctor() -> int:
+    """Say what this machine offers, what is missing and what that disables."""
+    from agent import doctor as diagnosis
+    from sandbox import environment
+    from sandbox.isolation import probe
+
+    layers = probe()
+    findings = diagnosis.examine(environment.record(isolation=layers), isolation=layers)
+    Console(soft_wrap=False).print(diagnosis.table(findings))
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code; `arguments` None takes the process's own."""
+    try:
+        code = app(args=arguments, prog_name="kernelloop", standalone_mode=False)
+    except typer.TyperException as error:
+        return complain(error.format_message(), code=error.exit_code)
+    except (ValueError, RuntimeError, OSError, BaseExceptionGroup) as error:
+        from agent import blame
+
+        if (blamed := blame.exit_code(error)) is None:
+            raise
+        return complain(blame.one_line(error), code=blamed)
+    return code if isinstance(code, int) else 0
+
+
+def complain(message: str, *, code: int) -> int:
+    """One line on standard error."""
+    print(f"kernelloop: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

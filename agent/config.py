@@ -1,0 +1,257 @@
+"""The run configuration: every key, its default and what it accepts. All defaults of KernelLoop stand here.
+
+Knows nothing of how the values are used. Types are strict: YAML reads `1e-2` as text, and text is no number.
+
+A relative path to something that is read is looked up from the current directory; if nothing is there, from the folder
+of the configuration file. `run_dir`, which is written, is taken from the current directory.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from agent.config_section import ConfigError as ConfigError  # handed on: callers catch what load_config raises
+from agent.config_section import Section, one_line
+from sandbox.types import Budget, JudgeSettings, Limits
+
+GIB = 2**30
+MIB = 2**20
+
+Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class ProblemsConfig(Section):
+    """`path` is a file, a folder, a glob, or a KernelBench checkout with `levels`. `only` keeps these problem ids."""
+
+    path: str
+    levels: list[Positive] | None = None
+    only: list[str] | None = None
+
+
+class RecordedSamplerConfig(Section):
+    """Completions from a JSONL file."""
+
+    kind: Literal["recorded"]
+    path: str
+    concurrency: Positive = 64
+
+
+class HttpSamplerConfig(Section):
+    """Any OpenAI-compatible server. `api_key_env` names the environment variable that holds the key."""
+
+    kind: Literal["http"]
+    base_url: str
+    model: str
+    api: Literal["completions", "chat"] = "completions"
+    api_key_env: str | None = None
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.97
+    max_tokens: Positive = 2048
+    concurrency: Positive = 64
+    timeout_seconds: PositiveFloat = 300.0
+    max_retries: Count = 5
+    template: str | None = None
+
+
+class BestOfNConfig(Section):
+    """Options of `strategies.BestOfN`."""
+
+    name: Literal["best_of_n"]
+    in_flight: Positive = 8
+    stop_when_passed: bool = False
+
+
+class RepairConfig(Section):
+    """Options of `strategies.Repair`."""
+
+    name: Literal["repair"]
+    in_flight: Positive = 4
+    max_repairs: Count = 2
+    stop_when_passed: bool = False
+
+
+class BudgetConfig(Section):
+    """Limits on each problem's search; null is no limit, but one at least must be set."""
+
+    samples: Positive | None = 16
+    tokens: Positive | None = None
+    judged: Positive | None = None
+    gpu_seconds: PositiveFloat | None = None
+    wall_seconds: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if all(value is None for value in self.model_dump().values()):
+            raise PydanticCustomError("unbounded", "every limit is null: set at least one")
+        return self
+
+    def limits(self) -> Budget:
+        return Budget(**self.model_dump())
+
+
+class LimitsConfig(Section):
+    """What one sandboxed child may use. Memory is address space, of which torch maps several GiB unused."""
+
+    wall_seconds: PositiveFloat = 60.0
+    cpu_seconds: Positive = 60
+    memory_bytes: Positive = 16 * GIB
+    output_bytes: Positive = 64 * MIB
+    file_bytes: Positive = 256 * MIB
+    num_processes: Positive = 64
+
+    def limits(self) -> Limits:
+        return Limits(**self.model_dump())
+
+
+class JudgeConfig(Section):
+    """How verdicts are reached. `auto` is replay on a GPU machine and interpret elsewhere; `capability` 90 is sm_90.
+
+    A plan is interpreted up to `interpret_max_bytes` of tensors and `interpret_max_programs` kernel programs.
+    """
+
+    mode: Literal["auto", "interpret", "replay"] = "auto"
+    capability: Annotated[int, Field(ge=70, le=129)] = 90
+    num_seeds: Positive = 3
+    policy: Literal["triton", "any"] = "triton"
+    min_kernel_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    isolation: Literal["strict", "best_effort", "off"] = "best_effort"
+    trace: LimitsConfig = LimitsConfig()
+    interpret: LimitsConfig = LimitsConfig()
+    interpret_max_bytes: Positive = 64 * MIB
+    interpret_max_programs: Positive = 20_000
+    replay_seconds: PositiveFloat = 60.0
+    timing_rounds: Positive = 20
+    timing_seconds: PositiveFloat = 2.0
+
+    def settings(self, seed: int, gpu_available: bool) -> JudgeSettings:
+        """Raises ConfigError if replay is demanded where there is no GPU."""
+        if self.mode == "replay" and not gpu_available:
+            raise ConfigError("judge.mode: replay needs a GPU and none is available; allowed here: auto, interpret")
+        mode = ("replay" if gpu_available else "interpret") if self.mode == "auto" else self.mode
+        shared = self.model_dump(exclude={"mode", "trace", "interpret"})
+        return JudgeSettings(
+            mode=mode, seed=seed, trace_limits=self.trace.limits(), interpret_limits=self.interpret.limits(), **shared
+        )
+
+
+class RayConfig(Section):
+    """`address` null starts a local Ray; null counts are taken from the cluster's cores and GPUs."""
+
+    pool: Literal["ray", "serial"] = "ray"
+    address: str | None = None
+    trace_workers: Positive | None = None
+    judges: Positive | None = None
+
+
+SamplerConfig = Annotated[RecordedSamplerConfig | HttpSamplerConfig, Field(discriminator="kind")]
+StrategyConfig = Annotated[BestOfNConfig | RepairConfig, Field(discriminator="name")]
+
+
+class RunConfig(Section):
+    """One run. `run_dir` null is a dated folder under `runs/`."""
+
+    problems: ProblemsConfig
+    sampler: SamplerConfig
+    strategy: StrategyConfig = RepairConfig(name="repair")
+    budget: BudgetConfig = BudgetConfig()
+    judge: JudgeConfig = JudgeConfig()
+    ray: RayConfig = RayConfig()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    run_dir: str | None = None
+
+    @field_validator("problems", mode="before")
+    @classmethod
+    def _path_alone(cls, raw: object) -> object:
+        return {"path": raw} if isinstance(raw, str) else raw
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _default_name(cls, raw: object) -> object:
+        return {"name": "repair", **raw} if isinstance(raw, dict) else raw
+
+    def strategy_options(self) -> dict[str, Any]:
+        """What the strategy's constructor takes besides the seed."""
+        return self.strategy.model_dump(exclude={"name"})
+
+    def to_yaml(self) -> str:
+        """Every key, defaults included; `load_config` reads it back to an equal configuration."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration in the YAML file at `path`, with `key=value` overrides (dotted keys, values read as YAML).
+
+    Raises ConfigError.
+    """
+    path = Path(path)
+    raw = _read_mapping(path)
+    for override in overrides:
+        _apply_override(raw, override)
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {one_line(error)}") from error
+    return _with_paths_found(config, path=path)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must hold keys and values; known keys: {', '.join(RunConfig.model_fields)}")
+    return raw
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    """Sets one dotted key in place."""
+    key, equals, text = override.partition("=")
+    *parents, last = key.split(".")
+    if not equals or not all((*parents, last)):
+        raise ConfigError(f"{override!r}: an override is written key=value, as in budget.samples=8")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{override!r}: the value is not YAML: {' '.join(str(error).split())}") from error
+    section = raw
+    for parent in parents:
+        inner = section.get(parent)
+        if parent == "problems" and isinstance(inner, str):
+            inner = {"path": inner}
+        if not isinstance(inner, dict | None):
+            raise ConfigError(f"{override!r}: {parent} holds {inner!r}, which has no keys")
+        inner = dict(inner or {})
+        section[parent] = inner
+        section = inner
+    section[last] = value
+
+
+def _with_paths_found(config: RunConfig, *, path: Path) -> RunConfig:
+    """`config` with every path that is read made absolute."""
+    found: dict[str, Section] = {}
+    for name, key in (("problems", "path"), ("sampler", "path"), ("sampler", "template")):
+        section = getattr(config, name)
+        if (text := getattr(section, key, None)) is not None:
+            found[name] = section.model_copy(update={key: _found(text, key=f"{name}.{key}", config_path=path)})
+    return config.model_copy(update=found)
+
+
+def _found(text: str, *, key: str, config_path: Path) -> str:
+    """Raises ConfigError if neither the current directory nor the configuration's folder has it."""
+    folders = (Path.cwd(), config_path.resolve().parent)
+    for folder in folders:
+        found = folder / Path(text).expanduser()
+        if found.exists() or glob.glob(str(found), recursive=True):
+            return str(found)
+    looked = " or ".join(dict.fromkeys(str(folder) for folder in folders))
+    raise ConfigError(f"{config_path}: {key}: nothing at {text!r}, looked from {looked}")

@@ -1,0 +1,281 @@
+"""Runs many searches at once: keeps samplers and judges busy, and writes every event down before acting on it.
+
+Knows nothing of how completions or verdicts come about, nor of how progress is drawn. One coroutine decides: searches,
+strategies and the ledger are touched by it alone, in the order in which the ledger holds the events. Sampling and
+judging are tasks that return the event to be recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.answer import sampled, seed_of
+from agent.events import (
+    Attempt,
+    Event,
+    Judged,
+    NewBest,
+    Outcome,
+    Proposed,
+    RunEnded,
+    RunStarted,
+    RunSummary,
+    Sampled,
+    SearchEnded,
+    Unsampled,
+)
+from agent.ledger import Ledger, LedgerError, judging, sampling
+from agent.pool import Pool, PoolError
+from agent.prompts import PromptTooLong
+from agent.run_folder import RunFolder, RunFolderError
+from agent.sampler import Sampler, SampleRequest, SamplerError, SamplerExhausted
+from agent.search import Asked, Search
+from sandbox.types import Budget, Candidate, Observation, Problem, Proposal
+from strategies.base import Strategy
+
+Result = Sampled | Unsampled | Judged
+Render = Callable[[Problem, Proposal, tuple[Observation, ...]], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """What a run is to do. `new_strategy` makes a fresh strategy from a seed; `render` writes a proposal's prompt."""
+
+    problems: Sequence[Problem]
+    new_strategy: Callable[[int], Strategy]
+    render: Render
+    budget: Budget
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleJob:
+    search: Search
+    asked: Asked
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeJob:
+    search: Search
+    candidate: Candidate
+    attempt: Attempt
+
+
+class Controller:
+    """One run, from wherever its ledger stands to its end. Used once.
+
+    Searches take turns, so none starves. At most `sampling_slots` answers are asked for at a time, and at most
+    `pool.capacity` candidates are judged at a time; each side works while the other does.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        *,
+        sampler: Sampler,
+        pool: Pool,
+        ledger: Ledger,
+        folder: RunFolder,
+        sampling_slots: int,
+        on_event: Callable[[Event], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """`clock` gives seconds from any origin. Sampler and pool are closed by whoever made them."""
+        self._plan = plan
+        self._sampler = sampler
+        self._pool = pool
+        self._ledger = ledger
+        self._folder = folder
+        self._sampling_slots = sampling_slots
+        self._on_event = on_event
+        self._clock = clock
+        self._started_at = clock()
+        self._searches = {problem.id: self._new_search(problem) for problem in plan.problems}
+        self._ready: dict[str, Search] = {}  # those that may propose, in the order of their turns
+        self._to_sample: deque[SampleJob] = deque()
+        self._to_judge: deque[JudgeJob] = deque()
+        self._sampling: set[asyncio.Task[Result]] = set()
+        self._judging: set[asyncio.Task[Result]] = set()
+        self._finished: asyncio.Queue[asyncio.Task[Result] | None] = asyncio.Queue()
+        self._stopping = False
+
+    async def run(self) -> RunSummary:
+        """Replays the ledger, works until every search is done, and closes the ledger.
+
+        Trouble with sampler, pool, ledger or disk ends the run with outcome `failed`. Raises ResumeError, before any
+        work, if the ledger does not fit the plan.
+        """
+        outcome, error = Outcome.STOPPED, None
+        try:
+            self._resume()
+            try:
+                outcome = await self._work()
+            except (SamplerError, PoolError, LedgerError, RunFolderError) as trouble:
+                outcome, error = Outcome.FAILED, " ".join(str(trouble).split())
+        finally:
+            await self._cancel()
+            self._ledger.close()
+        searches = tuple(search.summary() for search in self._searches.values())
+        summary = RunEnded(outcome=outcome, error=error, searches=searches, wall_seconds=self._seconds())
+        self._on_event(summary)
+        return summary
+
+    def stop(self) -> None:
+        """Ends the run soon, to be resumed: begins nothing, cancels what is in flight. Call it in the loop's thread."""
+        self._stopping = True
+        self._finished.put_nowait(None)
+
+    def _new_search(self, problem: Problem) -> Search:
+        return Search(
+            problem,
+            strategy=self._plan.new_strategy(seed_of(self._plan.seed, problem.id)),
+            budget=self._plan.budget,
+            observation_of=self._ledger.observation,
+        )
+
+    def _resume(self) -> None:
+        """Brings every search to where the ledger stands, and queues what was asked for but has no result."""
+        self._ledger.record_problems({problem.id: problem.key for problem in self._plan.problems})
+        for entry in self._ledger.events():
+            self._searches[entry.event.problem_id].replay(entry)
+        asked = [(search, asked) for search in self._searches.values() for asked in search.unsampled]
+        unjudged = [(search, candidate) for search in self._searches.values() for candidate in search.unjudged]
+        works = [sampling(search.problem.id, item.proposal) for search, item in asked]
+        works += [judging(candidate.id) for _, candidate in unjudged]
+        attempts = iter(self._ledger.begin_attempts(works))
+        self._to_sample.extend(SampleJob(search=s, asked=a, attempt=next(attempts)) for s, a in asked)
+        self._to_judge.extend(JudgeJob(search=s, candidate=c, attempt=next(attempts)) for s, c in unjudged)
+        self._ready.update(self._searches)
+
+    async def _work(self) -> Outcome:
+        searches = tuple(search.summary() for search in self._searches.values())
+        self._on_event(RunStarted(budget=self._plan.budget, searches=searches))
+        for problem_id, candidate_id in self._ledger.best().items():  # a kill may have come before the file was written
+            self._write_best(self._searches[problem_id], candidate_id=candidate_id)
+        while not self._stopping:
+            await self._propose()
+            self._start_tasks()
+            if not self._sampling and not self._judging:
+                return Outcome.COMPLETED
+            await self._take_in(await self._next_finished())
+        return Outcome.STOPPED
+
+    async def _propose(self) -> None:
+        """Asks searches in turn until the sampling slots are taken or no search proposes."""
+        num_free = self._sampling_slots - len(self._sampling) - len(self._to_sample)
+        first_attempt = Attempt(epoch=self._ledger.epoch, number=1)
+        jobs: list[SampleJob] = []
+        while self._ready and len(jobs) < num_free:
+            problem_id = next(iter(self._ready))
+            search = self._ready.pop(problem_id)
+            asked = search.propose(epoch=self._ledger.epoch, seconds=self._seconds())
+            if asked is not None:
+                self._ready[problem_id] = search  # to the end of the queue: it may have more
+                jobs.append(SampleJob(search=search, asked=asked, attempt=first_attempt))
+            elif search.done:
+                self._on_event(SearchEnded(summary=search.summary()))
+        events = [Proposed(problem_id=job.search.problem.id, proposal=job.asked.proposal) for job in jobs]
+        await self._record(events)
+        self._to_sample.extend(jobs)
+
+    def _start_tasks(self) -> None:
+        while self._to_sample and len(self._sampling) < self._sampling_slots:
+            job = self._to_sample.popleft()
+            parents = tuple(self._ledger.observation(parent) for parent in job.asked.proposal.parents)
+            self._start(self._sample(job, parents=parents), among=self._sampling)
+        while self._to_judge and len(self._judging) < self._pool.capacity:
+            self._start(self._judge(self._to_judge.popleft()), among=self._judging)
+
+    def _start(self, work: Coroutine[Any, Any, Result], *, among: set[asyncio.Task[Result]]) -> None:
+        task = asyncio.create_task(work)
+        among.add(task)
+        task.add_done_callback(self._finished.put_nowait)
+
+    async def _sample(self, job: SampleJob, *, parents: tuple[Observation, ...]) -> Sampled | Unsampled:
+        problem, proposal = job.search.problem, job.asked.proposal
+        try:
+            request = SampleRequest(
+                problem=problem,
+                proposal=proposal,
+                ordinal=job.asked.ordinal,
+                repeat=job.asked.repeat,
+                prompt=self._plan.render(problem, proposal, parents),
+                parents=tuple(parent.candidate for parent in parents),
+                seed=seed_of(self._plan.seed, problem.id, proposal.id),
+            )
+            completion = await self._sampler.sample(request)
+        except (SamplerExhausted, PromptTooLong) as error:
+            return Unsampled(problem_id=problem.id, proposal=proposal, attempt=job.attempt, reason=str(error))
+        return sampled(request, completion=completion, attempt=job.attempt)
+
+    async def _judge(self, job: JudgeJob) -> Judged:
+        verdict = await self._pool.judge(job.search.problem, job.candidate)
+        return Judged(problem_id=job.search.problem.id, verdict=verdict, attempt=job.attempt)
+
+    async def _next_finished(self) -> list[asyncio.Task[Result]]:
+        """Every task that has finished, at least one unless the run is being stopped."""
+        batch = [await self._finished.get()]
+        while not self._finished.empty():
+            batch.append(self._finished.get_nowait())
+        return [task for task in batch if task is not None]
+
+    async def _take_in(self, tasks: Sequence[asyncio.Task[Result]]) -> None:
+        """Records the tasks' results, then acts on them. Raises the first trouble, but only when the rest is safe."""
+        events: list[Result] = []
+        trouble: SamplerError | PoolError | None = None
+        for task in tasks:
+            self._sampling.discard(task)
+            self._judging.discard(task)
+            try:
+                events.append(task.result())
+            except (SamplerError, PoolError) as error:
+                trouble = trouble or error
+        await self._record(events)
+        for event in events:
+            self._act_on(event)
+        if trouble is not None:
+            raise trouble
+
+    def _act_on(self, event: Result) -> None:
+        search = self._searches[event.problem_id]
+        best_before = search.standing.best
+        to_judge = search.add(event, epoch=self._ledger.epoch, seconds=self._seconds())
+        if to_judge is not None:
+            attempt = Attempt(epoch=self._ledger.epoch, number=1)
+            self._to_judge.append(JudgeJob(search=search, candidate=to_judge, attempt=attempt))
+        best = search.standing.best
+        if best is not None and best is not best_before:
+            self._write_best(search, candidate_id=best.candidate_id)
+            self._on_event(NewBest(problem_id=event.problem_id, verdict=best))
+        self._ready.setdefault(event.problem_id, search)
+
+    async def _record(self, events: Sequence[Proposed | Result]) -> None:
+        """Returns when `events` are durable. The loop stays live while the disk works."""
+        if events:
+            await asyncio.to_thread(self._write, events, self._seconds())
+            for event in events:
+                self._on_event(event)
+
+    def _write(self, events: Sequence[Proposed | Result], seconds: float) -> None:
+        for event in events:
+            if isinstance(event, Sampled):
+                self._folder.write_candidate(event.candidate)
+        self._ledger.append(events, seconds=seconds)
+
+    def _write_best(self, search: Search, *, candidate_id: str) -> None:
+        self._folder.write_best(search.problem, self._ledger.observation(candidate_id))
+
+    async def _cancel(self) -> None:
+        tasks = self._sampling | self._judging
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _seconds(self) -> float:
+        """Since this process began with the run."""
+        return self._clock() - self._started_at

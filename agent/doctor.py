@@ -1,0 +1,143 @@
+"""Says what this machine offers for running and judging, what is missing, and what that disables.
+
+Decides from an environment record and the isolation probe; knows nothing of how either was made. Changes nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from sandbox.environment import Value
+
+# A trace child may use this much (docs/benchmarks.md says what one does use).
+CHILD_BYTES = 3 * 2**29
+TESTED = {"torch": ("2.11", "2.13"), "triton": ("3.6", "3.7"), "ray": ("2.60", "2.60")}
+
+
+class State(StrEnum):
+    """How a finding bears on what can be done here."""
+
+    OK = "ok"
+    LIMITED = "limited"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing looked for. `consequence` is what its absence disables; None where nothing is."""
+
+    name: str
+    found: str
+    state: State
+    consequence: str | None = None
+
+
+def examine(environment: Mapping[str, Value], *, isolation: Mapping[str, bool]) -> list[Finding]:
+    """Everything that `kernelloop doctor` shows, in the order shown."""
+    return [
+        *(package(name, found=environment.get(name)) for name in TESTED),
+        assembler(ptxas_path()),
+        *gpu(environment),
+        *machine(environment),
+        *(layer(name, on=on) for name, on in isolation.items()),
+    ]
+
+
+def package(name: str, *, found: Value) -> Finding:
+    """One of the packages whose version matters."""
+    low, high = TESTED[name]
+    if found is None:
+        lost = "ray.pool: ray; ray.pool: serial works" if name == "ray" else "judging: nothing can be traced"
+        return Finding(name=name, found="not installed", state=State.MISSING, consequence=lost)
+    if not parts(low) <= parts(str(found))[:2] <= parts(high):
+        tested = low if low == high else f"{low} to {high}"
+        return Finding(name=name, found=str(found), state=State.LIMITED, consequence=f"not tested here: {tested} are")
+    return Finding(name=name, found=str(found), state=State.OK)
+
+
+def parts(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: "2.13.0+cpu" gives (2, 13, 0)."""
+    numbers = version.split("+")[0].split(".")
+    return tuple(int(number) for number in numbers if number.isdigit())
+
+
+def ptxas_path() -> Path | None:
+    """The assembler that ships inside Triton, or the one named by Triton's own variable; None if there is neither."""
+    if (named := os.environ.get("TRITON_PTXAS_PATH")) is not None:
+        return Path(named) if Path(named).is_file() else None
+    spec = importlib.util.find_spec("triton")
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / "backends" / "nvidia" / "bin" / "ptxas"
+    return path if path.is_file() else None
+
+
+def assembler(path: Path | None) -> Finding:
+    if path is None:
+        return Finding(
+            name="ptxas", found="not found", state=State.MISSING, consequence="compiling kernels, hence every verdict"
+        )
+    return Finding(name="ptxas", found="in Triton", state=State.OK)
+
+
+def gpu(environment: Mapping[str, Value]) -> list[Finding]:
+    """The GPU, and the driver's Python interface where there is a GPU."""
+    if environment["gpu"] is None:
+        lost = "timing; small problems are checked by the interpreter, larger ones stay unverified"
+        return [Finding(name="GPU", found="none", state=State.LIMITED, consequence=lost)]
+    found = f"{environment['num_gpus']} x {environment['gpu']}, driver {environment['driver']}"
+    bindings = environment.get("cuda-bindings")
+    return [
+        Finding(name="GPU", found=found, state=State.OK),
+        Finding(
+            name="cuda-bindings",
+            found="not installed" if bindings is None else str(bindings),
+            state=State.MISSING if bindings is None else State.OK,
+            consequence="replay on the GPU: pip install 'kernelloop[gpu]'" if bindings is None else None,
+        ),
+    ]
+
+
+def machine(environment: Mapping[str, Value]) -> list[Finding]:
+    """Cores, and whether there is memory for a child on each of them."""
+    cores, memory = environment["cores"], environment["memory_bytes"]
+    findings = [Finding(name="cores", found=str(cores), state=State.OK)]
+    if isinstance(memory, int) and isinstance(cores, int):
+        fitting = memory // CHILD_BYTES
+        short = fitting < cores
+        findings.append(
+            Finding(
+                name="memory",
+                found=f"{memory / 2**30:.1f} GiB",
+                state=State.LIMITED if short else State.OK,
+                consequence=f"tracing on every core: room for about {fitting} at once" if short else None,
+            )
+        )
+    return findings
+
+
+def layer(name: str, *, on: bool) -> Finding:
+    return Finding(
+        name=name.replace("_", " "),
+        found="available" if on else "not available",
+        state=State.OK if on else State.LIMITED,
+        consequence=None if on else "judge.isolation: strict (it refuses to run without it)",
+    )
+
+
+def table(findings: list[Finding]) -> Table:
+    """The findings as the command line shows them."""
+    styles = {State.OK: "green", State.LIMITED: "yellow", State.MISSING: "red"}
+    drawn = Table("what", "found", "", "what that disables", box=None, pad_edge=False)
+    for item in findings:
+        style = styles[item.state]
+        drawn.add_row(item.name, escape(item.found), f"[{style}]{item.state}[/]", escape(item.consequence or ""))
+    return drawn

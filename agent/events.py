@@ -1,0 +1,148 @@
+"""What happens in a run: the durable events that the ledger keeps, and the passing ones that only a screen wants.
+
+Knows nothing of SQLite, of how events are drawn, or of who decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sandbox.types import Budget, Candidate, Proposal, Spend, Status, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Fences a result: `epoch` counts the writers that opened the ledger, `number` the tries of one piece of work."""
+
+    epoch: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """What was sent to the model and what came back, as they were."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """A strategy asked for something. Durable before it is sampled."""
+
+    problem_id: str
+    proposal: Proposal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """A model answered. Durable before the candidate is judged.
+
+    `transcript` is None on an event that was read back for a replay: texts are fetched one by one, with
+    `Ledger.transcript`.
+    """
+
+    problem_id: str
+    proposal: Proposal
+    candidate: Candidate
+    attempt: Attempt
+    seed: int
+    finish_reason: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    tokens_estimated: bool
+    transcript: Transcript | None
+
+    @property
+    def num_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsampled:
+    """The sampler has no more answers for this proposal; it is told to the strategy as None."""
+
+    problem_id: str
+    proposal: Proposal
+    attempt: Attempt
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A candidate has its verdict. Durable before the strategy is told."""
+
+    problem_id: str
+    verdict: Verdict
+    attempt: Attempt
+
+
+DurableEvent = Proposed | Sampled | Unsampled | Judged
+
+
+class EndReason(StrEnum):
+    """Why a search proposes no more."""
+
+    FINISHED = "finished"  # the strategy is done
+    EXHAUSTED = "exhausted"  # the sampler has no more answers
+    BUDGET = "budget"
+    IDLE = "idle"  # nothing open, nothing proposed: a strategy that breaks its contract
+
+
+class Outcome(StrEnum):
+    """How a run ended. All but `completed` leave work that `resume` takes up."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSummary:
+    """Where one problem's search stands. `best` is a passed verdict; both ends are None while the search goes on."""
+
+    problem_id: str
+    spend: Spend
+    num_by_status: Mapping[Status, int]
+    best: Verdict | None
+    end: EndReason | None
+    end_detail: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """Work begins. On a resumed run `searches` already hold what was done before."""
+
+    budget: Budget
+    searches: tuple[SearchSummary, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewBest:
+    """A better candidate than any before it on its problem; `best/<problem>.py` is written."""
+
+    problem_id: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchEnded:
+    """One problem is done: nothing open, and nothing more will be proposed."""
+
+    summary: SearchSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """The last event. `error` is one line, and None unless the outcome is `failed`."""
+
+    outcome: Outcome
+    error: str | None
+    searches: tuple[SearchSummary, ...]
+    wall_seconds: float
+
+
+RunSummary = RunEnded
+Event = RunStarted | Proposed | Sampled | Unsampled | Judged | NewBest | SearchEnded | RunEnded

@@ -1,0 +1,217 @@
+"""Completions from any server that speaks OpenAI's HTTP forms: vLLM, SGLang, llama.cpp, a vendor.
+
+Knows nothing of what prompts say or what becomes of the answers. The key is read from one named environment variable
+and stands in no log line and no error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+from pydantic import BaseModel, Field, ValidationError
+
+from agent.config import HttpSamplerConfig
+from agent.sampler import Completion, SampleRequest, SamplerError, SamplerRefused, completion_of
+
+FIRST_BACKOFF_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 30.0
+# A server may ask for more patience than our own backoff has, but not for a run that stands still unseen.
+MAX_RETRY_AFTER_SECONDS = 300.0
+MAX_CONNECT_SECONDS = 20.0
+MAX_QUOTED_CHARACTERS = 300
+PATHS = {"completions": "completions", "chat": "chat/completions"}
+
+logger = logging.getLogger(__name__)
+
+
+class Message(BaseModel):
+    """A chat answer; `content` is null when the model said nothing outside its thinking."""
+
+    content: str | None
+
+
+class Choice(BaseModel):
+    """One answer: `text` in the completions form, `message` in the chat form."""
+
+    text: str | None = None
+    message: Message | None = None
+    finish_reason: str | None = None
+
+
+class Reply(BaseModel):
+    """What is read of a server's reply; the rest is left alone, since every server adds its own."""
+
+    choices: list[Choice] = Field(min_length=1)
+    usage: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """An attempt that brought no completion and may be repeated; `wait_seconds` is what the server asked for."""
+
+    reason: str
+    wait_seconds: float | None = None
+
+
+class HttpSampler:
+    """One request a sample, at most `concurrency` at a time; waiting to try again counts as being in flight.
+
+    Tried again, up to `max_retries` times and with exponential backoff and jitter: 408, 429 and 5xx (for as long as
+    Retry-After says, if it does), timeouts, lost connections, and replies that are not the promised JSON. Any other
+    status is SamplerRefused at once. `timeout_seconds` bounds one whole attempt.
+    """
+
+    def __init__(
+        self,
+        config: HttpSamplerConfig,
+        *,
+        environ: Mapping[str, str],
+        jitter: random.Random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Raises SamplerRefused when the address or the key's variable is not usable."""
+        self._config = config
+        self._url = endpoint(config.base_url, api=config.api)
+        self._key = _read_key(config.api_key_env, environ=environ)
+        self._jitter = jitter
+        self._sleep = sleep
+        self._slots = asyncio.Semaphore(config.concurrency)
+        self._client = httpx.AsyncClient(
+            headers={} if self._key is None else {"Authorization": f"Bearer {self._key}"},
+            # asyncio.timeout bounds whole attempts; httpx would bound each read, and a trickling server resets that.
+            timeout=httpx.Timeout(None, connect=min(MAX_CONNECT_SECONDS, config.timeout_seconds)),
+            limits=httpx.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency),
+        )
+
+    async def sample(self, request: SampleRequest) -> Completion:
+        body = self._body(request)
+        async with self._slots:
+            attempt = 0
+            while True:
+                outcome = await self._attempt(body, prompt=request.prompt)
+                if isinstance(outcome, Completion):
+                    return outcome
+                if attempt >= self._config.max_retries:
+                    raise SamplerError(f"{self._url}: no completion in {attempt + 1} attempts, last: {outcome.reason}")
+                wait_seconds = self._wait_seconds(outcome, attempt=attempt)
+                logger.warning("%s: %s; trying again in %.1f s", self._url, outcome.reason, wait_seconds)
+                await self._sleep(wait_seconds)
+                attempt += 1
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def _body(self, request: SampleRequest) -> dict[str, Any]:
+        asked: dict[str, Any] = {"prompt": request.prompt}
+        if self._config.api == "chat":
+            asked = {"messages": [{"role": "user", "content": request.prompt}]}
+        return {
+            "model": self._config.model,
+            **asked,
+            "n": 1,
+            "max_tokens": self._config.max_tokens,
+            "temperature": self._config.temperature,
+            "top_p": self._config.top_p,
+            "seed": request.seed,
+            "stream": False,
+        }
+
+    async def _attempt(self, body: Mapping[str, Any], *, prompt: str) -> Completion | Fault:
+        try:
+            async with asyncio.timeout(self._config.timeout_seconds):
+                response = await self._client.post(self._url, json=body)
+        except (TimeoutError, httpx.TimeoutException):
+            return Fault(reason=f"no reply within {self._config.timeout_seconds:g} s")
+        except httpx.TransportError as error:
+            return Fault(reason=f"{type(error).__name__}: {error}".rstrip(": "))
+        except httpx.DecodingError as error:
+            return Fault(reason=f"garbage: {error}")
+        if response.status_code == 200:
+            return self._completion(response, prompt=prompt)
+        reason = f"status {response.status_code}: {self._quoted(response)}"
+        if response.status_code in (408, 429) or response.status_code >= 500:
+            return Fault(reason=reason, wait_seconds=retry_after_seconds(response.headers))
+        raise SamplerRefused(f"{self._url}: {reason}")
+
+    def _completion(self, response: httpx.Response, *, prompt: str) -> Completion | Fault:
+        try:
+            reply = Reply.model_validate_json(response.content)
+        except ValidationError:
+            return Fault(reason=f"garbage: {self._quoted(response)}")
+        choice = reply.choices[0]
+        text = choice.text
+        if self._config.api == "chat":
+            text = None if choice.message is None else choice.message.content or ""
+        if text is None:
+            return Fault(reason=f"a reply without an answer: {self._quoted(response)}")
+        return completion_of(
+            text,
+            prompt=prompt,
+            finish_reason=choice.finish_reason,
+            prompt_tokens=_count(reply.usage, "prompt_tokens"),
+            completion_tokens=_count(reply.usage, "completion_tokens"),
+        )
+
+    def _wait_seconds(self, fault: Fault, *, attempt: int) -> float:
+        """At least what the server asked for; jitter keeps requests that failed together from coming back together."""
+        longest_seconds = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt, 30))
+        backoff_seconds = longest_seconds * self._jitter.uniform(0.5, 1.0)
+        return max(backoff_seconds, min(fault.wait_seconds or 0.0, MAX_RETRY_AFTER_SECONDS))
+
+    def _quoted(self, response: httpx.Response) -> str:
+        """The beginning of a reply's text on one line, without the key, which some servers echo."""
+        text = " ".join(response.text.split())
+        if self._key is not None:
+            text = text.replace(self._key, "[key]")
+        return text[:MAX_QUOTED_CHARACTERS] or "an empty reply"
+
+
+def endpoint(base_url: str, *, api: str) -> str:
+    """The address to post to. A `base_url` without a path gets `/v1`; one with a path keeps its own."""
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise SamplerRefused(f"sampler.base_url: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise SamplerRefused(f"sampler.base_url: {base_url!r} must be an http:// or https:// address")
+    if url.userinfo or url.query:
+        raise SamplerRefused(
+            "sampler.base_url: must hold no user, password or query; name a key with sampler.api_key_env"
+        )
+    folder = url.path.rstrip("/") or "/v1"
+    return str(url.copy_with(path=f"{folder}/{PATHS[api]}"))
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Retry-After, in seconds or as a date; a date counts from the reply's own Date, so no clock of ours is asked."""
+    value = headers.get("retry-after", "").strip()
+    try:
+        if value.isdecimal():
+            return float(value)
+        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(headers["date"])).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _read_key(variable: str | None, *, environ: Mapping[str, str]) -> str | None:
+    if variable is None:
+        return None
+    key = environ.get(variable, "").strip()
+    if not key:
+        raise SamplerRefused(f"sampler.api_key_env: the environment variable {variable} is not set")
+    if not (key.isascii() and key.isprintable()):
+        raise SamplerRefused(f"sampler.api_key_env: {variable} holds characters that no key has")
+    return key
+
+
+def _count(usage: Any, name: str) -> int | None:
+    """A token count, or None where the server sent none that can be one."""
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if type(value) is int and value >= 0 else None

@@ -1,0 +1,176 @@
+"""Draws a run's events: a live display on a terminal, a line every few seconds elsewhere, or JSON, one object a line.
+
+Decides nothing and stores nothing; what has to last is in the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol, Self, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from agent import wording
+from agent.events import (
+    Event,
+    Judged,
+    NewBest,
+    Proposed,
+    RunEnded,
+    RunStarted,
+    Sampled,
+    SearchEnded,
+    Unsampled,
+)
+from agent.tally import Tally
+
+PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
+REFRESHES_PER_SECOND = 4.0
+
+
+class Display(Protocol):
+    """Something that events can be shown on, as a context manager around the run."""
+
+    def show(self, event: Event) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def tally_lines(tally: Tally) -> list[str]:
+    """Where the run stands, as two lines."""
+    rate = tally.judged_per_second
+    left = tally.seconds_left_at_most
+    fastest = tally.fastest
+    passed = len(tally.best)
+    return [
+        f"problems {tally.num_done}/{tally.num_problems} done, {passed} solved | samples {tally.num_samples} | "
+        f"judged {tally.num_judged}" + ("" if rate is None else f" ({rate * 60:.0f} a minute)"),
+        f"{wording.statuses_text(tally.num_by_status)} | best speedup "
+        + (wording.NOT_TIMED if fastest is None else f"{wording.speedup_text(fastest[1])} on {fastest[0]}")
+        + ("" if left is None else f" | at most {wording.duration_text(left)} left"),
+    ]
+
+
+class LiveDisplay:
+    """Redraws in place. For terminals."""
+
+    def __init__(self, *, console: Console, clock: Callable[[], float]) -> None:
+        self._tally = Tally(clock=clock)
+        self._live = Live(console=console, refresh_per_second=REFRESHES_PER_SECOND, transient=True)
+
+    def show(self, event: Event) -> None:
+        self._tally.add(event)
+        bar = ProgressBar(total=max(1, self._tally.num_problems), completed=self._tally.num_done, width=60)
+        rows = Table.grid()
+        rows.add_row(bar)
+        for line in tally_lines(self._tally):
+            rows.add_row(Text(line))  # as a plain string it would be read as markup
+        self._live.update(rows)
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+
+class PlainDisplay:
+    """One line every few seconds, for logs and pipes."""
+
+    def __init__(self, *, stream: TextIO, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._tally = Tally(clock=clock)
+        self._shown_at: float | None = None
+
+    def show(self, event: Event) -> None:
+        self._tally.add(event)
+        now = self._clock()
+        if self._shown_at is None or now - self._shown_at >= PLAIN_SECONDS or isinstance(event, RunEnded):
+            self._shown_at = now
+            print(" | ".join(tally_lines(self._tally)), file=self._stream, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held open."""
+
+
+class JsonDisplay:
+    """One object a line; `event` says which it is. The end of the run is told by the `summary` object, not here."""
+
+    def __init__(self, *, stream: TextIO) -> None:
+        self._stream = stream
+
+    def show(self, event: Event) -> None:
+        if (line := event_json(event)) is not None:
+            print(json.dumps(line), file=self._stream, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held open."""
+
+
+def event_json(event: Event) -> dict[str, Any] | None:
+    """An event as plain data, without prompts and sources, which are in the run folder. None for the last one."""
+    match event:
+        case RunStarted():
+            return {"event": "run_started", "problems": [search.problem_id for search in event.searches]}
+        case Proposed(problem_id=problem_id, proposal=proposal):
+            return {
+                "event": "proposed",
+                "problem": problem_id,
+                "proposal": proposal.id,
+                "operator": proposal.operator,
+            } | {"parents": list(proposal.parents)}
+        case Sampled():
+            return sampled_json(event)
+        case Unsampled(problem_id=problem_id, proposal=proposal, reason=reason):
+            return {"event": "unsampled", "problem": problem_id, "proposal": proposal.id, "reason": reason}
+        case Judged(problem_id=problem_id, verdict=verdict):
+            return {"event": "judged", "problem": problem_id} | wording.verdict_json(verdict)
+        case NewBest(problem_id=problem_id, verdict=verdict):
+            speedup = verdict.speedup if verdict.timed else None
+            return {"event": "new_best", "problem": problem_id, "candidate": verdict.candidate_id, "speedup": speedup}
+        case SearchEnded(summary=summary):
+            return {
+                "event": "search_ended",
+                "problem": summary.problem_id,
+                "end": summary.end,
+                "detail": summary.end_detail,
+            }
+        case RunEnded():
+            return None
+
+
+def sampled_json(event: Sampled) -> dict[str, Any]:
+    return {
+        "event": "sampled",
+        "problem": event.problem_id,
+        "proposal": event.proposal.id,
+        "candidate": event.candidate.id,
+        "truncated": event.candidate.truncated,
+        "finish_reason": event.finish_reason,
+        "prompt_tokens": event.prompt_tokens,
+        "completion_tokens": event.completion_tokens,
+    }

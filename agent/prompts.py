@@ -1,0 +1,277 @@
+"""Writes the prompt of a proposal from templates, within a bound on its length.
+
+Knows nothing of models or servers, and never executes what it reads: a checkpoint's own template is taken out of its
+Python file as a literal.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+import warnings
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+from agent.sampler import CHARACTERS_PER_TOKEN
+from sandbox.types import Observation, Operator, Problem, Proposal, Verdict
+
+MAX_FEEDBACK_TOKENS = 250
+PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+# What each operator's template is given; a template uses all of it and nothing else.
+NAMES = {
+    Operator.DRAFT: frozenset({"problem"}),
+    Operator.REPAIR: frozenset({"task", "attempt", "feedback"}),
+    Operator.IMPROVE: frozenset({"task", "attempt", "figures"}),
+}
+CHECKPOINT_SLOT = "{}"
+CHECKPOINT_MODULE = "kernelllm.py"
+CHECKPOINT_CONSTANT = "PROMPT_TEMPLATE"
+CHECKPOINT_TEXT = "prompt_template.txt"
+
+
+class PromptError(ValueError):
+    """A template is not usable, or there is none for what was asked. One line."""
+
+
+class PromptTooLong(PromptError):
+    """What may not be cut (task, feedback, figures) is longer than the bound: this proposal has no prompt."""
+
+
+class PromptWriter:
+    """Renders one prompt a proposal.
+
+    `training_template`, if given, is the text a completion model was trained on, with one `{}` for the problem's
+    source. It then takes the place of the draft template, and stands in front of every repair and improvement.
+
+    The previous attempt always goes without its comments. If the prompt is longer than `limit_characters`, the attempt
+    loses its docstrings, then whole lines from its head (a line says how many). Nothing else is ever cut: if it still
+    does not fit, PromptTooLong.
+    """
+
+    def __init__(
+        self, templates: Mapping[Operator, str], *, training_template: str | None, limit_characters: int
+    ) -> None:
+        """Raises PromptError when a template uses a name it is not given, or leaves one out."""
+        self._templates = dict(templates)
+        self._training_template = training_template
+        self._limit_characters = limit_characters
+        for operator, template in templates.items():
+            _check_names(template, given=NAMES[operator], where=f"the {operator} template")
+        if training_template is not None:
+            _check_slot(training_template, where="the training template")
+
+    def render(self, problem: Problem, proposal: Proposal, parents: tuple[Observation, ...]) -> str:
+        """The prompt for `proposal`. Of `parents`, nearest first, only the nearest is shown. Raises PromptError."""
+        task = self._task(problem)
+        if proposal.operator is Operator.DRAFT:
+            return self._within(task, problem=problem)
+        if proposal.operator not in self._templates:
+            raise PromptError(
+                f"there is no template for {proposal.operator}; there is one for {_listed(self._templates)}"
+            )
+        if not parents:
+            raise PromptError(f"a prompt for {proposal.operator} needs the parent")
+        values = {"task": task}
+        if proposal.operator is Operator.REPAIR:
+            values["feedback"] = clip_feedback(parents[0].verdict.feedback)
+        else:
+            values["figures"] = describe_figures(parents[0].verdict)
+        return self._with_attempt(
+            parents[0].candidate.source, operator=proposal.operator, values=values, problem=problem
+        )
+
+    def _task(self, problem: Problem) -> str:
+        source = problem.source.strip("\n")
+        if self._training_template is not None:
+            return self._training_template.replace(CHECKPOINT_SLOT, source)
+        return fill(self._templates[Operator.DRAFT], {"problem": source}).rstrip("\n") + "\n"
+
+    def _with_attempt(self, source: str, *, operator: Operator, values: Mapping[str, str], problem: Problem) -> str:
+        template = self._templates[operator]
+        bare = fill(template, {**values, "attempt": ""})
+        room = self._limit_characters - len(bare)
+        attempt = strip_comments(source).strip("\n")
+        if len(attempt) > room:
+            attempt = strip_docstrings(attempt).strip("\n")
+        if len(attempt) > room:
+            attempt = keep_tail(attempt, limit_characters=room)
+        return self._within(fill(template, {**values, "attempt": attempt}), problem=problem)
+
+    def _within(self, prompt: str, *, problem: Problem) -> str:
+        if len(prompt) > self._limit_characters:
+            raise PromptTooLong(
+                f"problem {problem.id}: its prompt has {len(prompt)} characters at the least, "
+                f"and the limit is {self._limit_characters}"
+            )
+        return prompt
+
+
+def load_prompt_writer(template: Path | None, *, limit_characters: int) -> PromptWriter:
+    """A writer with the templates of this package; `template` is as in `read_training_template`. Raises PromptError."""
+    folder = resources.files("agent") / "prompts"
+    templates = {operator: (folder / f"{operator}.txt").read_text(encoding="utf-8") for operator in NAMES}
+    training_template = None if template is None else read_training_template(template)
+    return PromptWriter(templates, training_template=training_template, limit_characters=limit_characters)
+
+
+def read_training_template(path: Path) -> str:
+    """The template a model was trained on, as it ships: not a character is changed.
+
+    `path` is a text file with one `{}`, a Python file that sets PROMPT_TEMPLATE to a string, or a checkpoint folder
+    that holds `prompt_template.txt` or `kernelllm.py` (the first that is there). Raises PromptError.
+    """
+    if path.is_dir():
+        held = [path / name for name in (CHECKPOINT_TEXT, CHECKPOINT_MODULE) if (path / name).is_file()]
+        if not held:
+            raise PromptError(f"{path}: holds neither {CHECKPOINT_TEXT} nor {CHECKPOINT_MODULE}")
+        path = held[0]
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"{path}: cannot be read: {error}") from error
+    template = _constant_of(text, path=path) if path.suffix == ".py" else text
+    _check_slot(template, where=str(path))
+    return template
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """`template` with each `{{name}}` replaced, in one pass: what is put in is never read as a template."""
+    return PLACEHOLDER.sub(lambda match: values[match.group(1)], template)
+
+
+def strip_comments(source: str) -> str:
+    """`source` without its comments, and without the lines that held nothing else.
+
+    Text that cannot be tokenised, or that would no longer mean the same, comes back as it is.
+    """
+    lines = source.split("\n")
+    emptied: set[int] = set()
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                row, column = token.start[0] - 1, token.start[1]
+                lines[row] = lines[row][:column].rstrip()
+                if not lines[row]:
+                    emptied.add(row)
+    except (tokenize.TokenError, SyntaxError, ValueError):
+        return source
+    stripped = "\n".join(line for row, line in enumerate(lines) if row not in emptied)
+    return stripped if _tree_text(stripped) == _tree_text(source) else source
+
+
+def strip_docstrings(source: str) -> str:
+    """`source` with each docstring made empty, which keeps every body valid.
+
+    What does not parse comes back as it is.
+    """
+    tree = _parse(source)
+    if tree is None:
+        return source
+    lines = source.encode().split(b"\n")  # ast counts columns in UTF-8 bytes
+    docstrings = [found for node in ast.walk(tree) if (found := _docstring_of(node)) is not None]
+    for node in sorted(docstrings, key=lambda node: node.lineno, reverse=True):
+        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+        lines[first : last + 1] = [lines[first][: node.col_offset] + b'""' + lines[last][node.end_col_offset :]]
+    stripped = b"\n".join(lines).decode()
+    return stripped if _parse(stripped) is not None else source
+
+
+def keep_tail(text: str, *, limit_characters: int) -> str:
+    """The last whole lines of `text` that fit, under a line that says how many were left out.
+
+    Longer than the limit only where that line alone is.
+    """
+    lines = text.split("\n")
+    room = limit_characters - len(_left_out(len(lines)))
+    kept = 0
+    while kept < len(lines) and (room := room - len(lines[-1 - kept]) - 1) >= 0:
+        kept += 1
+    return "\n".join([_left_out(len(lines) - kept), *lines[len(lines) - kept :]])
+
+
+def clip_feedback(feedback: str) -> str:
+    """At most MAX_FEEDBACK_TOKENS of it, by length."""
+    limit_characters = int(MAX_FEEDBACK_TOKENS * CHARACTERS_PER_TOKEN)
+    text = feedback.strip()
+    return text if len(text) <= limit_characters else text[: limit_characters - 4] + " ..."
+
+
+def describe_figures(verdict: Verdict) -> str:
+    """What was measured of a passing candidate, in words for the model."""
+    performance = verdict.performance
+    if performance is None:
+        return "It was not timed."
+    baselines = ", ".join(f"{name} {runtime_us:.1f} us" for name, runtime_us in sorted(performance.baseline_us.items()))
+    return (
+        f"It takes {performance.runtime_us:.1f} us; PyTorch takes: {baselines}. "
+        f"That is a speedup of {performance.speedup:.2f} (95 % interval {performance.speedup_low:.2f} to "
+        f"{performance.speedup_high:.2f})."
+    )
+
+
+def _listed(templates: Mapping[Operator, str]) -> str:
+    return ", ".join(sorted(templates))
+
+
+def _left_out(num_lines: int) -> str:
+    return f"# ({num_lines} lines before this one are left out)"
+
+
+def _check_names(template: str, *, given: frozenset[str], where: str) -> None:
+    used = frozenset(PLACEHOLDER.findall(template))
+    if undefined := sorted(used - given):
+        raise PromptError(f"{where}: undefined name(s) {', '.join(undefined)}; it is given {', '.join(sorted(given))}")
+    if unused := sorted(given - used):
+        raise PromptError(f"{where}: never uses {', '.join(unused)}")
+
+
+def _check_slot(template: str, *, where: str) -> None:
+    if (num_slots := template.count(CHECKPOINT_SLOT)) != 1:
+        raise PromptError(f"{where}: needs exactly one {CHECKPOINT_SLOT} for the problem's source, and has {num_slots}")
+
+
+def _constant_of(text: str, *, path: Path) -> str:
+    tree = _parse(text)
+    if tree is None:
+        raise PromptError(f"{path}: is not valid Python")
+    for statement in reversed(tree.body):  # the last assignment is the one that holds
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        if isinstance(statement, ast.AnnAssign):
+            targets = [statement.target]
+        if any(isinstance(target, ast.Name) and target.id == CHECKPOINT_CONSTANT for target in targets):
+            value = getattr(statement, "value", None)
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                return value.value
+            raise PromptError(f"{path}: {CHECKPOINT_CONSTANT} is not a plain string")
+    raise PromptError(f"{path}: does not set {CHECKPOINT_CONSTANT}")
+
+
+def _parse(source: str) -> ast.Module | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about escapes in strings that are not ours
+        try:
+            return ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+
+
+def _tree_text(source: str) -> str | None:
+    tree = _parse(source)
+    if tree is None:
+        return None
+    try:
+        return ast.dump(tree)
+    except RecursionError:
+        return None
+
+
+def _docstring_of(node: ast.AST) -> ast.Expr | None:
+    if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) or not node.body:
+        return None
+    first = node.body[0]
+    if not isinstance(first, ast.Expr) or not isinstance(first.value, ast.Constant):
+        return None
+    return first if isinstance(first.value.value, str) else None

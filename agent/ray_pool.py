@@ -1,0 +1,329 @@
+"""Judges candidates on Ray: trace workers on any cores, and one judge a GPU or interpreters on cores.
+
+The only file that imports Ray. Knows nothing of strategies, samplers or the ledger, and no candidate code runs in its
+processes: the tracers and judges that its workers hold keep that in sandboxed children.
+
+Every node must have KernelLoop installed. Deadlines are kept inside the workers, never by Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from agent.config import RayConfig
+from agent.pool import MAX_ATTEMPTS, PoolError
+from sandbox.judge import Judge, Traced, Tracer, open_judge, verdict_of
+from sandbox.types import Candidate, JudgeSettings, Problem, Spend, Verdict
+from sandbox.zygote import SandboxError
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 120.0  # a node that joins may still have to load KernelLoop's modules from a cold disk
+CLOSE_SECONDS = 5.0
+# Plans are all that passes through the store: some hundred kB each, one or two a worker.
+OBJECT_STORE_BYTES = 256 * 2**20
+RESOURCE_UNITS_PER_CORE = 10_000  # Ray's own resolution
+MAX_QUOTED_CHARACTERS = 300
+
+ResultT = TypeVar("ResultT")
+Job = Callable[[Any], ResultT]
+TracerFactory = Callable[[JudgeSettings], Tracer]
+JudgeFactory = Callable[..., Judge]  # (settings, *, device: int | None)
+
+
+class Tool(Protocol):
+    """What a worker holds: a tracer or a judge."""
+
+    def close(self) -> None: ...
+
+
+class Worker:
+    """Runs in a Ray actor, one job at a time. Opens its tool for the first job, and again after the sandbox failed."""
+
+    def __init__(self, open_tool: Callable[[], Tool]) -> None:
+        # Ray does not hide GPUs from actors that have none; CUDA reads this when it is first used.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu_id) for gpu_id in ray.get_gpu_ids())
+        self._open_tool = open_tool
+        self._tool: Tool | None = None
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def do(self, job: Job[ResultT]) -> ResultT:
+        """Raises SandboxError."""
+        try:
+            if self._tool is None:
+                self._tool = self._open_tool()
+            return job(self._tool)
+        except SandboxError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        tool, self._tool = self._tool, None
+        if tool is not None:
+            tool.close()
+
+
+class WorkerDied(RuntimeError):
+    """A worker's process, node or connection was lost in mid-job."""
+
+
+class Crew:
+    """Workers of one kind. A job goes to an idle worker or waits here, so a worker that dies takes one job with it.
+
+    A dead worker is replaced while its job goes to another. Where no replacement can be placed, the crew gets smaller.
+    """
+
+    def __init__(self, kind: str, *, spawn: Callable[[], ActorHandle], num_workers: int) -> None:
+        self._kind = kind
+        self._spawn = spawn
+        self._workers = [spawn() for _ in range(num_workers)]
+        self._replacing: set[asyncio.Task[None]] = set()
+        self._idle: asyncio.Queue[ActorHandle | None] = asyncio.Queue()  # None: there will be no more
+        self._closed = False
+
+    def wait_until_up(self) -> None:
+        """Raises PoolError when the workers cannot all be placed or started."""
+        started = [worker.pid.remote() for worker in self._workers]
+        up, missing = ray.wait(started, num_returns=len(started), timeout=START_SECONDS)
+        if missing:
+            free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
+            raise PoolError(
+                f"the cluster placed {len(up)} of {len(started)} {self._kind}s within {START_SECONDS:g} s; free: {free}"
+            )
+        try:
+            ray.get(up)
+        except RayError as error:
+            raise PoolError(f"a {self._kind} did not start: {_one_line(error)}") from error
+        for worker in self._workers:
+            self._idle.put_nowait(worker)
+
+    async def do(self, job: Job[ResultT], *, subject: str) -> ResultT:
+        """The job's result, after up to MAX_ATTEMPTS attempts. Raises PoolError."""
+        for number in range(1, MAX_ATTEMPTS + 1):
+            try:
+                return await self._attempt(job, subject=subject)
+            except (SandboxError, WorkerDied) as error:
+                if self._closed or number == MAX_ATTEMPTS:
+                    raise PoolError(f"{subject}: attempt {number} at a {self._kind}: {_one_line(error)}") from error
+                event = "worker_died" if isinstance(error, WorkerDied) else "sandbox_failed"
+                place = f"a {self._kind}, attempt {number} of {MAX_ATTEMPTS}"
+                log.warning("%s: %s, %s: %s", event, subject, place, _one_line(error))
+        raise AssertionError("the last attempt returns or raises")
+
+    async def close(self) -> None:
+        """Workers end their sandbox processes, then themselves. After CLOSE_SECONDS those still at work are killed."""
+        self._closed = True
+        self._idle.put_nowait(None)
+        for task in self._replacing:
+            task.cancel()
+        closing = [worker.close.remote() for worker in self._workers]
+        if closing:
+            await asyncio.to_thread(ray.wait, closing, num_returns=len(closing), timeout=CLOSE_SECONDS)
+        for worker in self._workers:
+            ray.kill(worker)
+        self._workers.clear()
+
+    async def _attempt(self, job: Job[ResultT], *, subject: str) -> ResultT:
+        """Raises SandboxError or WorkerDied, and PoolError for a worker's other faults: those would only repeat."""
+        worker = await self._idle.get()
+        if worker is None:
+            self._idle.put_nowait(None)  # for the next who waits
+            raise PoolError(f"{subject}: no {self._kind} is left" + (": the pool is closed" if self._closed else ""))
+        alive = True
+        try:
+            result: ResultT = await worker.do.remote(job)
+        except RayTaskError as error:
+            if isinstance(error.cause, SandboxError):
+                raise SandboxError(str(error.cause)) from error
+            raise PoolError(f"{subject}: a {self._kind} is at fault: {_one_line(error.cause)}") from error
+        except RayError as error:
+            alive = False
+            raise WorkerDied(_one_line(error)) from error
+        finally:
+            # A cancelled caller leaves the worker at its job; the next one then queues behind it.
+            if alive:
+                self._idle.put_nowait(worker)
+            elif not self._closed:
+                self._start_replacing(worker)
+        return result
+
+    def _start_replacing(self, dead: ActorHandle) -> None:
+        task = asyncio.create_task(self._replace(dead))
+        self._replacing.add(task)
+        task.add_done_callback(self._replacing.discard)
+
+    async def _replace(self, dead: ActorHandle) -> None:
+        ray.kill(dead)  # one that only lost its connection must not live on beside its replacement
+        self._workers.remove(dead)
+        worker = self._spawn()
+        self._workers.append(worker)
+        try:
+            pid = await asyncio.wait_for(worker.pid.remote(), timeout=START_SECONDS)
+        except (RayError, TimeoutError) as error:
+            log.error("worker_not_replaced: one %s fewer: %s", self._kind, _one_line(error))
+            ray.kill(worker)
+            self._workers.remove(worker)
+            if not self._workers:
+                self._idle.put_nowait(None)
+            return
+        log.warning("worker_replaced: a %s, now process %d", self._kind, pid)
+        self._idle.put_nowait(worker)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrewSizes:
+    """How many workers of each kind, and the cores that each of them books."""
+
+    num_tracers: int
+    num_judges: int
+    cores_per_worker: float
+
+
+def crew_sizes(config: RayConfig, *, replaying: bool, num_cores: int, num_gpus: int) -> CrewSizes:
+    """What `config` says; else a judge for each GPU to replay, or for half the cores to interpret. Raises PoolError."""
+    if num_cores < 1:
+        raise PoolError("the Ray cluster has no whole core for workers")
+    num_judges = config.judges or (num_gpus if replaying else max(1, num_cores // 2))
+    if replaying and not 1 <= num_judges <= num_gpus:
+        raise PoolError(
+            f"replay needs a GPU for each judge; the Ray cluster has {num_gpus}, ray.judges is {num_judges}"
+        )
+    num_tracers = config.trace_workers or max(1, num_cores - num_judges)
+    # A whole number of workers to a core, or some would fit the sum of the nodes' cores and no single node.
+    workers_per_core = math.ceil((num_tracers + num_judges) / num_cores)
+    cores_per_worker = math.floor(RESOURCE_UNITS_PER_CORE / workers_per_core) / RESOURCE_UNITS_PER_CORE
+    return CrewSizes(num_tracers=num_tracers, num_judges=num_judges, cores_per_worker=cores_per_worker)
+
+
+class RayPool:
+    """Traces, then judges each plan once: candidates of one problem whose plans are equal share a verdict.
+
+    `config.address` None starts a Ray of its own on this machine; one that already runs in this process is used as it
+    is. On a cluster with fewer cores than workers, workers share cores.
+    """
+
+    def __init__(
+        self,
+        settings: JudgeSettings,
+        config: RayConfig,
+        *,
+        tracer_factory: TracerFactory = Tracer,
+        judge_factory: JudgeFactory = open_judge,
+    ) -> None:
+        """Returns when all workers are up, in some seconds. Both factories must pickle. Raises PoolError."""
+        self._verdicts: dict[tuple[str, str], asyncio.Task[Verdict]] = {}
+        self._owns_ray = not ray.is_initialized()
+        if self._owns_ray:
+            _start_ray(config.address)
+        try:
+            sizes = _sizes_here(config, replaying=settings.mode == "replay")
+            # Judges are placed first: trace workers must not take the few cores that a GPU's node may have.
+            self._judges = _judge_crew(settings, sizes=sizes, factory=judge_factory)
+            self._judges.wait_until_up()
+            self._tracers = _trace_crew(settings, sizes=sizes, factory=tracer_factory)
+            self._tracers.wait_until_up()
+        except PoolError:
+            if self._owns_ray:
+                ray.shutdown()
+            raise
+        self._num_workers = sizes.num_tracers + sizes.num_judges
+
+    @property
+    def capacity(self) -> int:
+        """Twice the workers: one candidate at work and one that waits."""
+        return 2 * self._num_workers
+
+    async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+        """Raises PoolError."""
+        subject = f"problem {problem.id}, candidate {candidate.id}"
+        traced = await self._tracers.do(partial(_trace, problem=problem, candidate=candidate), subject=subject)
+        if traced.plan_hash is None or traced.failure is not None:
+            return verdict_of(traced)
+        key = (problem.key, traced.plan_hash)
+        task = self._verdicts.get(key)
+        if task is None:
+            job = partial(_judge, problem=problem, candidate=candidate, traced=traced)
+            task = asyncio.create_task(self._judges.do(job, subject=subject))
+            task.add_done_callback(partial(self._forget_failure, key))
+            self._verdicts[key] = task
+        verdict = await asyncio.shield(task)  # others may wait for it too
+        if verdict.candidate_id == candidate.id:
+            return verdict
+        return replace(verdict, candidate_id=candidate.id, spend=Spend(), stage_seconds=traced.stage_seconds)
+
+    async def close(self) -> None:
+        """Ends the workers, and Ray if this pool started it."""
+        await asyncio.gather(self._tracers.close(), self._judges.close())
+        for task in list(self._verdicts.values()):
+            task.cancel()
+        if self._owns_ray:
+            await asyncio.to_thread(ray.shutdown)
+
+    def _forget_failure(self, key: tuple[str, str], task: asyncio.Task[Verdict]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            self._verdicts.pop(key, None)
+
+
+def _start_ray(address: str | None) -> None:
+    """Raises PoolError. A Ray of our own is reached by token only, which Ray keeps in the user's home."""
+    try:
+        if address is None:
+            ray.init(
+                address="local",  # and not whatever RAY_ADDRESS names
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (RayError, RuntimeError, ValueError, OSError) as error:
+        where = "start on this machine" if address is None else f"connect to {address}"
+        raise PoolError(f"Ray could not {where}: {_one_line(error)}") from error
+
+
+def _sizes_here(config: RayConfig, *, replaying: bool) -> CrewSizes:
+    total = ray.cluster_resources()
+    return crew_sizes(
+        config, replaying=replaying, num_cores=int(total.get("CPU", 0)), num_gpus=int(total.get("GPU", 0))
+    )
+
+
+def _judge_crew(settings: JudgeSettings, *, sizes: CrewSizes, factory: JudgeFactory) -> Crew:
+    replaying = settings.mode == "replay"
+    actor = ray.remote(num_cpus=sizes.cores_per_worker, num_gpus=1 if replaying else 0)(Worker)
+    # A replaying worker sees one GPU only, so that is its device 0.
+    open_tool = partial(factory, settings, device=0 if replaying else None)
+    return Crew("judge", spawn=partial(actor.remote, open_tool), num_workers=sizes.num_judges)
+
+
+def _trace_crew(settings: JudgeSettings, *, sizes: CrewSizes, factory: TracerFactory) -> Crew:
+    actor = ray.remote(num_cpus=sizes.cores_per_worker, num_gpus=0)(Worker)
+    return Crew("trace worker", spawn=partial(actor.remote, partial(factory, settings)), num_workers=sizes.num_tracers)
+
+
+def _trace(tracer: Tracer, *, problem: Problem, candidate: Candidate) -> Traced:
+    return tracer.trace(problem, candidate)
+
+
+def _judge(judge: Judge, *, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
+    return judge.judge(problem, candidate, traced)
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_QUOTED_CHARACTERS]}"

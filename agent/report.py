@@ -1,0 +1,175 @@
+"""Says what came of a run: the report, the table on the terminal, the `summary` of JSON lines.
+
+Decides nothing and reads no files. A speedup stands here only if it was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from agent import wording
+from agent.run_record import ProblemResult, RunRecord
+from sandbox.types import Spend
+
+
+def headline(record: RunRecord) -> str:
+    """The run in one line."""
+    spend = record.spend
+    parts = [
+        f"{record.num_solved} of {len(record.results)} problems solved",
+        f"{spend.samples} samples",
+        f"{spend.tokens} tokens",
+        f"{spend.judged} candidates judged",
+        *([f"{spend.gpu_seconds:.1f} GPU seconds"] if spend.gpu_seconds else []),
+        wording.duration_text(record.wall_seconds),
+    ]
+    return ", ".join(parts)
+
+
+def summary_table(record: RunRecord) -> Table:
+    """What a run's end shows on the terminal."""
+    table = Table("problem", "result", "speedup", "samples", "statuses", box=None, pad_edge=False)
+    for result in record.results:
+        style = "green" if result.best is not None else "yellow"
+        table.add_row(
+            escape(result.problem_id),
+            f"[{style}]{result.word}[/]",
+            speedup_cell(result),
+            str(result.spend.samples),
+            wording.statuses_text(result.num_by_status),
+        )
+    return table
+
+
+def summary_json(record: RunRecord, *, outcome: str, error: str | None) -> dict[str, Any]:
+    """The last object that `--json` prints."""
+    return {
+        "event": "summary",
+        "outcome": outcome,
+        "error": error,
+        "run_dir": str(record.folder.root),
+        "num_problems": len(record.results),
+        "num_solved": record.num_solved,
+        "timed": bool(record.timed),
+        "note": record.why_nothing_was_timed,
+        "wall_seconds": record.wall_seconds,
+        "spend": spend_json(record.spend),
+        "statuses": {status.value: count for status, count in record.num_by_status.items()},
+        "problems": [result_json(record, result) for result in record.results],
+    }
+
+
+def result_json(record: RunRecord, result: ProblemResult) -> dict[str, Any]:
+    best, figures = result.best, None if result.best is None else result.best.performance
+    return {
+        "problem": result.problem_id,
+        "solved": best is not None,
+        "operator": None if result.best_candidate is None else result.best_candidate.operator.value,
+        "candidate": None if best is None else best.candidate_id,
+        "best": None if best is None else str(record.folder.best(result.problem_id)),
+        "speedup": None if figures is None else figures.speedup,
+        "speedup_low": None if figures is None else figures.speedup_low,
+        "speedup_high": None if figures is None else figures.speedup_high,
+        "statuses": {status.value: count for status, count in result.num_by_status.items()},
+        "spend": spend_json(result.spend),
+    }
+
+
+def spend_json(spend: Spend) -> dict[str, int | float]:
+    return {name: getattr(spend, name) for name in Spend.__slots__}
+
+
+def speedup_cell(result: ProblemResult) -> str:
+    return "" if result.best is None else wording.speedup_text(result.best)
+
+
+def report_text(record: RunRecord) -> str:
+    """report.md."""
+    return "\n".join(report_lines(record)) + "\n"
+
+
+def report_lines(record: RunRecord) -> Iterator[str]:
+    yield from (f"# Run {record.folder.root.name}", "", f"{headline(record)}.")
+    if record.why_nothing_was_timed is not None:
+        yield from ("", f"**{record.why_nothing_was_timed}** A kernel below is verified, not known to be faster.")
+    yield from ("", "## Problems", "", *problem_rows(record))
+    if record.timed:
+        yield from ("", "## Times", "", *time_rows(record))
+    if unsolved := [result for result in record.results if result.best is None]:
+        yield from ("", "## Not solved", "", *(f"- {failure_line(result)}" for result in unsolved))
+    yield from ("", "## Conditions", "", *condition_lines(record))
+    yield from ("", "## Environment", "", *(f"- {key}: {plain(value)}" for key, value in record.environment.items()))
+
+
+def problem_rows(record: RunRecord) -> Iterator[str]:
+    gpu = any(result.spend.gpu_seconds for result in record.results)
+    yield row(
+        "problem", "result", "speedup (95 %)", "best kernel", "statuses", "samples", "tokens", "judged", "seconds"
+    )
+    yield row(*["---"] * 9)
+    for result in record.results:
+        spend = result.spend
+        best = f"[{result.best.candidate_id[:12]}](best/{result.problem_id}.py)" if result.best is not None else ""
+        seconds = f"{spend.wall_seconds:.1f}" + (f", GPU {spend.gpu_seconds:.1f}" if gpu else "")
+        counts = wording.statuses_text(result.num_by_status)
+        numbers = (str(spend.samples), str(spend.tokens), str(spend.judged), seconds)
+        yield row(result.problem_id, result.word, speedup_cell(result), best, counts, *numbers)
+
+
+def time_rows(record: RunRecord) -> Iterator[str]:
+    yield row("problem", "kernel, us", "baselines, us", "repetitions")
+    yield row(*["---"] * 4)
+    for result in record.timed:
+        assert result.best is not None and result.best.performance is not None
+        figures = result.best.performance
+        baselines = ", ".join(f"{name} {time_us:.2f}" for name, time_us in figures.baseline_us.items())
+        yield row(result.problem_id, f"{figures.runtime_us:.2f}", baselines, str(figures.repetitions))
+
+
+def failure_line(result: ProblemResult) -> str:
+    """The latest failure of a problem that is not solved, in a line."""
+    if result.last is None or result.last.failure is None:
+        return f"{result.problem_id}: {result.word}"
+    failure = result.last.failure
+    where = f" (line {failure.line_number})" if failure.line_number is not None else ""
+    message = " ".join(failure.message.split())
+    return f"{result.problem_id}: last {result.last.status}: {failure.error_class}: {message}{where}"
+
+
+def condition_lines(record: RunRecord) -> Iterator[str]:
+    """The settings that figures depend on, and what verdicts say of how they were reached, each once."""
+    for key in ("seed", "sampler", "strategy", "budget", "judge"):
+        if key in record.config:
+            yield f"- {key}: {plain(record.config[key])}"
+    stated: dict[str, None] = {}
+    for result in record.results:
+        if result.best is None:
+            continue
+        for title, figures in (("checked", result.best.correctness), ("timed", result.best.performance)):
+            if figures is not None:
+                stated |= dict.fromkeys(f"{title} under {key}: {value}" for key, value in figures.conditions.items())
+    yield from (f"- {line}" for line in stated)
+
+
+def row(*cells: str) -> str:
+    """A row of a Markdown table."""
+    escaped = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
+
+
+def plain(value: Any) -> str:
+    """A configuration or environment value as text."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return ", ".join(f"{key} {plain(inner)}" for key, inner in value.items() if inner is not None)
+        case list():
+            return ", ".join(map(plain, value))
+    return str(value)

@@ -1,0 +1,213 @@
+"""The commands `run`, `resume` and `report`: build the parts of a run from its configuration and start them.
+
+Knows nothing of how the parts work. What the user got wrong is found before a run folder is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from agent import report
+from agent.config import HttpSamplerConfig, ProblemsConfig, RunConfig, load_config
+from agent.config_section import ConfigError
+from agent.controller import Controller, RunPlan
+from agent.events import Outcome, RunSummary
+from agent.ledger import Ledger
+from agent.pool import Pool, SerialPool
+from agent.progress import Display, JsonDisplay, LiveDisplay, PlainDisplay
+from agent.prompts import PromptWriter, load_prompt_writer
+from agent.run_folder import RunFolder, RunFolderError
+from agent.run_record import read_run
+from agent.sampler import RecordedSampler, Sampler
+from sandbox import environment
+from sandbox.isolation import probe
+from sandbox.problems import scan_problems
+from sandbox.types import JudgeSettings, Problem
+from strategies import STRATEGIES
+
+# About 15,000 tokens: with an answer of 2,048 it fits the smallest window that models of code are served with today.
+PROMPT_CHARACTERS = 48_000
+PLAIN_WIDTH = 200  # columns of the summary in a file or a pipe, where nothing can be asked
+
+
+def start(config_path: Path, *, overrides: list[str], as_json: bool) -> int:
+    config = load_config(config_path, overrides)
+    check_parts(config)
+    try:
+        folder = RunFolder.create(config.run_dir, runs=Path("runs"), now=datetime.now())
+    except RunFolderError as error:
+        raise ConfigError(f"{config_path}: {error}") from error
+    folder.write_config(config.to_yaml())
+    folder.write_environment(environment.record(isolation=probe()))
+    return carry_out(folder, config=config, as_json=as_json)
+
+
+def resume(run: Path, *, as_json: bool) -> int:
+    folder = open_folder(run)
+    return carry_out(folder, config=load_config(folder.config), as_json=as_json)
+
+
+def write_report(run: Path) -> Path:
+    """Where it was written."""
+    folder = open_folder(run)
+    folder.write_report(report.report_text(read_run(folder)))
+    return folder.report
+
+
+def open_folder(run: Path) -> RunFolder:
+    try:
+        return RunFolder.open(run)
+    except RunFolderError as error:
+        raise ConfigError(str(error)) from error
+
+
+def check_parts(config: RunConfig) -> None:
+    """Raises the errors of whatever the configuration names and is not usable."""
+    find_problems(config.problems)
+    open_prompt_writer(config)
+    if not isinstance(config.sampler, HttpSamplerConfig):
+        RecordedSampler(config.sampler.path)
+    settings_of(config)
+
+
+def carry_out(folder: RunFolder, *, config: RunConfig, as_json: bool) -> int:
+    """Runs to the end, or to the first interrupt, and says what came of it."""
+    problems = find_problems(config.problems)
+    with Ledger.open(folder.ledger) as ledger, open_display(as_json=as_json) as display:
+        try:
+            summary = asyncio.run(work(folder, config=config, problems=problems, ledger=ledger, display=display))
+        except KeyboardInterrupt:
+            return told_to_resume(folder, reason="interrupted")
+    return conclude(folder, summary=summary, as_json=as_json)
+
+
+async def work(
+    folder: RunFolder, *, config: RunConfig, problems: list[Problem], ledger: Ledger, display: Display
+) -> RunSummary:
+    strategy, options = STRATEGIES[config.strategy.name], config.strategy_options()
+    plan = RunPlan(
+        problems=problems,
+        new_strategy=lambda seed: strategy(seed=seed, **options),
+        render=open_prompt_writer(config).render,
+        budget=config.budget.limits(),
+        seed=config.seed,
+    )
+    sampler = open_sampler(config)
+    try:
+        pool = open_pool(config)
+        try:
+            controller = Controller(
+                plan,
+                sampler=sampler,
+                pool=pool,
+                ledger=ledger,
+                folder=folder,
+                sampling_slots=config.sampler.concurrency,
+                on_event=display.show,
+                clock=time.monotonic,
+            )
+            stop_on_signals(controller)
+            return await controller.run()
+        finally:
+            await pool.close()
+    finally:
+        await sampler.close()
+
+
+def stop_on_signals(controller: Controller) -> None:
+    """The first interrupt ends the run in good order; the next one does what interrupts do."""
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        loop.remove_signal_handler(number)
+        controller.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+
+
+def conclude(folder: RunFolder, *, summary: RunSummary, as_json: bool) -> int:
+    """Writes the report, shows the summary, and gives the exit code."""
+    record = read_run(folder)
+    folder.write_report(report.report_text(record))
+    if as_json:
+        print(json.dumps(report.summary_json(record, outcome=summary.outcome, error=summary.error)))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+        console.print(report.summary_table(record))
+        console.print(f"\n{report.headline(record)}", markup=False, highlight=False)
+        if record.why_nothing_was_timed is not None:
+            console.print(record.why_nothing_was_timed, markup=False)
+        console.print(f"report: {folder.report}", markup=False, highlight=False, soft_wrap=True)
+    match summary.outcome:
+        case Outcome.COMPLETED:
+            return 0
+        case Outcome.STOPPED:
+            return told_to_resume(folder, reason="interrupted")
+        case Outcome.FAILED:
+            return told_to_resume(folder, reason=summary.error or "the run failed")
+
+
+def told_to_resume(folder: RunFolder, *, reason: str) -> int:
+    print(f"kernelloop: {reason}; to go on: kernelloop resume {folder.root}", file=sys.stderr)
+    return 1
+
+
+def find_problems(config: ProblemsConfig) -> list[Problem]:
+    """The problems chosen; files at fault are told on standard error and left out. Raises ProblemError, ConfigError."""
+    problems, faults = scan_problems(config.path, levels=config.levels)
+    for fault in faults:
+        print(f"kernelloop: left out: {fault}", file=sys.stderr)
+    if not problems:
+        raise ConfigError(f"problems.path: {config.path}: none of its {len(faults)} files is a problem")
+    if config.only is None:
+        return problems
+    known = {problem.id: problem for problem in problems}
+    if unknown := [id for id in config.only if id not in known]:
+        raise ConfigError(f"problems.only: no problem {unknown[0]!r}; there are: {', '.join(known)}")
+    return [known[id] for id in dict.fromkeys(config.only)]
+
+
+def settings_of(config: RunConfig) -> JudgeSettings:
+    """Raises ConfigError. Whether a cluster has the GPUs that replay needs is known only once it is joined."""
+    on_cluster = config.ray.pool == "ray" and config.ray.address is not None and config.judge.mode == "replay"
+    return config.judge.settings(config.seed, gpu_available=on_cluster or environment.gpu_usable())
+
+
+def open_prompt_writer(config: RunConfig) -> PromptWriter:
+    template = config.sampler.template if isinstance(config.sampler, HttpSamplerConfig) else None
+    return load_prompt_writer(None if template is None else Path(template), limit_characters=PROMPT_CHARACTERS)
+
+
+def open_sampler(config: RunConfig) -> Sampler:
+    if isinstance(config.sampler, HttpSamplerConfig):
+        from agent.http_sampler import HttpSampler
+
+        return HttpSampler(config.sampler, environ=os.environ, jitter=random.Random())
+    return RecordedSampler(config.sampler.path)
+
+
+def open_pool(config: RunConfig) -> Pool:
+    if config.ray.pool == "serial":
+        return SerialPool(settings_of(config))
+    from agent.ray_pool import RayPool
+
+    return RayPool(settings_of(config), config.ray)
+
+
+def open_display(*, as_json: bool) -> Display:
+    if as_json:
+        return JsonDisplay(stream=sys.stdout)
+    if sys.stdout.isatty():
+        return LiveDisplay(console=Console(), clock=time.monotonic)
+    return PlainDisplay(stream=sys.stdout, clock=time.monotonic)

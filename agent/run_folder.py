@@ -1,0 +1,156 @@
+"""The folder of one run: the one owner of its paths and of how its files are written.
+
+Knows nothing of what the configuration or the verdicts mean beyond stating them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from sandbox.types import Candidate, Observation, Problem, Verdict
+
+
+class RunFolderError(RuntimeError):
+    """A run folder cannot be made, found or written. One line."""
+
+
+class RunFolder:
+    """Files are replaced as a whole, never edited; a reader sees the old text or the new."""
+
+    def __init__(self, root: Path) -> None:
+        """Use `create` or `open`."""
+        self.root = root
+
+    @classmethod
+    def create(cls, run_dir: str | Path | None, *, runs: Path, now: datetime) -> Self:
+        """A new, empty folder: `run_dir`, or one under `runs` named after `now`. Raises RunFolderError."""
+        try:
+            if run_dir is None:
+                return cls(_dated_folder(runs, now=now))
+            root = Path(run_dir).absolute()
+            root.mkdir(parents=True, exist_ok=True)
+            if any(root.iterdir()):
+                raise RunFolderError(f"run_dir: {root} is not empty; resume the run in it, or name another folder")
+        except OSError as error:
+            raise RunFolderError(f"run_dir: cannot make a folder: {error}") from error
+        return cls(root)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """The folder of a run that was begun. Raises RunFolderError."""
+        folder = cls(Path(path).absolute())
+        if not folder.config.is_file():
+            raise RunFolderError(f"{path}: is no run folder: it has no {folder.config.name}")
+        return folder
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.root / "environment.json"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.sqlite"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.md"
+
+    def candidate(self, problem_id: str, candidate_id: str) -> Path:
+        return self.root / "candidates" / problem_id / f"{candidate_id}.py"
+
+    def best(self, problem_id: str) -> Path:
+        return self.root / "best" / f"{problem_id}.py"
+
+    def write_config(self, text: str) -> None:
+        _replace(self.config, text=text, durable=True)
+
+    def write_environment(self, record: Mapping[str, object]) -> None:
+        _replace(self.environment, text=json.dumps(dict(record), indent=2) + "\n", durable=True)
+
+    def write_report(self, text: str) -> None:
+        _replace(self.report, text=text, durable=True)
+
+    def write_candidate(self, candidate: Candidate) -> None:
+        """Not forced to disk: the ledger holds the source too."""
+        path = self.candidate(candidate.problem_id, candidate.id)
+        if not path.exists():
+            _replace(path, text=candidate.source, durable=False)
+
+    def write_best(self, problem: Problem, observation: Observation) -> None:
+        """The source under a comment that states what was verified, how, and on what terms."""
+        header = "\n".join(f"# {' '.join(line.split())}" for line in _header(problem, observation=observation))
+        _replace(self.best(problem.id), text=f"{header}\n\n{observation.candidate.source}", durable=True)
+
+
+def _header(problem: Problem, *, observation: Observation) -> Iterator[str]:
+    candidate, verdict = observation.candidate, observation.verdict
+    yield f"Best kernel found for problem {problem.id} ({problem.origin})"
+    yield f"candidate: {candidate.id} ({candidate.operator})"
+    yield f"status: {verdict.status}"
+    yield f"speedup: {_speedup(verdict)}"
+    if (correctness := verdict.correctness) is not None:
+        yield f"checked by: {correctness.checked_by}, secret input seeds {', '.join(map(str, correctness.seeds))}"
+        yield f"weights: {correctness.weights}"
+        yield from (f"checked under: {name}: {value}" for name, value in correctness.conditions.items())
+    if (performance := verdict.performance) is not None:
+        yield f"runtime: {performance.runtime_us:.3f} us, {performance.repetitions} repetitions"
+        yield from (f"baseline {name}: {time_us:.3f} us" for name, time_us in performance.baseline_us.items())
+        yield from (f"timed under: {name}: {value}" for name, value in performance.conditions.items())
+    yield f"labels: {', '.join(verdict.labels) or 'none'}"
+
+
+def _speedup(verdict: Verdict) -> str:
+    p = verdict.performance
+    if p is None:
+        return "not timed"
+    return f"{p.speedup:.3f} (95 % interval {p.speedup_low:.3f} to {p.speedup_high:.3f})"
+
+
+def _dated_folder(runs: Path, *, now: datetime) -> Path:
+    """Made here, so that two runs begun in one second never share it."""
+    runs = runs.absolute()
+    runs.mkdir(parents=True, exist_ok=True)
+    name = now.strftime("%Y-%m-%d-%H%M%S")
+    number = 1
+    while True:
+        root = runs / (name if number == 1 else f"{name}-{number}")
+        try:
+            root.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return root
+
+
+def _replace(path: Path, *, text: str, durable: bool) -> None:
+    """Writes beside `path`, then renames over it. `durable` waits for the disk. Raises RunFolderError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+        if durable:
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written: {error}") from error
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

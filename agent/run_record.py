@@ -1,0 +1,122 @@
+"""Reads back what a run has on record: every problem's result, what was spent, under which conditions.
+
+Decides nothing and knows nothing of how it is shown. Works while the run is going on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from agent.events import Judged, Unsampled
+from agent.ledger import Ledger
+from agent.run_folder import RunFolder, RunFolderError
+from agent.search import Standing
+from sandbox.types import Candidate, Spend, Status, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemResult:
+    """What is on record for one problem. `best` passed; `last` is the latest verdict of any kind."""
+
+    problem_id: str
+    spend: Spend
+    num_by_status: Mapping[Status, int]
+    best: Verdict | None
+    best_candidate: Candidate | None
+    last: Verdict | None
+    num_unsampled: int
+
+    @property
+    def word(self) -> str:
+        """solved (by which operator), unverified, unsolved, or nothing judged."""
+        if self.best is not None and self.best_candidate is not None:
+            return f"solved by {self.best_candidate.operator}"
+        if not self.num_by_status:
+            return "nothing judged"
+        return "unverified" if Status.UNVERIFIED in self.num_by_status else "unsolved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """All that the report states. `environment` and `config` are as written when the run began."""
+
+    folder: RunFolder
+    results: tuple[ProblemResult, ...]
+    environment: Mapping[str, Any]
+    config: Mapping[str, Any]
+    wall_seconds: float
+
+    @property
+    def num_solved(self) -> int:
+        return sum(result.best is not None for result in self.results)
+
+    @property
+    def spend(self) -> Spend:
+        return sum((result.spend for result in self.results), Spend())
+
+    @property
+    def num_by_status(self) -> Counter[Status]:
+        return sum((Counter(result.num_by_status) for result in self.results), Counter())
+
+    @property
+    def timed(self) -> tuple[ProblemResult, ...]:
+        return tuple(result for result in self.results if result.best is not None and result.best.timed)
+
+    @property
+    def why_nothing_was_timed(self) -> str | None:
+        """One sentence; None where something was."""
+        if self.timed:
+            return None
+        if self.environment.get("gpu") is None:
+            return "Nothing was timed: no GPU."
+        if self.config.get("judge", {}).get("mode") == "interpret":
+            return "Nothing was timed: judge.mode is interpret."
+        return "Nothing was timed: no candidate passed on the GPU."
+
+
+def read_run(folder: RunFolder) -> RunRecord:
+    """What the run has on record. Raises RunFolderError and LedgerError."""
+    with Ledger.open_read_only(folder.ledger) as ledger:
+        results, wall_seconds = read_results(ledger)
+    try:
+        environment = json.loads(folder.environment.read_text(encoding="utf-8"))
+        config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunFolderError(f"{folder.root}: cannot be read: {error}") from error
+    return RunRecord(folder=folder, results=results, environment=environment, config=config, wall_seconds=wall_seconds)
+
+
+def read_results(ledger: Ledger) -> tuple[tuple[ProblemResult, ...], float]:
+    """Every problem's result in the order of the problems, and the seconds that the run has taken."""
+    standings = {problem_id: Standing(problem_id) for problem_id in ledger.problem_keys()}
+    last: dict[str, Verdict] = {}
+    num_unsampled: Counter[str] = Counter()
+    seconds: dict[int, float] = {}  # by epoch
+    for entry in ledger.events():
+        problem_id = entry.event.problem_id
+        standings[problem_id].add(entry.event, epoch=entry.epoch, seconds=entry.seconds)
+        seconds[entry.epoch] = max(entry.seconds, seconds.get(entry.epoch, 0.0))
+        match entry.event:
+            case Judged(verdict=verdict):
+                last[problem_id] = verdict
+            case Unsampled():
+                num_unsampled[problem_id] += 1
+    results = tuple(
+        ProblemResult(
+            problem_id=problem_id,
+            spend=standing.spend,
+            num_by_status=standing.num_by_status,
+            best=standing.best,
+            best_candidate=None if standing.best is None else ledger.observation(standing.best.candidate_id).candidate,
+            last=last.get(problem_id),
+            num_unsampled=num_unsampled[problem_id],
+        )
+        for problem_id, standing in standings.items()
+    )
+    return results, sum(seconds.values())

@@ -1,0 +1,223 @@
+"""One problem's search: its strategy, what is open, and where it stands against its budget.
+
+Knows nothing of samplers, judges, files or other searches. The same code runs live and in a replay, so that both reach
+the same state.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agent.events import DurableEvent, EndReason, Judged, Proposed, Sampled, SearchSummary, Unsampled
+from agent.ledger import ResumeError
+from agent.ledger_rows import Entry
+from sandbox.types import Budget, Candidate, Observation, Operator, Problem, Proposal, Spend, Status, Verdict
+from strategies.base import Strategy
+
+
+class Standing:
+    """What one search spent and reached. A reused verdict is not charged, an unsampled proposal costs nothing."""
+
+    def __init__(self, problem_id: str) -> None:
+        self.problem_id = problem_id
+        self.num_by_status: Counter[Status] = Counter()
+        self.best: Verdict | None = None
+        self._num_samples = self._num_tokens = self._num_judged = 0
+        self._gpu_seconds = 0.0
+        self._wall_seconds: dict[int, float] = {}  # by epoch
+
+    @property
+    def spend(self) -> Spend:
+        return Spend(
+            samples=self._num_samples,
+            tokens=self._num_tokens,
+            judged=self._num_judged,
+            gpu_seconds=self._gpu_seconds,
+            wall_seconds=sum(self._wall_seconds.values()),
+        )
+
+    def pass_time(self, *, epoch: int, seconds: float) -> None:
+        """The search was still going on at `seconds` of `epoch`."""
+        self._wall_seconds[epoch] = seconds
+
+    def add(self, event: DurableEvent, *, epoch: int, seconds: float) -> None:
+        self.pass_time(epoch=epoch, seconds=seconds)
+        match event:
+            case Sampled():
+                self._num_samples += 1
+                self._num_tokens += event.num_tokens
+            case Judged(verdict=verdict):
+                self._num_judged += 1
+                self._gpu_seconds += verdict.spend.gpu_seconds
+                self.num_by_status[verdict.status] += 1
+                if verdict.passed and (self.best is None or verdict.rank > self.best.rank):
+                    self.best = verdict
+
+    def summary(self, *, end: EndReason | None, end_detail: str | None) -> SearchSummary:
+        return SearchSummary(
+            problem_id=self.problem_id,
+            spend=self.spend,
+            num_by_status=dict(self.num_by_status),
+            best=self.best,
+            end=end,
+            end_detail=end_detail,
+        )
+
+
+def standings(entries: Iterable[Entry]) -> dict[str, Standing]:
+    """Where every search of a ledger stands, by problem id; for reports."""
+    found: dict[str, Standing] = {}
+    for entry in entries:
+        standing = found.setdefault(entry.event.problem_id, Standing(entry.event.problem_id))
+        standing.add(entry.event, epoch=entry.epoch, seconds=entry.seconds)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A proposal that is not sampled yet.
+
+    `ordinal` is how many earlier proposals of the search had its operator, `repeat` how many of those also its parents.
+    """
+
+    proposal: Proposal
+    ordinal: int
+    repeat: int
+
+
+class Search:
+    """Decides for one problem. Budgets are held here by reserve and commit.
+
+    A proposal reserves one sample and one verdict; its results turn them into spend or give them back. Tokens and GPU
+    seconds are known only afterwards, so what is in flight may overrun those limits.
+    """
+
+    def __init__(
+        self, problem: Problem, *, strategy: Strategy, budget: Budget, observation_of: Callable[[str], Observation]
+    ) -> None:
+        """`observation_of` looks up a judged candidate by id."""
+        self.problem = problem
+        self.standing = Standing(problem.id)
+        self.end: EndReason | None = None
+        self.end_detail: str | None = None
+        self._strategy = strategy
+        self._budget = budget
+        self._observation_of = observation_of
+        self._asked: dict[str, Asked] = {}  # by proposal id
+        self._waiting: dict[str, list[tuple[Proposal, Candidate]]] = {}  # for a verdict, by candidate id
+        self._judged: set[str] = set()
+        self._num_asked: Counter[tuple[Operator, tuple[str, ...] | None]] = Counter()
+        self._drafts_exhausted: str | None = None  # the sampler's reason
+
+    @property
+    def done(self) -> bool:
+        """Nothing is open and nothing more will be proposed."""
+        return self.end is not None and self._idle
+
+    @property
+    def unsampled(self) -> list[Asked]:
+        """What was proposed and has no answer yet."""
+        return list(self._asked.values())
+
+    @property
+    def unjudged(self) -> list[Candidate]:
+        """What was sampled and has no verdict yet, each program once."""
+        return [waiting[0][1] for waiting in self._waiting.values()]
+
+    def summary(self) -> SearchSummary:
+        return self.standing.summary(end=self.end, end_detail=self.end_detail)
+
+    def propose(self, *, epoch: int, seconds: float) -> Asked | None:
+        """The next proposal that strategy and budget allow. None: nothing now, and if `done`, nothing ever."""
+        if self.end is not None:
+            return None
+        self.standing.pass_time(epoch=epoch, seconds=seconds)
+        if (limit := self._budget.exceeded_by(self.standing.spend + self._reserved)) is not None:
+            if self._idle:
+                self._close(EndReason.BUDGET, limit)
+            return None
+        proposal = self._strategy.ask()
+        if proposal is None:
+            self._close_if_dry()
+            return None
+        if proposal.operator is Operator.DRAFT and self._drafts_exhausted is not None:
+            self._close(EndReason.EXHAUSTED, self._drafts_exhausted)
+            return None
+        return self._open(proposal)
+
+    def replay(self, entry: Entry) -> None:
+        """Takes one recorded event in. Raises ResumeError if the strategy does not propose what it did."""
+        match entry.event:
+            case Proposed(proposal=recorded):
+                self.standing.add(entry.event, epoch=entry.epoch, seconds=entry.seconds)
+                self._check_same(recorded, proposed=self._strategy.ask())
+                self._open(recorded)
+            case event:
+                self.add(event, epoch=entry.epoch, seconds=entry.seconds)
+
+    def add(self, event: Sampled | Unsampled | Judged, *, epoch: int, seconds: float) -> Candidate | None:
+        """Takes a durable result in and tells the strategy what is known. Returns a candidate that must now be judged.
+
+        A verdict is told for every proposal that led to its program, in the order in which they were sampled.
+        """
+        self.standing.add(event, epoch=epoch, seconds=seconds)
+        match event:
+            case Sampled(proposal=proposal, candidate=candidate):
+                del self._asked[proposal.id]
+                return self._sampled(proposal, candidate=candidate)
+            case Unsampled(proposal=proposal, reason=reason):
+                del self._asked[proposal.id]
+                if proposal.operator is Operator.DRAFT:
+                    self._drafts_exhausted = reason
+                self._strategy.tell(proposal, None)
+            case Judged(verdict=verdict):
+                self._judged.add(verdict.candidate_id)
+                for proposal, candidate in self._waiting.pop(verdict.candidate_id):
+                    self._strategy.tell(proposal, Observation(candidate=candidate, verdict=verdict))
+        return None
+
+    def _sampled(self, proposal: Proposal, *, candidate: Candidate) -> Candidate | None:
+        """A program that was judged before gets the same verdict again; one that is being judged waits for it."""
+        if candidate.id in self._judged:
+            verdict = self._observation_of(candidate.id).verdict
+            self._strategy.tell(proposal, Observation(candidate=candidate, verdict=verdict))
+            return None
+        waiting = self._waiting.setdefault(candidate.id, [])
+        waiting.append((proposal, candidate))
+        return candidate if len(waiting) == 1 else None
+
+    @property
+    def _idle(self) -> bool:
+        return not self._asked and not self._waiting
+
+    @property
+    def _reserved(self) -> Spend:
+        return Spend(samples=len(self._asked), judged=len(self._asked) + len(self._waiting))
+
+    def _open(self, proposal: Proposal) -> Asked:
+        by_operator, by_parents = (proposal.operator, None), (proposal.operator, proposal.parents)
+        asked = Asked(proposal=proposal, ordinal=self._num_asked[by_operator], repeat=self._num_asked[by_parents])
+        self._num_asked.update((by_operator, by_parents))
+        self._asked[proposal.id] = asked
+        return asked
+
+    def _close(self, end: EndReason, detail: str | None) -> None:
+        self.end, self.end_detail = end, detail
+
+    def _close_if_dry(self) -> None:
+        if self._strategy.finished and self._drafts_exhausted is not None:
+            self._close(EndReason.EXHAUSTED, self._drafts_exhausted)
+        elif self._strategy.finished:
+            self._close(EndReason.FINISHED, None)
+        elif self._idle:
+            self._close(EndReason.IDLE, "the strategy proposed nothing although nothing was open")
+
+    def _check_same(self, recorded: Proposal, *, proposed: Proposal | None) -> None:
+        if proposed != recorded:
+            now = "nothing" if proposed is None else f"{proposed.id} from {list(proposed.parents)}"
+            raise ResumeError(
+                f"problem {self.problem.id}: the ledger holds proposal {recorded.id} from {list(recorded.parents)}, "
+                f"the strategy now proposes {now}; its name, options, seed or code changed since the run began"
+            )

@@ -1,0 +1,87 @@
+"""Adds up a run's events into the figures that a screen shows: counts, best, rate, time left.
+
+Knows nothing of screens. The clock is handed in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from agent.events import Event, Judged, NewBest, RunStarted, Sampled, SearchEnded
+from sandbox.types import Budget, Status, Verdict
+
+
+class Tally:
+    """Where a run stands. Counts include what was done before a resume; rates are of this process alone."""
+
+    def __init__(self, *, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._started_at = clock()
+        self._budget = Budget()
+        self._num_samples: dict[str, int] = {}  # by problem, those that are not done
+        self._num_judged_before = 0
+        self.num_problems = 0
+        self.num_done = 0
+        self.num_samples = 0
+        self.num_by_status: Counter[Status] = Counter()
+        self.best: dict[str, Verdict] = {}
+
+    def add(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._start(event)
+            case Sampled():
+                self.num_samples += 1
+                self._num_samples[event.problem_id] = self._num_samples.get(event.problem_id, 0) + 1
+            case Judged():
+                self.num_by_status[event.verdict.status] += 1
+            case NewBest():
+                self.best[event.problem_id] = event.verdict
+            case SearchEnded():
+                self.num_done += 1
+                self._num_samples.pop(event.summary.problem_id, None)
+
+    def _start(self, event: RunStarted) -> None:
+        self._started_at = self._clock()
+        self._budget = event.budget
+        self.num_problems = len(event.searches)
+        self.num_done = sum(search.end is not None for search in event.searches)
+        self._num_samples = {s.problem_id: s.spend.samples for s in event.searches if s.end is None}
+        self.num_samples = sum(search.spend.samples for search in event.searches)
+        for search in event.searches:
+            self.num_by_status.update(search.num_by_status)
+            if search.best is not None:
+                self.best[search.problem_id] = search.best
+        self._num_judged_before = self.num_judged
+
+    @property
+    def num_judged(self) -> int:
+        return self.num_by_status.total()
+
+    @property
+    def fastest(self) -> tuple[str, Verdict] | None:
+        """The problem with the largest measured speedup, and its verdict; None while nothing was timed."""
+        timed = [(verdict.speedup, problem_id) for problem_id, verdict in self.best.items() if verdict.timed]
+        if not timed:
+            return None
+        problem_id = max(timed)[1]
+        return problem_id, self.best[problem_id]
+
+    @property
+    def seconds_left_at_most(self) -> float | None:
+        """Time to judge what is sampled and what open budgets still allow, at the present rate of verdicts.
+
+        None without a budget of samples, or before the first verdict of this process.
+        """
+        rate = self.judged_per_second
+        if self._budget.samples is None or rate is None:
+            return None
+        open_samples = sum(max(0, self._budget.samples - done) for done in self._num_samples.values())
+        return (open_samples + max(0, self.num_samples - self.num_judged)) / rate
+
+    @property
+    def judged_per_second(self) -> float | None:
+        """None before the first verdict of this process."""
+        count, elapsed = self.num_judged - self._num_judged_before, self._clock() - self._started_at
+        return count / elapsed if count > 0 and elapsed > 0 else None

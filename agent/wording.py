@@ -1,0 +1,90 @@
+"""Puts verdicts and their figures in words, for terminal, report and JSON lines.
+
+Decides nothing about a verdict, and never states a speedup that was not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox.types import Correctness, Performance, Status, Verdict
+
+NOT_TIMED = "not timed"
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """One verdict as lines of text, feedback last."""
+    rows = {
+        "status": verdict.status.value,
+        "labels": ", ".join(verdict.labels) or "none",
+        "checked": "no values were compared" if verdict.correctness is None else correctness_text(verdict.correctness),
+        "speedup": speedup_text(verdict),
+    }
+    if verdict.performance is not None:
+        rows["times"] = times_text(verdict.performance)
+    rows |= {
+        "stages": ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in verdict.stage_seconds.items()) or "none",
+        "candidate": verdict.candidate_id,
+        "plan": verdict.plan_hash or "none",
+    }
+    lines = [f"{name:<10}{value}" for name, value in rows.items()]
+    if verdict.feedback:
+        lines += ["feedback", *(f"  {line}" for line in verdict.feedback.splitlines())]
+    return "\n".join(lines)
+
+
+def correctness_text(correctness: Correctness) -> str:
+    """How values were checked and how closely they agreed."""
+    parts = [
+        f"by {correctness.checked_by} on {len(correctness.seeds)} secret seed(s)",
+        f"weights {correctness.weights}",
+    ]
+    if correctness.max_error_ratio is not None:
+        parts.append(f"largest error {correctness.max_error_ratio:.3g} of its bound")
+    if correctness.rms_error_ratio is not None:
+        parts.append(f"rms error {correctness.rms_error_ratio:.3g} of its bound")
+    return ", ".join(parts)
+
+
+def speedup_text(verdict: Verdict) -> str:
+    """The measured speedup with its 95 % interval, or that there is none."""
+    if verdict.performance is None:
+        return NOT_TIMED
+    figures = verdict.performance
+    return f"{figures.speedup:.2f}x ({figures.speedup_low:.2f} to {figures.speedup_high:.2f})"
+
+
+def times_text(performance: Performance) -> str:
+    baselines = ", ".join(f"{name} {microseconds:.1f} us" for name, microseconds in performance.baseline_us.items())
+    return f"{performance.runtime_us:.1f} us; {baselines}; {performance.repetitions} repetitions"
+
+
+def statuses_text(counts: Mapping[Status, int]) -> str:
+    """Counts by status, the commonest first: "passed 3, wrong_values 1"."""
+    order = {status: place for place, status in enumerate(reversed(Status))}
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], order[item[0]]))
+    return ", ".join(f"{status.value} {count}" for status, count in ranked if count) or "none"
+
+
+def duration_text(seconds: float) -> str:
+    """12 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """What JSON lines say of a verdict; `speedup` is None where nothing was timed."""
+    return {
+        "candidate": verdict.candidate_id,
+        "status": verdict.status.value,
+        "feedback": verdict.feedback,
+        "speedup": verdict.speedup if verdict.timed else None,
+        "stage_seconds": dict(verdict.stage_seconds),
+        "labels": list(verdict.labels),
+        "plan_hash": verdict.plan_hash,
+    }

@@ -1,0 +1,21 @@
+"""A scale and a shift per channel, broadcast over batch and length."""
+
+import torch
+import torch.nn as nn
+
+BATCH = 8
+CHANNELS = 20
+LENGTH = 250
+
+
+class Model(nn.Module):
+    def forward(self, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        return x * scale[:, None] + shift[:, None]
+
+
+def get_inputs():
+    return [torch.randn(BATCH, CHANNELS, LENGTH), torch.rand(CHANNELS), torch.randn(CHANNELS)]
+
+
+def get_init_inputs():
+    return []

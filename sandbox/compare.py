@@ -1,0 +1,194 @@
+"""Decides whether outputs agree with the float64 answer, and describes how they do not.
+
+The bound is a small multiple of PyTorch's own error in the declared dtype, so that a problem on which PyTorch itself is rough is
+not held to a standard it misses, and one on which it is exact is not a loophole. Knows nothing of plans or processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sandbox.trees import dtype_name
+from sandbox.types import Failure, Mismatch, Pattern, Status, Tolerance
+
+# Bytes that fill fresh buffers, by case: NaN for every float, then a large finite number, so that luck with one shows in the other.
+POISON = (0xFF, 0x7B)
+
+_CHUNK_ELEMENTS = 1 << 26  # bounds the float64 temporaries of one comparison to a few GiB
+_PATTERN_ELEMENTS = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """One output as it should be. `value` is float64 for floating dtypes (kept on the host), else the declared dtype.
+
+    `scale` is the root mean square of the finite values; `max_relative` bounds |error| / (|value| + scale) of each element and
+    `max_rms` the root mean square of the error over `scale`. Both are 0 for dtypes that must agree exactly.
+    """
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+    value: torch.Tensor
+    scale: float
+    max_relative: float
+    max_rms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What came of comparing. `status` and `failure` are None together when everything agrees."""
+
+    status: Status | None
+    failure: Failure | None
+    max_error_ratio: float
+    rms_error_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Errors:
+    """Error figures of one output; `num_wrong` counts elements beyond the bound or not finite where they should be."""
+
+    max_relative: float
+    rms: float
+    num_wrong: int
+    first_wrong: int | None
+
+
+def expect(path: str, exact: torch.Tensor, own: torch.Tensor, tolerance: Tolerance) -> Expected:
+    """The expectation for one output from the float64 answer and PyTorch's own in the declared dtype."""
+    dtype = dtype_name(own.dtype)
+    if not own.dtype.is_floating_point:
+        value, scale, relative, rms = own, 1.0, 0.0, 0.0
+    else:
+        value = exact.to(torch.float64)
+        finite = torch.where(torch.isfinite(value), value, 0.0)
+        scale = float(finite.square().mean().sqrt()) if value.numel() else 1.0
+        errors = _errors(own, value, scale=scale, max_relative=math.inf)
+        floor = tolerance.floor_eps * torch.finfo(own.dtype).eps
+        relative = max(tolerance.elementwise * errors.max_relative, floor)
+        rms = max(tolerance.rms * errors.rms, floor)
+    return Expected(
+        path=path, dtype=dtype, shape=tuple(own.shape), value=value.cpu(), scale=scale, max_relative=relative, max_rms=rms
+    )  # fmt: skip
+
+
+def compare(outputs: Sequence[torch.Tensor], expected: Sequence[Expected]) -> Comparison:
+    """Compares all outputs; the first that differs is described. Expected values are brought to the outputs' device by parts."""
+    if len(outputs) != len(expected):
+        return _failed(Status.WRONG_SHAPE, f"{len(outputs)} outputs where the reference has {len(expected)}")
+    for output, want in zip(outputs, expected, strict=True):
+        name = f"output{want.path}"
+        if tuple(output.shape) != want.shape:
+            return _failed(Status.WRONG_SHAPE, f"{name} has shape {tuple(output.shape)}, the reference {want.shape}")
+        if dtype_name(output.dtype) != want.dtype:
+            return _failed(Status.WRONG_DTYPE, f"{name} is {dtype_name(output.dtype)}, the reference {want.dtype}")
+    worst, worst_rms = 0.0, 0.0
+    for output, want in zip(outputs, expected, strict=True):
+        errors = _errors(output, want.value, scale=want.scale, max_relative=want.max_relative)
+        ratio = _ratio(errors.max_relative, want.max_relative)
+        rms_ratio = _ratio(errors.rms, want.max_rms)
+        worst, worst_rms = max(worst, ratio), max(worst_rms, rms_ratio)
+        if errors.num_wrong or ratio > 1 or rms_ratio > 1:
+            failure = _describe(output, want, errors)
+            return Comparison(status=Status.WRONG_VALUES, failure=failure, max_error_ratio=worst, rms_error_ratio=worst_rms)
+    return Comparison(status=None, failure=None, max_error_ratio=worst, rms_error_ratio=worst_rms)
+
+
+def _failed(status: Status, message: str) -> Comparison:
+    failure = Failure(error_class=status.value, message=message)
+    return Comparison(status=status, failure=failure, max_error_ratio=math.inf, rms_error_ratio=math.inf)
+
+
+def _ratio(error: float, bound: float) -> float:
+    if error == 0:
+        return 0.0
+    return error / bound if bound > 0 else math.inf
+
+
+def _errors(output: torch.Tensor, value: torch.Tensor, *, scale: float, max_relative: float) -> _Errors:
+    """Walks both in parts. Infinities and NaN must stand in the same places with the same signs; they count as wrong otherwise."""
+    flat, want = output.reshape(-1), value.reshape(-1)
+    largest, square_sum, num_wrong, first = 0.0, 0.0, 0, None
+    for start in range(0, flat.numel(), _CHUNK_ELEMENTS):
+        got = flat[start : start + _CHUNK_ELEMENTS]
+        expected = want[start : start + _CHUNK_ELEMENTS].to(got.device)
+        relative = _relative_errors(got, expected, scale)
+        wrong = ~(relative <= max_relative)
+        count = int(wrong.sum())
+        if count and first is None:
+            first = start + int(wrong.to(torch.uint8).argmax())
+        num_wrong += count
+        finite = torch.where(torch.isfinite(relative), relative, 0.0)
+        largest = max(largest, float(relative.nan_to_num(math.inf).max()))
+        magnitude = expected.abs().to(torch.float64) + scale if expected.dtype.is_floating_point else scale
+        square_sum += float((finite * torch.as_tensor(magnitude).nan_to_num(0.0, 0.0, 0.0)).square().sum())
+    rms = math.sqrt(square_sum / max(flat.numel(), 1)) / scale if scale > 0 else (0.0 if square_sum == 0 else math.inf)
+    return _Errors(max_relative=largest, rms=rms, num_wrong=num_wrong, first_wrong=first)
+
+
+def _relative_errors(got: torch.Tensor, expected: torch.Tensor, scale: float) -> torch.Tensor:
+    """|got - expected| / (|expected| + scale) in float64; 0 where both are the same NaN or infinity, infinite where only one is."""
+    if not got.dtype.is_floating_point:
+        return torch.where(got == expected, 0.0, math.inf).to(torch.float64)
+    got = got.to(torch.float64)
+    same = (got == expected) | (got.isnan() & expected.isnan())
+    error = (got - expected).abs() / (expected.abs() + scale)
+    error = torch.where(torch.isfinite(got) & torch.isfinite(expected), error, math.inf)
+    return torch.where(same, 0.0, error)
+
+
+def _describe(output: torch.Tensor, want: Expected, errors: _Errors) -> Failure:
+    flat, value = output.reshape(-1), want.value.reshape(-1)
+    if errors.first_wrong is None:  # no single element is beyond its bound, but all together are: show the largest
+        first = int(_relative_errors(flat, value.to(flat.device), want.scale).argmax())
+    else:
+        first = errors.first_wrong
+    mismatch = Mismatch(
+        output=f"output{want.path}",
+        share_wrong=max(errors.num_wrong, 1) / max(flat.numel(), 1),
+        first_bad_index=tuple(int(i) for i in torch.unravel_index(torch.tensor(first), want.shape)) if want.shape else (),
+        expected=float(value[first]),
+        got=float(flat[first]),
+        pattern=_pattern(output, want, first_wrong=first),
+    )
+    message = f"{mismatch.output}: {errors.num_wrong} of {flat.numel()} values are wrong"
+    return Failure(error_class="wrong_values", message=message, mismatch=mismatch)
+
+
+def _pattern(output: torch.Tensor, want: Expected, *, first_wrong: int) -> Pattern | None:
+    """The one thing that explains most wrong values, if there is one. Looks at no more than the first few million elements."""
+    if not output.dtype.is_floating_point or output.numel() == 0:
+        return None
+    got = output.reshape(-1)[:_PATTERN_ELEMENTS].to("cpu", torch.float64)
+    value = want.value.reshape(-1)[:_PATTERN_ELEMENTS].to("cpu", torch.float64)
+    wrong = ~(_relative_errors(got, value, want.scale) <= want.max_relative)
+    if not bool(wrong.any()):
+        return None
+    bad, good = got[wrong], value[wrong]
+    raw = output.reshape(-1)[:_PATTERN_ELEMENTS].to("cpu")[wrong].contiguous().view(torch.uint8)
+    if any(bool((raw == poison).all()) for poison in POISON):
+        return Pattern.UNWRITTEN
+    if bool(bad.isnan().all()):
+        return Pattern.NAN
+    if bool((bad == 0).all()):
+        return Pattern.ZEROS
+    if bool(bad.isnan().any()):
+        return Pattern.NAN
+    if first_wrong > 0 and bool(wrong[first_wrong:].all()):
+        return Pattern.TAIL_ONLY
+    if len(want.shape) >= 2 and want.shape[-1] == want.shape[-2] and output.numel() <= _PATTERN_ELEMENTS:
+        turned = got.reshape(want.shape).transpose(-1, -2).reshape(-1)
+        if bool((_relative_errors(turned, value, want.scale) <= max(want.max_relative, 1e-4)).all()):
+            return Pattern.TRANSPOSED
+    nonzero = good != 0
+    if int(nonzero.sum()) >= 4:
+        ratios = bad[nonzero] / good[nonzero]
+        middle = float(ratios.median())
+        if math.isfinite(middle) and bool(((ratios - middle).abs() <= 1e-3 * abs(middle)).float().mean() > 0.95):
+            return Pattern.CONSTANT_RATIO
+    return None

@@ -1,0 +1,79 @@
+"""Asks a problem what its inputs look like, without computing anything: shapes, dtypes, scalars, weights.
+
+Runs in the sandboxed child, on fake tensors, so a problem with gigabytes of inputs is described in milliseconds. The module's
+source is the user's own, but its answers are data all the same.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from sandbox import wire
+from sandbox.trees import dtype_name, to_tree
+
+
+def warm() -> None:
+    """Nothing beyond the imports above."""
+    torch.set_num_threads(1)
+
+
+def load_module(source: str, *, name: str, folder: Path) -> types.ModuleType:
+    """Executes `source` as a module read from a file, so that tracebacks and `inspect` find its lines."""
+    path = folder / f"{name}.py"
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def construct(cls: Any, init_inputs: Any) -> torch.nn.Module:
+    """`cls(*init_inputs)`, or `cls(*args, **kwargs)` for KernelBook's `[args, kwargs]` form."""
+    if isinstance(init_inputs, list | tuple) and len(init_inputs) == 2:
+        args, kwargs = init_inputs
+        if isinstance(args, list | tuple) and isinstance(kwargs, dict):
+            return cls(*args, **kwargs)  # type: ignore[no-any-return]
+    if isinstance(init_inputs, dict):
+        return cls(**init_inputs)  # type: ignore[no-any-return]
+    return cls(*init_inputs)  # type: ignore[no-any-return]
+
+
+def run(body: Any, _blobs: Any, scratch: Path) -> bytes:
+    """The problem's spec: {"inputs": tree, "init_inputs": tree, "tensors": [[dtype, shape, stride], ..], "weights": [..]}."""
+    try:
+        with torch.no_grad():
+            try:
+                with FakeTensorMode(allow_non_fake_inputs=True):
+                    return wire.pack(_spec(body["source"], scratch))
+            except (fake_tensor.DataDependentOutputException, fake_tensor.UnsupportedFakeTensorException):
+                return wire.pack(_spec(body["source"], scratch))  # it looks at values: compute them
+    except Exception as error:  # noqa: BLE001  the problem's own code may raise anything; the reason goes to its author
+        return wire.pack({"error": f"{type(error).__name__}: {error}"[:2000]})
+
+
+def _spec(source: str, folder: Path) -> dict[str, Any]:
+    tensors: list[Any] = []
+
+    def tensor(item: torch.Tensor) -> int:
+        tensors.append([dtype_name(item.dtype), list(item.shape), list(item.stride())])
+        return len(tensors) - 1
+
+    # Keeping the seed fixed makes scalars drawn at random in get_inputs the same here and where values are made.
+    torch.manual_seed(0)
+    module = load_module(source, name="problem", folder=folder)
+    init_inputs = module.get_init_inputs()
+    inputs = module.get_inputs()
+    spec = {"inputs": to_tree(inputs, tensor), "init_inputs": to_tree(init_inputs, tensor), "tensors": tensors}
+    model = construct(module.Model, init_inputs)
+    weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {**spec, "weights": [[name, dtype_name(w.dtype), list(w.shape)] for name, w in weights.items()]}

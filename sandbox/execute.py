@@ -1,0 +1,196 @@
+"""Runs a plan's steps on real tensors: the CPU's in the interpret child, a GPU's in the replay worker.
+
+Buffers are poisoned before use and stand between guard bands. Launching a kernel is handed in, since only its owner knows how.
+Does not compare and does not time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from sandbox.plan import AtenStep, LaunchStep, Plan, PlanError
+from sandbox.trees import TreeError, dtype_name, dtype_named, from_tree, tensors_in
+
+Launch = Callable[[LaunchStep], None]
+
+# A plan's operators run in a trusted process, so what reaches files, other storages or a tensor's extent stays out.
+_FORBIDDEN = frozenset(
+    "from_file set_ set_data resize_ resize_as_ _resize_output_ resize_as_sparse_ as_strided_ record_stream _copy_from "
+    "_copy_from_and_resize pin_memory _pin_memory item _local_scalar_dense equal is_nonzero rename_ share_memory_ swap_".split()
+)
+
+
+class Arena:
+    """The buffers of one plan on one device, made when first touched.
+
+    `poison` is the byte that fills them (0xFF makes NaN of every float), `guard_bytes` the width of the bands before and after,
+    a multiple of 512 so that alignment stays as CUDA's allocator gives it.
+    """
+
+    def __init__(self, plan: Plan, *, device: torch.device, poison: int, guard_bytes: int) -> None:
+        if guard_bytes % 512:
+            raise ValueError("guard_bytes must be a multiple of 512")
+        self.plan, self.device = plan, device
+        self._poison, self._guard_bytes = poison, guard_bytes
+        self._buffers: dict[int, torch.Tensor] = {}
+
+    def buffer(self, storage: int) -> torch.Tensor:
+        """The bytes of a storage, without its guard bands: uint8 of shape (num_bytes,)."""
+        whole = self._buffers.get(storage)
+        if whole is None:
+            whole = self._buffers[storage] = self._allocate(storage)
+        end = self._guard_bytes + self.plan.storages[storage].num_bytes
+        return whole[self._guard_bytes : end]
+
+    def _allocate(self, storage: int) -> torch.Tensor:
+        record = self.plan.storages[storage]
+        # Rounded up so that the trailing band also starts where vectorised accesses of the last element end.
+        size = record.num_bytes + (-record.num_bytes) % 16
+        whole = torch.full((size + 2 * self._guard_bytes,), self._poison, dtype=torch.uint8, device=self.device)
+        if record.content is not None and record.num_bytes:
+            content = torch.frombuffer(bytearray(record.content), dtype=torch.uint8)
+            whole[self._guard_bytes : self._guard_bytes + record.num_bytes].copy_(content)
+        return whole
+
+    def spans(self) -> list[tuple[int, int]]:
+        """(first address, one past the last) of each buffer made so far, without guard bands."""
+        return [(b.data_ptr(), b.data_ptr() + b.numel()) for b in (self.buffer(s) for s in list(self._buffers))]
+
+    @property
+    def guard_bytes(self) -> int:
+        return self._guard_bytes
+
+    def made(self) -> tuple[int, ...]:
+        """The storages that have been touched."""
+        return tuple(self._buffers)
+
+    def tensor(self, value: int) -> torch.Tensor:
+        """The tensor that a value index stands for."""
+        record = self.plan.values[value]
+        dtype = dtype_named(record.dtype)
+        buffer = self.buffer(record.storage)
+        item = dtype.itemsize
+        flat = buffer[: buffer.numel() - buffer.numel() % item].view(dtype)
+        return flat.as_strided(record.shape, record.stride, flat.storage_offset() + record.offset)
+
+    def broken_guards(self) -> list[int]:
+        """The storages whose guard bands no longer hold the poison."""
+        if not self._guard_bytes:
+            return []
+        checks = []
+        for storage, whole in self._buffers.items():
+            head, tail = whole[: self._guard_bytes], whole[self._guard_bytes + self.plan.storages[storage].num_bytes :]
+            checks.append((storage, (head != self._poison).any() | (tail != self._poison).any()))
+        if not checks:
+            return []
+        flags = torch.stack([flag for _, flag in checks]).tolist()
+        return [storage for (storage, _), broken in zip(checks, flags, strict=True) if broken]
+
+    def load(self, other: Arena) -> None:
+        """Copies the content of every buffer that another arena of the same plan has made."""
+        for storage in other.made():
+            self.buffer(storage).copy_(other.buffer(storage))
+
+
+def run_steps(steps: Sequence[AtenStep | LaunchStep], arena: Arena, launch: Launch) -> None:
+    """Runs steps in order. Raises PlanError for operators that a plan must not use; torch's errors pass through."""
+    for step in steps:
+        if isinstance(step, LaunchStep):
+            launch(step)
+        else:
+            run_aten(step, arena)
+
+
+def run_aten(step: AtenStep, arena: Arena) -> None:
+    """Runs one operator and puts its results where the plan says."""
+    operator = aten_operator(step.op)
+    try:
+        args = from_tree(step.args, arena.tensor, device=arena.device)
+        kwargs = {k: from_tree(v, arena.tensor, device=arena.device) for k, v in step.kwargs.items()}
+    except (TreeError, KeyError, TypeError) as error:
+        raise PlanError(f"{step.op}: malformed arguments") from error
+    results = [tensor for _, tensor in tensors_in(operator(*args, **kwargs))]
+    if len(results) != len(step.outputs):
+        raise PlanError(f"{step.op} gave {len(results)} tensors where the plan has {len(step.outputs)}")
+    for result, output in zip(results, step.outputs, strict=True):
+        if output is not None:
+            _place(result, output, arena, step.op)
+
+
+def _place(result: torch.Tensor, output: int, arena: Arena, op: str) -> None:
+    record = arena.plan.values[output]
+    if tuple(result.shape) != record.shape or dtype_name(result.dtype) != record.dtype:
+        raise PlanError(f"{op} gave {dtype_name(result.dtype)}{tuple(result.shape)}, the plan has {record.dtype}{record.shape}")
+    target = arena.tensor(output)
+    if target.data_ptr() != result.data_ptr() or target.stride() != result.stride():
+        target.copy_(result)
+
+
+def aten_operator(name: str) -> Any:
+    """The operator overload of that name. Raises PlanError where there is none, or none that a plan may use."""
+    namespace, packet, overload = name.split(".")
+    if packet in _FORBIDDEN:
+        raise PlanError(f"operator {name} is not allowed in a plan")
+    found = getattr(getattr(getattr(torch.ops, namespace), packet, None), overload, None)
+    if found is None:
+        raise PlanError(f"operator {name} does not exist here")
+    return found
+
+
+def initialise(plan: Plan, *, seed: int, weights: Mapping[str, torch.Tensor]) -> tuple[Arena, str]:
+    """Runs the construction steps on the CPU and gives the parameters their values.
+
+    `weights` is the reference's state: a value with the same name, shape and dtype takes it, right after the last construction step that
+    writes its buffer, so that whatever the constructor derives from it is derived from the right numbers. The others keep
+    what construction drew under `seed`. Returns the arena and "by_name", "by_seed", "mixed" or "none".
+    """
+    arena = Arena(plan, device=torch.device("cpu"), poison=0, guard_bytes=0)
+    matched = {name: index for name, index in plan.weights if _matches(plan, index, weights.get(name))}
+    due = _injection_points(plan, matched)
+    torch.manual_seed(seed)
+    for name in due.get(-1, ()):
+        arena.tensor(matched[name]).copy_(weights[name])
+    for at, step in enumerate(plan.init_steps):
+        run_aten(step, arena)
+        for name in due.get(at, ()):
+            arena.tensor(matched[name]).copy_(weights[name])
+    if not plan.weights:
+        return arena, "none"
+    return arena, "by_name" if len(matched) == len(plan.weights) else "mixed" if matched else "by_seed"
+
+
+def _matches(plan: Plan, index: int, weight: torch.Tensor | None) -> bool:
+    record = plan.values[index]
+    return weight is not None and tuple(weight.shape) == record.shape and dtype_name(weight.dtype) == record.dtype
+
+
+def _injection_points(plan: Plan, matched: Mapping[str, int]) -> dict[int, list[str]]:
+    """For each matched weight the last construction step that writes its buffer, -1 if none does."""
+    last = dict.fromkeys((plan.values[i].storage for i in matched.values()), -1)
+    for at, step in enumerate(plan.init_steps):
+        for output in step.outputs:
+            if output is not None and plan.values[output].storage in last:
+                last[plan.values[output].storage] = at
+    points: dict[int, list[str]] = {}
+    for name, index in matched.items():
+        points.setdefault(last[plan.values[index].storage], []).append(name)
+    return points
+
+
+def bind_inputs(plan: Plan, arena: Arena, inputs: Sequence[torch.Tensor]) -> None:
+    """Copies the problem's tensor inputs into their values."""
+    if len(inputs) != len(plan.inputs):
+        raise PlanError(f"the plan takes {len(plan.inputs)} inputs, the problem has {len(inputs)}")
+    for index, tensor in zip(plan.inputs, inputs, strict=True):
+        record = plan.values[index]
+        if tuple(tensor.shape) != record.shape or dtype_name(tensor.dtype) != record.dtype:
+            raise PlanError(f"an input is {dtype_name(tensor.dtype)}{tuple(tensor.shape)}, the plan has {record.dtype}{record.shape}")
+        arena.tensor(index).copy_(tensor)
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors of one dtype and shape hold the same bytes, NaN payloads included."""
+    return torch.equal(*(t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b))) if a.numel() else True

@@ -1,0 +1,133 @@
+"""Executes a plan on the CPU, on secret inputs that the judge sends: aten steps on CPU tensors, kernels in Triton's interpreter.
+
+Runs in a sandboxed child of a process with TRITON_INTERPRET set. Never imports the candidate's module and never sees the expected
+answer: it sends back what came out, and the judge compares.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sandbox import wire
+from sandbox.execute import Arena, bind_inputs, initialise, run_steps, same_bits
+from sandbox.plan import LaunchStep, Plan, PlanError, decode, num_alternatives, resolve
+from sandbox.plan_check import tensor_refs
+from sandbox.trees import dtype_name, dtype_named
+from sandbox.types import Status
+
+# A row of common block sizes may be read past the end before that is called illegal; writes never.
+GUARD_BYTES = 64 << 10
+
+_log = logging.getLogger(__name__)
+
+
+def warm() -> None:
+    """Starts the interpreter and gives it the device math library."""
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        raise RuntimeError("the interpret sandbox needs TRITON_INTERPRET=1 before triton is imported")
+    from sandbox import inductor_names, libdevice_numpy
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    inductor_names.warm()
+    libdevice_numpy.install()
+
+
+def pack_tensor(tensor: torch.Tensor) -> tuple[list[Any], bytes]:
+    """[dtype, shape] and the elements, contiguous, in the machine's byte order."""
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    raw = bytes(flat.view(torch.uint8).numpy()) if flat.numel() else b""
+    return [dtype_name(tensor.dtype), list(tensor.shape)], raw
+
+
+def unpack_tensor(head: list[Any], blob: memoryview) -> torch.Tensor:
+    """The inverse of `pack_tensor`. Raises WireError where head and blob do not fit."""
+    try:
+        dtype, shape = dtype_named(head[0]), tuple(int(n) for n in head[1])
+        flat = torch.frombuffer(bytearray(blob), dtype=dtype) if len(blob) else torch.empty(0, dtype=dtype)
+        return flat.reshape(shape)
+    except (ValueError, RuntimeError, TypeError, IndexError) as error:
+        raise wire.WireError("a tensor is malformed") from error
+
+
+def run(body: dict[str, Any], blobs: list[memoryview], _scratch: Path) -> bytes:
+    """For each case either its outputs or how it failed; stops at the first failure.
+
+    `body`: {"cases": [{"seed", "poison", "inputs": [head, ..], "weights": {name: head}}]}; blobs: the plan, then each case's tensors in
+    order. Answer: {"weights": how, "cases": [{"status", "error_class", "message", "outputs": [head, ..]}]} and the outputs.
+    """
+    remaining = iter(blobs)
+    plan = decode(bytes(next(remaining)))
+    plan = resolve(plan, (0,) * len(num_alternatives(plan)))
+    heads: list[dict[str, Any]] = []
+    answers: list[bytes] = []
+    how = "none"
+    for case in body["cases"]:
+        inputs = [unpack_tensor(head, next(remaining)) for head in case["inputs"]]
+        weights = {name: unpack_tensor(head, next(remaining)) for name, head in case["weights"].items()}
+        head, packed, how = _run_case(plan, inputs, weights, seed=case["seed"], poison=case["poison"])
+        heads.append(head)
+        answers += packed
+        if head["status"] is not None:
+            break
+    return wire.pack({"weights": how, "cases": heads}, answers)
+
+
+def _run_case(
+    plan: Plan, inputs: list[torch.Tensor], weights: dict[str, torch.Tensor], *, seed: int, poison: int
+) -> tuple[dict[str, Any], list[bytes], str]:
+    from sandbox.interpreter import IllegalAccess, NotInterpretable, interpreted, launch
+
+    initial, how = initialise(plan, seed=seed, weights=weights)
+    arena = Arena(plan, device=torch.device("cpu"), poison=poison, guard_bytes=GUARD_BYTES)
+    arena.load(initial)
+    bind_inputs(plan, arena, inputs)
+    functions: dict[int, Any] = {}
+
+    def run_launch(step: LaunchStep) -> None:
+        kernel = plan.kernels[step.kernel]
+        if step.kernel not in functions:
+            functions[step.kernel] = interpreted(kernel)
+        for argument, (_, kind) in zip(step.args, kernel.params, strict=True):
+            if kind.startswith("*") and argument is not None:
+                arena.tensor(int(argument))  # made before the bounds are drawn
+        launch(step, arena, kernel, functions[step.kernel])
+
+    try:
+        torch.manual_seed(seed)
+        run_steps(plan.steps, arena, run_launch)  # type: ignore[arg-type]
+    except IllegalAccess as error:
+        return _failed(Status.ILLEGAL_ACCESS, error), [], how
+    except NotInterpretable as error:
+        return _failed(Status.UNVERIFIED, error), [], how
+    except PlanError as error:
+        return _failed(Status.TRACE_ERROR, error), [], how
+    except MemoryError as error:
+        return _failed(Status.OUT_OF_MEMORY, error), [], how
+    except Exception as error:  # noqa: BLE001  the interpreter runs the kernel's text in Python, which may raise anything
+        return _failed(Status.UNVERIFIED, error), [], how
+    return _finished(plan, arena, inputs, how)
+
+
+def _failed(status: Status, error: BaseException) -> dict[str, Any]:
+    lines = str(error).strip().splitlines() or [""]
+    return {"status": status, "error_class": type(error).__name__, "message": lines[-1][:2000], "outputs": []}
+
+
+def _finished(
+    plan: Plan, arena: Arena, inputs: list[torch.Tensor], how: str
+) -> tuple[dict[str, Any], list[bytes], str]:
+    if arena.broken_guards():
+        return _failed(Status.ILLEGAL_ACCESS, RuntimeError("a kernel writes outside its tensors")), [], how
+    for position, (index, given) in enumerate(zip(plan.inputs, inputs, strict=True)):
+        if not same_bits(arena.tensor(index), given):
+            return _failed(Status.WRONG_VALUES, RuntimeError(f"input {position} is changed in place")), [], how
+    packed = [pack_tensor(arena.tensor(index)) for index in tensor_refs(plan.outputs)]
+    head = {"status": None, "error_class": None, "message": None, "outputs": [h for h, _ in packed]}
+    return head, [raw for _, raw in packed], how

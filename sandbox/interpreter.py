@@ -1,0 +1,147 @@
+"""Runs one kernel launch through Triton's interpreter, with every memory access checked against the plan's buffers.
+
+Runs in the interpret child, whose process has TRITON_INTERPRET set before triton is imported. Reads within a guard band give poison,
+as they would give garbage on a GPU; any other access outside the buffers is the candidate's illegal access.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from triton.runtime import interpreter as ti
+
+from sandbox.execute import Arena
+from sandbox.kernel_source import build, meaning_of
+from sandbox.plan import Kernel, LaunchStep
+
+
+class IllegalAccess(Exception):
+    """A kernel reads or writes outside every buffer that the plan has."""
+
+
+class NotInterpretable(Exception):
+    """The interpreter lacks something that the kernel uses. Ours to say, not the candidate's fault."""
+
+
+class _Bounds:
+    """The address ranges that kernels may touch."""
+
+    def __init__(self, arena: Arena) -> None:
+        spans = np.array(sorted(arena.spans()), dtype=np.uint64).reshape(-1, 2)
+        self._starts, self._ends = spans[:, 0], spans[:, 1]
+        self._guard = np.uint64(arena.guard_bytes)
+
+    def check(self, addresses: Any, mask: Any, *, item_bytes: int, write: bool) -> None:
+        active = np.atleast_1d(addresses)[np.atleast_1d(np.broadcast_to(mask, np.shape(addresses)))].astype(np.uint64)
+        if active.size == 0:
+            return
+        slack = np.uint64(0) if write else self._guard
+        at = np.searchsorted(self._starts - slack, active, side="right") - 1
+        inside = at >= 0
+        ends = self._ends[np.maximum(at, 0)] + slack
+        inside &= active + np.uint64(item_bytes) <= ends
+        if not inside.all():
+            verb = "writes" if write else "reads"
+            raise IllegalAccess(f"kernel {verb} outside its tensors: {int((~inside).sum())} of {active.size} lanes are out of bounds")
+
+
+class _CheckedBuilder:
+    """Wraps the interpreter's memory operations for the time of one launch."""
+
+    _READS = ("create_masked_load",)
+    _WRITES = ("create_masked_store", "create_atomic_rmw", "create_atomic_cas")
+
+    def __init__(self, bounds: _Bounds) -> None:
+        self._bounds = bounds
+        self._kept = {name: getattr(ti.interpreter_builder, name) for name in (*self._READS, *self._WRITES)}
+
+    def __enter__(self) -> None:
+        for name in self._kept:
+            setattr(ti.interpreter_builder, name, self._checked(name))
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._kept:
+            delattr(ti.interpreter_builder, name)
+
+    def _checked(self, name: str) -> Callable[..., Any]:
+        original = self._kept[name]
+        position = inspect.signature(original).parameters
+        mask_at = list(position).index("mask") if "mask" in position else None
+
+        def call(*args: Any) -> Any:
+            pointers = args[1] if name == "create_atomic_rmw" else args[0]
+            mask = True if mask_at is None else args[mask_at].data
+            item_bytes = max(pointers.get_element_ty().primitive_bitwidth // 8, 1)
+            self._bounds.check(pointers.data, mask, item_bytes=item_bytes, write=name in self._WRITES)
+            return original(*args)
+
+        return call
+
+
+def interpreted(kernel: Kernel) -> Any:
+    """The kernel's own function, ready for the interpreter, with the functions that it calls."""
+    made: dict[str, Any] = {}
+
+    def function(name: str) -> Any:
+        if name not in made:
+            scope: dict[str, Any] = {"tl": tl, "_language": tl}
+            names = kernel.names.get(name, {})
+            constants = tuple(kernel.constants) if name == kernel.name else ()
+            text = kernel.functions[name]
+            raw = build(text, name=name, filename=f"<kernel {name}>", scope=scope, constexprs=constants)
+            made[name] = triton.jit(raw)
+            scope.update({used: meaning_of(raw_meaning, function) for used, raw_meaning in names.items()})
+            scope["_language"] = tl
+        return made[name]
+
+    return function(kernel.name)
+
+
+def launch(step: LaunchStep, arena: Arena, kernel: Kernel, function: Any) -> None:
+    """Runs every program of the grid, in order. Raises IllegalAccess, NotInterpretable, or what the kernel's own code raises."""
+    arguments: dict[str, Any] = {name: _constant(raw, arena, kernel) for name, raw in kernel.constants.items()}
+    for (name, kind), argument in zip(kernel.params, step.args, strict=True):
+        arguments[name] = arena.tensor(int(argument)) if kind.startswith("*") and argument is not None else argument
+    rewritten = function.rewrite()
+    scope = ti._patch_lang(function.fn)
+    try:
+        bound = {
+            name: value if name in kernel.constants else _converted(value, dict(kernel.params)[name])
+            for name, value in arguments.items()
+        }
+        ti.interpreter_builder.set_grid_dim(*step.grid)
+        with _CheckedBuilder(_Bounds(arena)), np.errstate(all="ignore"):
+            _run_grid(rewritten, bound, step.grid)
+    finally:
+        scope.restore()
+
+
+def _run_grid(function: Any, arguments: dict[str, Any], grid: tuple[int, int, int]) -> None:
+    for z in range(grid[2]):
+        for y in range(grid[1]):
+            for x in range(grid[0]):
+                ti.interpreter_builder.set_grid_idx(x, y, z)
+                function(**arguments)
+
+
+def _converted(value: Any, kind: str) -> Any:
+    """A launch argument as the interpreter wants it; integers keep the width they were compiled for."""
+    if isinstance(value, torch.Tensor) or kind.startswith("*"):
+        return ti._implicit_cvt(value)
+    if isinstance(value, bool) or "f" in kind:
+        return value
+    scalar = {"i64": tl.int64, "u64": tl.uint64, "u32": tl.uint32}.get(kind, tl.int32)
+    numpy_type = {"i64": np.int64, "u64": np.uint64, "u32": np.uint32}.get(kind, np.int32)
+    return tl.tensor(ti.TensorHandle(np.array([value], dtype=numpy_type), scalar), scalar)
+
+
+def _constant(raw: Any, arena: Arena, kernel: Kernel) -> Any:
+    if raw is None:
+        raise NotInterpretable("a compile-time constant of the kernel has no plain form")
+    return meaning_of(raw, lambda name: interpreted(kernel))

@@ -1,0 +1,291 @@
+"""Reaches a verdict on a traced candidate: policy, then interpreting or replaying, comparing, and what the verdict says.
+
+Only this side makes verdicts. `open_judge` gives the judge that a machine can run: a GPU's, or the interpreting one of this file, which
+times nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from sandbox import wire
+from sandbox.feedback import render_feedback
+from sandbox.plan import AtenStep, LaunchStep, Plan, decode
+from sandbox.plan_check import Work, dataflow
+from sandbox.tracer import ProblemFailed, Traced, Tracer
+from sandbox.types import Candidate, Correctness, Failure, JudgeSettings, Problem, Spend, Status, Verdict
+from sandbox.zygote import ChildOutcome, SandboxError, Zygote
+
+__all__ = ["Judge", "ProblemFailed", "SandboxError", "Traced", "Tracer", "failed", "open_judge", "precheck", "verdict_of"]
+
+class Judge(Protocol):
+    """Judges traced candidates, one at a time. Equal plans on one problem are judged once."""
+
+    def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
+        """The verdict. Raises SandboxError when the fault is ours, ProblemFailed when it is the problem's."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_judge(settings: JudgeSettings, *, device: int | None) -> Judge:
+    """The judge for a GPU, or without one (`device` None) the interpreting judge."""
+    if device is None:
+        return InterpretJudge(settings)
+    from sandbox.gpu_judge import GpuJudge
+
+    return GpuJudge(settings, device=device)
+
+
+def verdict_of(traced: Traced) -> Verdict:
+    """The verdict on a candidate that gave no plan."""
+    if traced.status is None or traced.failure is None:
+        raise ValueError("a traced plan needs a judge")
+    return failed(traced, traced.status, traced.failure)
+
+
+def failed(
+    traced: Traced,
+    status: Status,
+    failure: Failure,
+    *,
+    labels: Sequence[str] = (),
+    correctness: Correctness | None = None,
+    stage_seconds: Mapping[str, float] | None = None,
+    gpu_seconds: float = 0.0,
+) -> Verdict:
+    """A verdict against the candidate, with the feedback that the model will read."""
+    return Verdict(
+        candidate_id=traced.candidate_id,
+        status=status,
+        failure=failure,
+        feedback=render_feedback(status, failure),
+        correctness=correctness,
+        plan_hash=traced.plan_hash,
+        labels=(*traced.labels, *labels),
+        stage_seconds={**traced.stage_seconds, **(stage_seconds or {})},
+        spend=Spend(judged=1, gpu_seconds=gpu_seconds),
+    )
+
+
+def precheck(plan: Plan, settings: JudgeSettings) -> tuple[tuple[str, ...], tuple[Status, Failure] | None]:
+    """The labels that the plan's dataflow gives, and the status and failure if the run's policy does not let it win."""
+    flow = dataflow(plan)
+    labels: tuple[str, ...] = (flow.work.value,)
+    if flow.dead_launches:
+        labels = (*labels, "dead_launches")
+    messages = {
+        Work.TORCH: f"the answer is computed by torch operators ({', '.join(dict.fromkeys(flow.live_ops))}), not by a Triton kernel",
+        Work.DEAD: "a Triton kernel is launched, but no output depends on it",
+        Work.NONE: "nothing is computed: the output is an input or a constant",
+    }
+    if settings.policy == "any" or flow.work not in messages:
+        return labels, None
+    return labels, (Status.REJECTED, Failure(error_class="Policy", message=messages[flow.work][:400]))
+
+
+def aliasing(plan: Plan) -> Failure | None:
+    """Refuses outputs that are windows on an input's buffer, or on each other's, or that do not live on the GPU."""
+    from sandbox.plan_check import tensor_refs
+
+    inputs = {plan.values[i].storage for i in plan.inputs}
+    outputs = [plan.values[i] for i in tensor_refs(plan.outputs)]
+    if any(value.device != "cuda" for value in outputs):
+        return Failure(error_class="Device", message="an output is on the CPU; return it on the device of the inputs")
+    if any(value.storage in inputs for value in outputs):
+        return Failure(error_class="Aliasing", message="an output shares its memory with an input; write to a new tensor")
+    for value in outputs:
+        if any(step == 0 and size > 1 for step, size in zip(value.stride, value.shape, strict=True)):
+            return Failure(error_class="Aliasing", message="an output is an expanded tensor: several elements share one memory")
+    return None
+
+
+class InterpretJudge:
+    """Judges without a GPU: a sandboxed child interprets the plan on small secret inputs. Never times."""
+
+    def __init__(self, settings: JudgeSettings) -> None:
+        self._settings = settings
+        self._zygote: Zygote | None = None
+        self._cases: dict[str, Any] = {}
+        self._verdicts: dict[tuple[str, str], Verdict] = {}
+
+    def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
+        if traced.plan is None or traced.plan_hash is None:
+            return verdict_of(traced)
+        known = self._verdicts.get((problem.key, traced.plan_hash))
+        if known is None:
+            known = self._verdicts[problem.key, traced.plan_hash] = self._judge(problem, traced)
+            return known
+        return dataclasses.replace(known, candidate_id=candidate.id, stage_seconds=dict(traced.stage_seconds))
+
+    def _judge(self, problem: Problem, traced: Traced) -> Verdict:
+        assert traced.plan is not None and traced.spec is not None
+        plan = decode(traced.plan)
+        labels, refused = precheck(plan, self._settings)
+        alias = aliasing(plan)
+        if refused is None and alias is not None:
+            refused = (Status.REJECTED, alias)
+        if refused is None and (reason := too_large(plan, self._settings)) is not None:
+            refused = (Status.UNVERIFIED, Failure(error_class="TooLarge", message=reason))
+        if refused is not None:
+            return failed(traced, *refused, labels=labels)
+        seconds: dict[str, float] = {}
+        start = time.monotonic()
+        cases = self._cases_of(problem, traced.spec)
+        seconds["reference"] = time.monotonic() - start
+        start = time.monotonic()
+        outcome = self._run(interpret_request(traced.plan, cases))
+        seconds["interpret"] = time.monotonic() - start
+        return self._verdict(traced, outcome, cases, labels=labels, seconds=seconds)
+
+    def _verdict(
+        self, traced: Traced, outcome: ChildOutcome, cases: Sequence[Any], *, labels: Sequence[str], seconds: dict[str, float]
+    ) -> Verdict:
+        start = time.monotonic()
+        status, failure, correctness = read_interpreted(outcome, cases)
+        seconds["compare"] = time.monotonic() - start
+        if status is not None and failure is not None:
+            return failed(traced, status, failure, labels=labels, correctness=correctness, stage_seconds=seconds)
+        assert correctness is not None
+        return Verdict(
+            candidate_id=traced.candidate_id,
+            status=Status.PASSED,
+            correctness=correctness,
+            plan_hash=traced.plan_hash,
+            labels=(*traced.labels, *labels, f"weights_{correctness.weights}"),
+            stage_seconds={**traced.stage_seconds, **seconds},
+            spend=Spend(judged=1),
+        )
+
+    def _cases_of(self, problem: Problem, spec: Mapping[str, Any]) -> Sequence[Any]:
+        """The problem's cases, made once. Torch is imported here, and only for its CPU."""
+        import torch
+
+        from sandbox.reference import InadmissibleProblem, Reference, case_seeds, self_check
+
+        if problem.key not in self._cases:
+            torch.set_num_threads(1)  # the other core traces
+            try:
+                reference = Reference(problem, spec=spec, device=torch.device("cpu"))
+                seeds = case_seeds(problem, seed=self._settings.seed, count=self._settings.num_seeds)
+                cases = [reference.case(i, seed=seed) for i, seed in enumerate(seeds)]
+                reason = next((r for c in cases if (r := self_check(reference, c)) is not None), None)
+            except InadmissibleProblem as error:
+                raise ProblemFailed(f"{problem.origin}: {problem.id}: {error}") from error
+            if reason is not None:
+                raise ProblemFailed(f"{problem.origin}: {problem.id}: {reason}")
+            self._cases[problem.key] = cases
+        return self._cases[problem.key]  # type: ignore[no-any-return]
+
+    def _run(self, request: bytes) -> ChildOutcome:
+        if self._zygote is None:
+            self._zygote = Zygote(("interpret",), isolation_level=self._settings.isolation)
+        try:
+            return self._zygote.run("interpret", request, limits=self._settings.interpret_limits)
+        except SandboxError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+
+
+def too_large(plan: Plan, settings: JudgeSettings) -> str | None:
+    """Why this plan cannot be interpreted in reasonable time, or None."""
+    num_bytes = sum(s.num_bytes for s in plan.storages)
+    programs = sum(math.prod(s.grid) for s in _first_steps(plan) if isinstance(s, LaunchStep))
+    if num_bytes > settings.interpret_max_bytes:
+        return f"too large to check without a GPU: {num_bytes} bytes of tensors, the limit is {settings.interpret_max_bytes}"
+    if programs > settings.interpret_max_programs:
+        return f"too large to check without a GPU: {programs} kernel programs, the limit is {settings.interpret_max_programs}"
+    return None
+
+
+def _first_steps(plan: Plan) -> Sequence[AtenStep | LaunchStep]:
+    from sandbox.plan import num_alternatives, resolve
+
+    return resolve(plan, (0,) * len(num_alternatives(plan))).steps  # type: ignore[return-value]
+
+
+def interpret_request(plan: bytes, cases: Sequence[Any]) -> bytes:
+    """The message that asks for a plan to be interpreted on the inputs and weights of `cases`."""
+    from sandbox.compare import POISON
+    from sandbox.interpret import pack_tensor
+
+    blobs, heads = [plan], []
+    for position, case in enumerate(cases):
+        inputs = [pack_tensor(t) for t in case.inputs]
+        weights = {name: pack_tensor(t) for name, t in case.weights.items()}
+        blobs += [raw for _, raw in inputs] + [raw for _, raw in weights.values()]
+        heads.append(
+            {
+                "seed": case.seed,
+                "poison": POISON[position % len(POISON)],
+                "inputs": [head for head, _ in inputs],
+                "weights": {name: head for name, (head, _) in weights.items()},
+            }
+        )
+    return wire.pack({"cases": heads}, blobs)
+
+
+def read_interpreted(
+    outcome: ChildOutcome, cases: Sequence[Any]
+) -> tuple[Status | None, Failure | None, Correctness | None]:
+    """Compares what an interpret child left with what was expected; anything malformed counts against the candidate."""
+    from sandbox.compare import compare
+    from sandbox.interpret import unpack_tensor
+
+    if outcome.result is None:
+        return *_interpret_ended(outcome), None
+    try:
+        body, blobs = wire.unpack(outcome.result)
+        remaining = iter(blobs)
+        worst, worst_rms = 0.0, 0.0
+        for case, answer in zip(cases, body["cases"], strict=False):
+            if answer["status"] is not None:
+                failure = Failure(error_class=str(answer["error_class"]), message=str(answer["message"])[:2000])
+                return Status(answer["status"]), failure, None
+            outputs = [unpack_tensor(head, next(remaining)) for head in answer["outputs"]]
+            comparison = compare(outputs, case.expected)
+            worst, worst_rms = max(worst, comparison.max_error_ratio), max(worst_rms, comparison.rms_error_ratio)
+            if comparison.failure is not None:
+                return comparison.status, comparison.failure, _correctness(cases, str(body["weights"]), worst, worst_rms)
+        if len(body["cases"]) != len(cases):
+            raise ValueError("fewer cases than were asked for")
+        return None, None, _correctness(cases, str(body["weights"]), worst, worst_rms)
+    except (wire.WireError, ValueError, KeyError, TypeError, StopIteration) as error:
+        return Status.REJECTED, Failure(error_class="ForgedResult", message=f"the interpreter's result is not one: {error}"), None
+
+
+def _interpret_ended(outcome: ChildOutcome) -> tuple[Status, Failure]:
+    if outcome.timed_out:
+        message = f"too slow to check without a GPU: interpreting took longer than {outcome.wall_seconds:.0f} s"
+        return Status.UNVERIFIED, Failure(error_class="TooLarge", message=message)
+    if outcome.signal == 11:
+        return Status.ILLEGAL_ACCESS, Failure(error_class="IllegalAccess", message="a kernel accesses memory outside its tensors")
+    message = f"interpreting the plan ended without a result (signal {outcome.signal}, exit code {outcome.exit_code})"
+    return Status.LAUNCH_ERROR, Failure(error_class="ProcessEnded", message=message)
+
+
+def _correctness(cases: Sequence[Any], weights: str, worst: float, worst_rms: float) -> Correctness:
+    finite = math.isfinite(worst) and math.isfinite(worst_rms)
+    return Correctness(
+        checked_by="interpret",
+        seeds=tuple(case.seed for case in cases),
+        weights=weights if weights in ("by_name", "by_seed", "mixed", "none") else "none",
+        max_error_ratio=worst if finite else None,
+        rms_error_ratio=worst_rms if finite else None,
+        conditions={
+            "device": "cpu",
+            "kinds": ",".join(case.kind for case in cases),
+            "torch": importlib.metadata.version("torch"),
+            "triton": importlib.metadata.version("triton"),
+        },
+    )

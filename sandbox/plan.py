@@ -1,0 +1,316 @@
+"""What tracing a candidate gave, as plain data: buffers, steps, kernels, outputs.
+
+A plan comes out of the sandbox, so it is hostile until `validate` has passed; `decode` does both. It holds no code: running
+it is the work of `execute.py`. Wire form: JSON, cubins in base64, never pickle.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.types import content_hash
+
+# Bounds on a plan. Generous for real models, small enough that reading one never hurts.
+MAX_STORAGES = 100_000
+MAX_VALUES = 200_000
+MAX_STEPS = 50_000
+MAX_KERNELS = 512
+MAX_LAUNCHES = 4_096
+MAX_ALTERNATIVES = 64
+MAX_CUBIN_BYTES = 8 << 20
+MAX_STORAGE_BYTES = 128 << 30
+MAX_CONSTANT_BYTES = 1 << 20
+MAX_RANK = 32
+MAX_TREE_DEPTH = 16
+MAX_SOURCE_CHARS = 400_000
+# CUDA's limits on a launch: the driver would refuse these too, but by name is kinder.
+MAX_GRID = (2**31 - 1, 65_535, 65_535)
+MAX_SHARED_BYTES = 232_448
+
+ITEM_BYTES: Mapping[str, int] = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1,
+    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1,
+    "complex64": 8, "complex128": 16,
+}  # fmt: skip
+
+# Kernel parameter types (Triton's names) and their size in the launch's parameter block.
+SCALAR_BYTES: Mapping[str, int] = {
+    "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "u1": 1, "u8": 1, "u16": 2, "u32": 4, "u64": 8,
+    "fp16": 2, "bf16": 2, "fp32": 4, "f32": 4, "fp64": 8,
+}  # fmt: skip
+
+Tree = Any  # JSON: null, bool, int, str, list, or one of the tagged forms that `trees.py` explains
+
+
+class PlanError(ValueError):
+    """The bytes are not a plan, or a plan that must not be run. The message is one line and fit to be shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """One allocation. `role` is "scratch" (poisoned before use) or "constant" (then `content` holds it)."""
+
+    num_bytes: int
+    role: str
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """A tensor: a strided window on a storage. `offset` and `stride` count elements."""
+
+    storage: int
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    device: str
+
+    @property
+    def num_elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def end_bytes(self) -> int:
+        """One past the last byte of the storage that this window can touch."""
+        if self.num_elements == 0:
+            return 0
+        last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
+        return (last + 1) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtenStep:
+    """One call of an aten operator. `outputs` are value indices (None where the operator returned no tensor)."""
+
+    op: str
+    args: Tree
+    kwargs: Tree
+    outputs: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchStep:
+    """One kernel launch. `args` follow the kernel's `params`: a value index for pointers, a number for scalars."""
+
+    kernel: int
+    grid: tuple[int, int, int]
+    args: tuple[int | float | bool | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceStep:
+    """An autotuned launch: the judge chooses one of the alternatives, by timing. `names` are the configurations' texts."""
+
+    alternatives: tuple[tuple[AtenStep | LaunchStep, ...], ...]
+    names: tuple[str, ...]
+
+
+Step = AtenStep | LaunchStep | ChoiceStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """One compiled kernel. `params` are (name, Triton type) of what the launch passes; `constants` what was compiled in.
+
+    `functions` maps the names of the kernel's own function and of the functions it calls to their text, `names` the global
+    names in them to what they mean (see `kernel_source.py`): only for the interpreter and for people.
+    """
+
+    name: str
+    entry: str
+    cubin: bytes
+    capability: int
+    num_warps: int
+    num_ctas: int
+    shared_bytes: int
+    global_scratch_bytes: int
+    global_scratch_align: int
+    profile_scratch_bytes: int
+    cooperative: bool
+    pdl: bool
+    num_registers: int
+    local_bytes: int
+    params: tuple[tuple[str, str], ...]
+    constants: Tree
+    functions: Mapping[str, str]
+    names: Mapping[str, Mapping[str, Tree]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The whole of it. `inputs` are the values of the problem's tensor inputs in order; `weights` the module's named
+    parameters and buffers after construction; `init_steps` fill them (run on the CPU under the problem's seed)."""
+
+    storages: tuple[Storage, ...]
+    values: tuple[Value, ...]
+    kernels: tuple[Kernel, ...]
+    init_steps: tuple[AtenStep, ...]
+    steps: tuple[Step, ...]
+    inputs: tuple[int, ...]
+    weights: tuple[tuple[str, int], ...]
+    outputs: Tree
+    labels: tuple[str, ...]
+
+    def value_bytes(self, index: int) -> int:
+        """Bytes that the elements of a value take, counted once each."""
+        value = self.values[index]
+        return value.num_elements * ITEM_BYTES[value.dtype]
+
+
+def resolve(plan: Plan, choices: tuple[int, ...]) -> Plan:
+    """The plan with each ChoiceStep, in order, replaced by the alternative named in `choices`."""
+    steps: list[Step] = []
+    remaining = list(choices)
+    for step in plan.steps:
+        steps.extend(step.alternatives[remaining.pop(0)] if isinstance(step, ChoiceStep) else (step,))
+    if remaining:
+        raise ValueError(f"{len(remaining)} choices too many")
+    return Plan(**{name: getattr(plan, name) for name in Plan.__slots__} | {"steps": tuple(steps)})
+
+
+def num_alternatives(plan: Plan) -> tuple[int, ...]:
+    """How many alternatives each ChoiceStep has, in order."""
+    return tuple(len(s.alternatives) for s in plan.steps if isinstance(s, ChoiceStep))
+
+
+def flat_steps(plan: Plan) -> list[AtenStep | LaunchStep]:
+    """All steps of the forward pass, those of every alternative included."""
+    flat: list[AtenStep | LaunchStep] = []
+    for step in plan.steps:
+        if isinstance(step, ChoiceStep):
+            flat.extend(s for alternative in step.alternatives for s in alternative)
+        else:
+            flat.append(step)
+    return flat
+
+
+# --- wire form -------------------------------------------------------------------------------------------------------
+
+
+def _step_to_json(step: Step) -> dict[str, Any]:
+    if isinstance(step, ChoiceStep):
+        return {"choice": [[_step_to_json(s) for s in a] for a in step.alternatives], "names": list(step.names)}
+    if isinstance(step, LaunchStep):
+        return {"kernel": step.kernel, "grid": list(step.grid), "args": [_number_to_json(a) for a in step.args]}
+    return {"op": step.op, "args": step.args, "kwargs": step.kwargs, "outputs": list(step.outputs)}
+
+
+def _number_to_json(number: int | float | bool | None) -> Any:
+    if isinstance(number, float) and not math.isfinite(number):
+        return {"float": repr(number)}
+    return number
+
+
+def encode(plan: Plan) -> bytes:
+    """The plan's canonical bytes; equal plans give equal bytes."""
+    body = {
+        "storages": [
+            [s.num_bytes, s.role, None if s.content is None else base64.b64encode(s.content).decode()]
+            for s in plan.storages
+        ],
+        "values": [[v.storage, v.dtype, list(v.shape), list(v.stride), v.offset, v.device] for v in plan.values],
+        "kernels": [
+            {n: getattr(k, n) for n in Kernel.__slots__} | {"cubin": base64.b64encode(k.cubin).decode()}
+            for k in plan.kernels
+        ],
+        "init_steps": [_step_to_json(s) for s in plan.init_steps],
+        "steps": [_step_to_json(s) for s in plan.steps],
+        "inputs": plan.inputs,
+        "weights": plan.weights,
+        "outputs": plan.outputs,
+        "labels": plan.labels,
+    }
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def plan_hash(plan: Plan) -> str:
+    """Identifies equal work: what runs and on what, whatever the candidate's host code looks like.
+
+    Kernel texts stay in (they are normalised, without comments): the interpreter runs them, so they are part of the work.
+    """
+    body = json.loads(encode(plan))
+    for step in body["steps"]:
+        step.pop("names", None)
+    body.pop("labels")
+    return content_hash(json.dumps(body, sort_keys=True))
+
+
+def _tuple(raw: Any, what: str) -> tuple[Any, ...]:
+    if not isinstance(raw, list | tuple):
+        raise PlanError(f"{what} must be a list")
+    return tuple(raw)
+
+
+def _number_from_json(raw: Any) -> int | float | bool | None:
+    if isinstance(raw, dict):
+        if set(raw) != {"float"} or raw["float"] not in ("inf", "-inf", "nan"):
+            raise PlanError("a scalar argument is malformed")
+        return float(raw["float"])
+    if raw is None or isinstance(raw, bool | int | float):
+        return raw
+    raise PlanError(f"a scalar argument is a {type(raw).__name__}")
+
+
+def _step_from_json(raw: Any, *, depth: int = 0) -> Step:
+    if not isinstance(raw, dict) or depth > 1:
+        raise PlanError("a step is malformed")
+    if "choice" in raw:
+        alternatives = []
+        for alternative in _tuple(raw["choice"], "choice"):
+            inner = tuple(_step_from_json(s, depth=depth + 1) for s in _tuple(alternative, "alternative"))
+            if any(isinstance(s, ChoiceStep) for s in inner):
+                raise PlanError("a choice holds a choice")
+            alternatives.append(inner)
+        return ChoiceStep(alternatives=tuple(alternatives), names=tuple(map(str, raw["names"])))  # type: ignore[arg-type]
+    if "kernel" in raw:
+        grid = _tuple(raw["grid"], "grid")
+        if len(grid) != 3:
+            raise PlanError("a grid must have three sizes")
+        args = tuple(_number_from_json(a) for a in _tuple(raw["args"], "args"))
+        return LaunchStep(kernel=raw["kernel"], grid=grid, args=args)
+    return AtenStep(op=raw["op"], args=raw["args"], kwargs=raw["kwargs"], outputs=_tuple(raw["outputs"], "outputs"))
+
+
+def _kernel_from_json(raw: Mapping[str, Any]) -> Kernel:
+    if set(raw) != set(Kernel.__slots__):
+        raise PlanError("a kernel has missing or unknown fields")
+    params = tuple((str(name), str(kind)) for name, kind in raw["params"])
+    return Kernel(**{**raw, "cubin": base64.b64decode(raw["cubin"], validate=True), "params": params})
+
+
+def decode(raw: bytes) -> Plan:
+    """Reads and validates a plan. Raises PlanError on anything that is not one."""
+    from sandbox.plan_check import validate
+
+    try:
+        body = json.loads(raw)
+        plan = Plan(
+            storages=tuple(
+                Storage(num_bytes=n, role=role, content=None if c is None else base64.b64decode(c, validate=True))
+                for n, role, c in body["storages"]
+            ),
+            values=tuple(
+                Value(storage=s, dtype=d, shape=_tuple(sh, "shape"), stride=_tuple(st, "stride"), offset=o, device=dev)
+                for s, d, sh, st, o, dev in body["values"]
+            ),
+            kernels=tuple(_kernel_from_json(k) for k in body["kernels"]),
+            init_steps=tuple(_step_from_json(s) for s in body["init_steps"]),  # type: ignore[misc]
+            steps=tuple(_step_from_json(s) for s in body["steps"]),
+            inputs=_tuple(body["inputs"], "inputs"),
+            weights=tuple((str(name), value) for name, value in body["weights"]),
+            outputs=body["outputs"],
+            labels=tuple(map(str, body["labels"])),
+        )
+    except PlanError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
+        raise PlanError(f"not a plan: {type(error).__name__}: {str(error)[:200]}") from error
+    validate(plan)
+    return plan

@@ -1,0 +1,236 @@
+"""Decides whether a plan may be run at all, and what kind of work it is.
+
+Trusts nothing in it. Knows no torch and no GPU: everything here is arithmetic on plain data, done before anything is
+allocated. Whether the plan's answer is right is not decided here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sandbox import plan as p
+from sandbox.plan import AtenStep, ChoiceStep, Kernel, LaunchStep, Plan, PlanError
+
+_OP = re.compile(r"(aten|prims)\.[a-zA-Z0-9_]+\.[a-zA-Z0-9_]+")
+_IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
+
+
+def _need(condition: bool, message: str) -> None:
+    if not condition:
+        raise PlanError(message)
+
+
+def _index(raw: Any, limit: int, what: str) -> int:
+    _need(type(raw) is int and 0 <= raw < limit, f"{what} {raw!r} is not an index below {limit}")
+    return int(raw)
+
+
+def _size(raw: Any, limit: int, what: str) -> int:
+    _need(type(raw) is int and 0 <= raw <= limit, f"{what} {raw!r} is not a size up to {limit}")
+    return int(raw)
+
+
+def validate(plan: Plan) -> None:
+    """Raises PlanError unless every index, size and extent in the plan is within bounds."""
+    _need(len(plan.storages) <= p.MAX_STORAGES, f"more than {p.MAX_STORAGES} buffers")
+    _need(len(plan.values) <= p.MAX_VALUES, f"more than {p.MAX_VALUES} tensors")
+    _need(len(plan.kernels) <= p.MAX_KERNELS, f"more than {p.MAX_KERNELS} kernels")
+    _check_storages(plan)
+    for value in plan.values:
+        _check_value(value, plan)
+    for kernel in plan.kernels:
+        _check_kernel(kernel)
+    _check_steps(plan)
+    for index in plan.inputs:
+        _index(index, len(plan.values), "input")
+    names = [name for name, _ in plan.weights]
+    _need(len(set(names)) == len(names), "a weight is named twice")
+    for _, index in plan.weights:
+        _index(index, len(plan.values), "weight")
+    for index in tensor_refs(plan.outputs):
+        _index(index, len(plan.values), "output")
+    _need(len(plan.labels) <= 64 and all(len(label) <= 64 for label in plan.labels), "labels out of bounds")
+
+
+def _check_storages(plan: Plan) -> None:
+    total = constant = 0
+    for storage in plan.storages:
+        total += _size(storage.num_bytes, p.MAX_STORAGE_BYTES, "buffer of bytes")
+        _need(storage.role in ("scratch", "constant"), f"buffer role {storage.role!r}")
+        _need((storage.content is not None) == (storage.role == "constant"), "constant without content")
+        if storage.content is not None:
+            constant += len(storage.content)
+            _need(len(storage.content) == storage.num_bytes, "constant of another size than its buffer")
+    _need(total <= p.MAX_STORAGE_BYTES, f"buffers of {total} bytes in all; the limit is {p.MAX_STORAGE_BYTES}")
+    _need(constant <= p.MAX_CONSTANT_BYTES, f"constants of {constant} bytes; the limit is {p.MAX_CONSTANT_BYTES}")
+
+
+def _check_value(value: p.Value, plan: Plan) -> None:
+    _index(value.storage, len(plan.storages), "buffer")
+    _need(value.dtype in p.ITEM_BYTES, f"dtype {value.dtype!r} is not supported")
+    _need(len(value.shape) == len(value.stride) <= p.MAX_RANK, "shape and stride differ in length")
+    for size in value.shape:
+        _size(size, p.MAX_STORAGE_BYTES, "dimension")
+    for step in (*value.stride, value.offset):
+        _size(step, p.MAX_STORAGE_BYTES, "stride or offset")
+    _need(value.device in ("cuda", "cpu"), f"device {value.device!r}")
+    limit = plan.storages[value.storage].num_bytes
+    _need(value.end_bytes <= limit, f"a tensor reaches byte {value.end_bytes} of a buffer of {limit}")
+
+
+def _check_kernel(kernel: Kernel) -> None:
+    _need(isinstance(kernel.name, str) and len(kernel.name) <= 512, "kernel name too long")
+    _need(bool(_IDENTIFIER.fullmatch(kernel.entry)) and len(kernel.entry) <= 512, "kernel entry is not a symbol")
+    _need(len(kernel.cubin) <= p.MAX_CUBIN_BYTES, f"cubin of {len(kernel.cubin)} bytes")
+    _need(kernel.cubin[:4] == b"\x7fELF", "cubin is not an ELF file")
+    _need(kernel.num_warps in (1, 2, 4, 8, 16, 32), f"num_warps {kernel.num_warps!r}")
+    _need(kernel.num_ctas in (1, 2, 4, 8, 16), f"num_ctas {kernel.num_ctas!r}")
+    _size(kernel.shared_bytes, p.MAX_SHARED_BYTES, "shared memory")
+    _size(kernel.global_scratch_bytes, 1 << 30, "global scratch")
+    _size(kernel.profile_scratch_bytes, 1 << 30, "profile scratch")
+    align = kernel.global_scratch_align
+    _need(type(align) is int and 0 < align <= 4096, "scratch alignment")
+    for flag in (kernel.cooperative, kernel.pdl):
+        _need(type(flag) is bool, "kernel flags must be booleans")
+    for count in (kernel.capability, kernel.num_registers, kernel.local_bytes):
+        _size(count, 1 << 30, "kernel figure")
+    _need(len(kernel.params) <= 256, "more than 256 parameters")
+    for _, kind in kernel.params:
+        _need(kind.startswith("*") or kind in p.SCALAR_BYTES, f"parameter type {kind!r} is not supported")
+    _need(isinstance(kernel.functions, dict) and isinstance(kernel.names, dict), "kernel text is malformed")
+    _need(sum(len(text) for text in kernel.functions.values()) <= p.MAX_SOURCE_CHARS, "kernel text too long")
+
+
+def _check_steps(plan: Plan) -> None:
+    flat = p.flat_steps(plan)
+    _need(len(flat) + len(plan.init_steps) <= p.MAX_STEPS, f"more than {p.MAX_STEPS} steps")
+    _need(sum(isinstance(s, LaunchStep) for s in flat) <= p.MAX_LAUNCHES, f"more than {p.MAX_LAUNCHES} launches")
+    for step in plan.steps:
+        if isinstance(step, ChoiceStep):
+            count = len(step.alternatives)
+            _need(0 < count <= p.MAX_ALTERNATIVES, f"{count} alternatives; the limit is {p.MAX_ALTERNATIVES}")
+            _need(len(step.names) == count, "alternatives and their names differ in number")
+    for init_step in plan.init_steps:
+        _need(isinstance(init_step, AtenStep), "a kernel is launched while the module is constructed")
+    for step in (*plan.init_steps, *flat):
+        if isinstance(step, LaunchStep):
+            _check_launch(step, plan)
+        else:
+            _check_aten(step, plan)
+
+
+def _check_aten(step: AtenStep, plan: Plan) -> None:
+    _need(isinstance(step.op, str) and bool(_OP.fullmatch(step.op)), f"operator {step.op!r} is not an aten operator")
+    _need(isinstance(step.args, list) and isinstance(step.kwargs, dict), "operator arguments are malformed")
+    for index in (*tensor_refs(step.args), *tensor_refs(step.kwargs), *(o for o in step.outputs if o is not None)):
+        _index(index, len(plan.values), "tensor")
+
+
+def _check_launch(step: LaunchStep, plan: Plan) -> None:
+    kernel = plan.kernels[_index(step.kernel, len(plan.kernels), "kernel")]
+    for size, limit in zip(step.grid, p.MAX_GRID, strict=True):
+        _need(type(size) is int and 0 <= size <= limit, f"grid {step.grid} is beyond CUDA's limit {p.MAX_GRID}")
+    _need(len(step.args) == len(kernel.params), "launch arguments do not match the kernel's parameters")
+    for argument, (name, kind) in zip(step.args, kernel.params, strict=True):
+        if kind.startswith("*"):
+            value = plan.values[_index(argument, len(plan.values), f"pointer {name}")]
+            _need(value.device == "cuda", f"pointer argument {name} is a CPU tensor")
+        else:
+            fits = isinstance(argument, int | float) if "f" in kind else isinstance(argument, int)
+            _need(fits, f"argument {name} of type {kind} is {argument!r}")
+
+
+def tensor_refs(tree: Any, *, depth: int = 0) -> Iterator[int]:
+    """The value indices in an argument or output tree, in order. Raises PlanError on one that is too deep."""
+    _need(depth <= p.MAX_TREE_DEPTH, "arguments are nested too deeply")
+    if isinstance(tree, dict):
+        if set(tree) == {"tensor"}:
+            yield tree["tensor"]
+        else:
+            for item in tree.values():
+                yield from tensor_refs(item, depth=depth + 1)
+    elif isinstance(tree, list | tuple):
+        for item in tree:
+            yield from tensor_refs(item, depth=depth + 1)
+
+
+class Work(StrEnum):
+    """What does a plan's work: candidate kernels only, both, or torch's operators only."""
+
+    TRITON = "triton"
+    MIXED = "mixed"
+    TORCH = "torch"
+    DEAD = "dead"  # kernels are launched, but no output depends on one
+    NONE = "none"  # nothing is computed
+
+
+# Operators that move or make data but compute nothing; a plan may use them and still be called triton.
+_MOVES = frozenset(
+    "clone _to_copy copy_ contiguous cat stack fill_ zero_ zeros ones full zeros_like ones_like full_like new_zeros new_ones "
+    "new_full arange scalar_tensor lift_fresh constant_pad_nd index_select constant alias detach".split()
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataflow:
+    """What the outputs depend on. `dead_launches` counts launches that no output depends on."""
+
+    work: Work
+    live_launches: int
+    dead_launches: int
+    live_ops: tuple[str, ...]
+
+
+def dataflow(plan: Plan) -> Dataflow:
+    """Walks the steps backwards from the outputs, by buffer.
+
+    A launch is taken to read and write every buffer that it is given, an operator to read its arguments and to write its
+    outputs and, if its name ends in "_" or it has an `out`, its arguments. Coarse on purpose: it may call a dead launch
+    live (a measured share of device time settles that), never a live one dead.
+    """
+    storage_of = [value.storage for value in plan.values]
+    needed = {storage_of[i] for i in tensor_refs(plan.outputs)}
+    live: list[AtenStep | LaunchStep] = []
+    dead_launches = 0
+    for step in reversed(_first_choices(plan)):
+        reads, writes = _effects(step, plan)
+        touched = {storage_of[i] for i in writes}
+        if touched & needed:
+            live.append(step)
+            needed |= {storage_of[i] for i in reads}
+        elif isinstance(step, LaunchStep):
+            dead_launches += 1
+    launches = sum(isinstance(s, LaunchStep) for s in live)
+    ops = tuple(s.op.split(".")[1] for s in reversed(live) if isinstance(s, AtenStep))
+    computing = [op for op in ops if op not in _MOVES]
+    if launches:
+        work = Work.MIXED if computing else Work.TRITON
+    elif dead_launches:
+        work = Work.DEAD
+    else:
+        work = Work.TORCH if computing else Work.NONE
+    return Dataflow(work=work, live_launches=launches, dead_launches=dead_launches, live_ops=ops)
+
+
+def _first_choices(plan: Plan) -> tuple[AtenStep | LaunchStep, ...]:
+    return p.resolve(plan, (0,) * len(p.num_alternatives(plan))).steps  # type: ignore[return-value]
+
+
+def _effects(step: AtenStep | LaunchStep, plan: Plan) -> tuple[list[int], list[int]]:
+    """Value indices that a step may read, and that it may write."""
+    if isinstance(step, LaunchStep):
+        params = plan.kernels[step.kernel].params
+        pointers = [int(a) for a, (_, kind) in zip(step.args, params, strict=True) if kind.startswith("*") and a is not None]
+        return pointers, pointers
+    reads = [*tensor_refs(step.args), *tensor_refs(step.kwargs)]
+    writes = [o for o in step.outputs if o is not None]
+    name = step.op.split(".")[1]
+    if name.endswith("_"):
+        writes += list(tensor_refs(step.args[:1]))
+    if "out" in step.kwargs:
+        writes += list(tensor_refs(step.kwargs["out"]))
+    return reads, writes

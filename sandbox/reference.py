@@ -1,0 +1,220 @@
+"""A problem's PyTorch answer: secret inputs, weights, the float64 result and the bounds around it.
+
+Runs on the judge's side, once per problem and seed; no candidate code is ever in this process. The problem's source is the user's own and
+is trusted. Does not know what a candidate or a plan is.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sandbox.compare import Expected, compare, expect
+from sandbox.describe import construct
+from sandbox.trees import tensors_in, to_tree
+from sandbox.types import Problem, content_hash
+
+
+class InadmissibleProblem(ValueError):
+    """The problem cannot be judged: its own reference does not stand. The message says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One set of secret inputs and what must come of it. `kind` is "given" (the problem's own distribution) or "stress"."""
+
+    seed: int
+    kind: str
+    inputs: tuple[torch.Tensor, ...]
+    weights: Mapping[str, torch.Tensor]
+    expected: tuple[Expected, ...]
+
+
+def case_seeds(problem: Problem, *, seed: int, count: int) -> tuple[int, ...]:
+    """The seeds of a problem's cases: unguessable without `seed`, the same for every candidate of a run."""
+    return tuple(int(content_hash(str(seed), problem.key, str(i))[:12], 16) for i in range(count))
+
+
+def matched_precision() -> None:
+    """The precision policy "ieee" for this process: no TF32, no reduced-precision accumulation."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+
+
+class Reference:
+    """One problem on one device. Raises InadmissibleProblem wherever its own code does not hold up."""
+
+    def __init__(self, problem: Problem, *, spec: Mapping[str, Any], device: torch.device) -> None:
+        self._problem, self._spec, self._device = problem, spec, device
+        self._module = types.ModuleType(f"problem_{problem.key}")
+        try:
+            exec(compile(problem.source, problem.origin, "exec"), self._module.__dict__)
+        except Exception as error:  # the user's own source may raise anything
+            raise InadmissibleProblem(f"the reference does not import: {_one_line(error)}") from error
+
+    def case(self, index: int, *, seed: int) -> Case:
+        """Case number `index`: every second one is a stress case, if the problem stands one. `seed` fixes inputs and weights."""
+        with _fixed_rng(self._device):
+            if index % 2 == 1:
+                stressed = self._stress_case(seed)
+                if stressed is not None:
+                    return stressed
+            model = self._model(seed)
+            return self._case("given", seed, model, self._inputs(seed))
+
+    def baseline(self, case: Case) -> Callable[[], Any]:
+        """The eager reference in its declared dtype on the inputs and weights of `case`, ready to be called again and again."""
+        model = self._model(case.seed)
+        _load_weights(model, case.weights)
+        arguments = self._arguments(list(case.inputs))
+
+        def call() -> Any:
+            with torch.no_grad():
+                return model(*arguments)
+
+        return call
+
+    def _model(self, seed: int) -> torch.nn.Module:
+        torch.manual_seed(seed)
+        try:
+            # On the CPU, so that the numbers drawn are those that `execute.initialise` draws for a candidate.
+            model = construct(self._module.Model, self._init_inputs())
+        except Exception as error:
+            raise InadmissibleProblem(f"the reference cannot be constructed: {_one_line(error)}") from error
+        return model.to(self._device)
+
+    def _init_inputs(self) -> Any:
+        state = torch.get_rng_state()
+        init_inputs = self._module.get_init_inputs()
+        torch.set_rng_state(state)
+        return init_inputs
+
+    def _inputs(self, seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(seed ^ 0x5EED)
+        try:
+            with torch.device(self._device):
+                made = self._module.get_inputs()
+        except Exception as error:
+            raise InadmissibleProblem(f"get_inputs fails: {_one_line(error)}") from error
+        leaves = [tensor.to(self._device) for _, tensor in tensors_in(made)]
+        counter = iter(range(len(leaves)))
+        if to_tree(made, lambda _: next(counter)) != self._spec["inputs"]:
+            raise InadmissibleProblem("get_inputs gives other scalars or another structure from one call to the next")
+        for leaf, (_, shape, _stride) in zip(leaves, self._spec["tensors"], strict=False):
+            if list(leaf.shape) != shape:
+                raise InadmissibleProblem("get_inputs gives other shapes from one call to the next")
+        return leaves
+
+    def _arguments(self, tensors: Sequence[torch.Tensor]) -> Any:
+        from sandbox.trees import from_tree
+
+        return from_tree(self._spec["inputs"], lambda i: tensors[i], device=self._device)
+
+    def _case(self, kind: str, seed: int, model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Case:
+        weights = {name: t.detach().to("cpu", copy=True) for name, t in _state(model).items()}
+        own = self._outputs(copy.deepcopy(model), inputs)
+        exact = self._exact_outputs(model, inputs, own)
+        expected = tuple(
+            expect(path, value, mine, self._problem.tolerance) for (path, mine), (_, value) in zip(own, exact, strict=True)
+        )
+        if not expected:
+            raise InadmissibleProblem("the reference returns no tensor")
+        return Case(seed=seed, kind=kind, inputs=tuple(inputs), weights=weights, expected=expected)
+
+    def _outputs(self, model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> list[tuple[str, torch.Tensor]]:
+        try:
+            with torch.no_grad():
+                return tensors_in(model(*self._arguments([t.clone() for t in inputs])))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise InadmissibleProblem(f"the reference fails: {_one_line(error)}") from error
+
+    def _exact_outputs(self, model: torch.nn.Module, inputs: Sequence[torch.Tensor], own: list[Any]) -> list[Any]:
+        """The float64 answer; where the reference insists on a dtype or float64 does not fit, its own answer in that dtype."""
+        try:
+            with torch.no_grad():
+                wide = [t.double() if t.is_floating_point() else t for t in inputs]
+                exact = tensors_in(copy.deepcopy(model).double()(*self._arguments(wide)))
+        except (RuntimeError, TypeError, ValueError):
+            return own
+        same = len(exact) == len(own) and all(a.shape == b.shape for (_, a), (_, b) in zip(exact, own, strict=True))
+        return exact if same else own
+
+    def _stress_case(self, seed: int) -> Case | None:
+        """Inputs with other signs and scales and weights away from their defaults, or None where the reference turns non-finite."""
+        model, inputs = self._model(seed), self._inputs(seed)
+        generator = torch.Generator(self._device).manual_seed(seed ^ 0xA11)
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                noise = torch.randn(parameter.shape, generator=generator, device=self._device, dtype=torch.float32)
+                with torch.no_grad():
+                    parameter.add_((noise * (0.1 * parameter.float().std(correction=0) + 0.05)).to(parameter.dtype))
+        for stress in (_centred, _scaled):
+            stressed = [stress(t) for t in inputs]
+            try:
+                case = self._case("stress", seed, model, stressed)
+            except InadmissibleProblem:
+                continue
+            if all(bool(torch.isfinite(e.value).all()) for e in case.expected if e.value.is_floating_point()):
+                return case
+        return None
+
+
+def _centred(t: torch.Tensor) -> torch.Tensor:
+    """Both signs and four times the spread: makes ReLU, clamps and absolute values visible on inputs from `torch.rand`."""
+    if not t.is_floating_point() or t.numel() == 0:
+        return t
+    return ((t - t.float().mean().to(t.dtype)) * 4.0).to(t.dtype)
+
+
+def _scaled(t: torch.Tensor) -> torch.Tensor:
+    """The same signs at half the scale, for problems that need positive inputs."""
+    return (t * 0.5).to(t.dtype) if t.is_floating_point() else t
+
+
+def _state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _load_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in _state(model).items():
+            tensor.copy_(weights[name])
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]
+
+
+class _fixed_rng:
+    """Leaves the caller's random state as it was."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def __enter__(self) -> None:
+        self._cpu = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_rng_state(self._cpu)
+        if self._cuda is not None:
+            torch.cuda.set_rng_state(self._cuda, self._device)
+
+
+def self_check(reference: Reference, case: Case) -> str | None:
+    """Runs the reference in its declared dtype once more on `case`. The reason it does not agree with itself, or None."""
+    outputs = [tensor for _, tensor in tensors_in(reference.baseline(case)())]
+    comparison = compare(outputs, case.expected)
+    if comparison.failure is None:
+        return None
+    return f"the reference does not agree with itself: {comparison.failure.message}"

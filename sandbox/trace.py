@@ -1,0 +1,165 @@
+"""Runs a candidate on fake CUDA tensors and records what it does as a plan.
+
+Runs in the sandboxed child, on a CPU, without a GPU and without any tensor value. What it writes is hostile data to its reader.
+Does not judge: a plan may well be wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from sandbox import fake_cuda, inductor_names, triton_record, wire
+from sandbox.describe import construct, load_module
+from sandbox.plan import Plan, encode
+from sandbox.recorder import Recorder, Untraceable
+from sandbox.trees import dtype_named, from_tree, tensors_in
+from sandbox.triton_record import CompileFailure
+from sandbox.types import Failure, Status
+
+_MODULE = "candidate"
+_UNTRACEABLE = (
+    Untraceable,
+    fake_tensor.DataDependentOutputException,
+    fake_tensor.DynamicOutputShapeException,
+    fake_tensor.UnsupportedFakeTensorException,
+    fake_tensor.UnsupportedOperatorException,
+    fake_tensor.UnsupportedMutationAliasingException,
+)
+_COMPILE = (
+    CompileFailure,
+    triton.compiler.errors.CompilationError,
+    triton.runtime.errors.PTXASError,
+)
+
+
+def warm() -> None:
+    """Pays, in the warm process, for what every child needs: library start-up and Triton's compiler."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL + 1)
+    inductor_names.warm()
+    fake_cuda.warm()
+    mode = FakeTensorMode()
+    with mode, torch.no_grad(), Recorder(mode):
+        x = torch.empty(8, 8, device="cuda")
+        torch.nn.functional.gelu(x @ x + torch.randn(8, device="cuda")).sum()
+
+
+def run(body: dict[str, Any], _blobs: Any, scratch: Path) -> bytes:
+    """The plan of `body["source"]` as a message: {"labels": .., "failure": null or [status, failure]} and the plan's bytes."""
+    try:
+        plan = trace(body["source"], body["spec"], capability=body["capability"], folder=scratch)
+    except BaseException as error:  # noqa: BLE001  whatever the candidate raises, exits included, is its failure
+        status, failure = explain(error, body["source"], scratch / f"{_MODULE}.py")
+        return wire.pack({"status": status, "failure": _plain(failure)})
+    return wire.pack({"status": None, "failure": None}, [encode(plan)])
+
+
+def _plain(failure: Failure) -> dict[str, Any]:
+    return {name: getattr(failure, name) for name in ("error_class", "message", "line_number", "source_line")}
+
+
+def trace(source: str, spec: dict[str, Any], *, capability: int, folder: Path) -> Plan:
+    """Imports, constructs and calls the candidate's ModelNew on fakes of the problem's inputs."""
+    fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
+    recorder = Recorder(fake_mode)
+    fake_cuda.install(recorder)
+    inductor_names.install(recorder)
+    triton_record.install(recorder, capability=capability)
+    with fake_mode, torch.no_grad():
+        fakes = [
+            torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype_named(dtype), device="cuda")
+            for dtype, shape, stride in spec["tensors"]
+        ]
+    cuda = torch.device("cuda", 0)
+    inputs = from_tree(spec["inputs"], fakes.__getitem__, device=cuda)
+    with fake_cuda.fake_gpu(recorder, fake_mode):
+        module = load_module(source, name=_MODULE, folder=folder)
+        model = construct(module.ModelNew, from_tree(spec["init_inputs"], fakes.__getitem__, device=cuda))
+        if not isinstance(model, torch.nn.Module):
+            raise TypeError(f"ModelNew is not a torch.nn.Module but a {type(model).__name__}")
+        named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        weights = [(name, recorder.value_of(tensor)) for name, tensor in named.items()]
+        init_steps = recorder.take_steps()
+        bound = [recorder.value_of(tensor) for _, tensor in tensors_in(inputs)]
+        outputs = model(*inputs)
+    if not tensors_in(outputs):
+        raise TypeError(f"ModelNew returned no tensor but a {type(outputs).__name__}")
+    return recorder.plan(init_steps=init_steps, inputs=bound, weights=weights, outputs=outputs)
+
+
+def explain(error: BaseException, source: str, path: Path) -> tuple[Status, Failure]:
+    """The status and the candidate's own line behind an exception that tracing it raised."""
+    status = _status_of(error)
+    told = _innermost(error)
+    message = _last_line(told)
+    line_number = _line_in(told, path) or _line_in(error, path)
+    lines = source.splitlines()
+    source_line = lines[line_number - 1].strip() if line_number and line_number <= len(lines) else None
+    if isinstance(told, triton.compiler.errors.CompilationError) and told.src and told.node is not None:
+        kernel_lines = told.src.splitlines()
+        if 0 < told.node.lineno <= len(kernel_lines):
+            text = kernel_lines[told.node.lineno - 1]
+            matches = [i for i, line in enumerate(lines, start=1) if line.strip() == text.strip()]
+            source_line, line_number = text.strip(), matches[0] if matches else None
+    return status, Failure(
+        error_class=type(told).__name__, message=message[:2000], line_number=line_number, source_line=(source_line or "")[:400] or None
+    )
+
+
+def _status_of(error: BaseException) -> Status:
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__
+    if any(isinstance(e, MemoryError) for e in chain):
+        return Status.OUT_OF_MEMORY
+    if any(isinstance(e, _UNTRACEABLE) for e in chain):
+        return Status.UNTRACEABLE
+    if any(isinstance(e, _COMPILE) for e in chain):
+        return Status.COMPILE_ERROR
+    if any(isinstance(e, triton.runtime.errors.OutOfResources) for e in chain):
+        return Status.LAUNCH_ERROR
+    return Status.TRACE_ERROR
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The exception that says most: below our own wrapper, the deepest of Triton's compilation errors."""
+    current = error
+    if isinstance(current, CompileFailure) and current.__cause__ is not None:
+        current = current.__cause__
+    while isinstance(current, triton.compiler.errors.CompilationError) and isinstance(
+        current.__cause__, triton.compiler.errors.CompilationError
+    ):
+        current = current.__cause__
+    return current
+
+
+def _last_line(error: BaseException) -> str:
+    if isinstance(error, triton.compiler.errors.CompilationError):
+        cause = error.__cause__
+        text = error.error_message or (str(cause) if cause is not None else "") or str(error)
+    else:
+        text = str(error)
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    if lines and lines[0].startswith("Could not run"):
+        return lines[0]  # torch's dispatcher says what is missing first and lists its tables after
+    return lines[-1] if lines else type(error).__name__
+
+
+def _line_in(error: BaseException, path: Path) -> int | None:
+    """The last line of the candidate's own file on the way to where `error` was raised."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return frames[-1].lineno if frames else None

@@ -1,0 +1,150 @@
+"""Turns a candidate into a plan, or into the reason why there is none. The untrusted half of judging.
+
+Owns one warm sandbox and what it learned of each problem (its spec). Needs no GPU; any node with cores can do it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from sandbox import wire
+from sandbox.plan import PlanError, decode, plan_hash
+from sandbox.screen import screen
+from sandbox.types import Candidate, Failure, JudgeSettings, Limits, Problem, Status
+from sandbox.zygote import ChildOutcome, SandboxError, Zygote
+
+_log = logging.getLogger(__name__)
+
+
+class ProblemFailed(ValueError):
+    """A problem's own code cannot be described. The user's to mend; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """What tracing gave: a validated plan's bytes and the problem's spec, or a status and a failure."""
+
+    candidate_id: str
+    plan: bytes | None = None
+    plan_hash: str | None = None
+    spec: Mapping[str, Any] | None = None
+    status: Status | None = None
+    failure: Failure | None = None
+    labels: tuple[str, ...] = ()
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
+    max_rss_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.plan is None) != (self.failure is not None) or (self.failure is None) != (self.status is None):
+            raise ValueError("a trace is either a plan or a failure with a status")
+
+
+class Tracer:
+    """Traces candidates one at a time. Use as a context manager, or call `close`."""
+
+    def __init__(self, settings: JudgeSettings) -> None:
+        self._settings = settings
+        self._zygote: Zygote | None = None
+        self._specs: dict[str, dict[str, Any]] = {}
+
+    def trace(self, problem: Problem, candidate: Candidate) -> Traced:
+        """The plan of `candidate`. Raises SandboxError when the fault is ours, ProblemFailed when it is the problem's."""
+        screened = screen(candidate.source)
+        if screened is not None:
+            return Traced(candidate_id=candidate.id, status=screened.status, failure=screened.failure)
+        start = time.monotonic()
+        spec = self.spec(problem)
+        request = wire.pack({"source": candidate.source, "spec": spec, "capability": self._settings.capability})
+        outcome = self._run("trace", request, self._settings.trace_limits)
+        seconds = {"trace": time.monotonic() - start}
+        usage: dict[str, Any] = {"cpu_seconds": outcome.cpu_seconds, "max_rss_bytes": outcome.max_rss_bytes}
+        status, failure, plan = _read(outcome)
+        if plan is None:
+            return Traced(candidate_id=candidate.id, status=status, failure=failure, stage_seconds=seconds, **usage)
+        start = time.monotonic()
+        try:
+            decoded = decode(plan)
+        except PlanError as error:
+            failure = Failure(error_class="PlanError", message=str(error))
+            return Traced(candidate_id=candidate.id, status=Status.REJECTED, failure=failure, stage_seconds=seconds, **usage)
+        seconds["check"] = time.monotonic() - start
+        return Traced(
+            candidate_id=candidate.id, plan=plan, plan_hash=plan_hash(decoded), spec=spec, labels=decoded.labels,
+            stage_seconds=seconds, **usage,
+        )  # fmt: skip
+
+    def spec(self, problem: Problem) -> dict[str, Any]:
+        """The problem's inputs and weights as shapes, asked for once a problem."""
+        if problem.key not in self._specs:
+            outcome = self._run("describe", wire.pack({"source": problem.source}), self._settings.trace_limits)
+            if outcome.result is None:
+                raise ProblemFailed(f"{problem.origin}: {problem.id} cannot be described ({_how_it_ended(outcome)})")
+            spec, _ = wire.unpack(outcome.result)
+            if "error" in spec:
+                raise ProblemFailed(f"{problem.origin}: {problem.id} cannot be described: {spec['error'].splitlines()[0]}")
+            self._specs[problem.key] = spec
+        return self._specs[problem.key]
+
+    def _run(self, entry: str, request: bytes, limits: Limits) -> ChildOutcome:
+        if self._zygote is None:
+            self._zygote = Zygote(("describe", "trace"), isolation_level=self._settings.isolation)
+        try:
+            return self._zygote.run(entry, request, limits=limits)
+        except SandboxError:
+            self.close()  # the next call starts a fresh one
+            raise
+
+    def close(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def _read(outcome: ChildOutcome) -> tuple[Status | None, Failure | None, bytes | None]:
+    """(status, failure, None) or (None, None, plan) from what a trace child left; its words are taken as data."""
+    if outcome.result is None:
+        return *_ended(outcome), None
+    try:
+        body, blobs = wire.unpack(outcome.result)
+        if body["status"] is None:
+            return None, None, bytes(blobs[0])
+        status, raw = Status(body["status"]), body["failure"]
+        if status in (Status.PASSED, Status.UNVERIFIED):
+            raise ValueError("not a status that tracing gives")
+        failure = Failure(
+            error_class=str(raw["error_class"])[:200],
+            message=str(raw["message"])[:2000],
+            line_number=raw["line_number"] if type(raw["line_number"]) is int else None,
+            source_line=None if raw["source_line"] is None else str(raw["source_line"])[:400],
+        )
+    except (wire.WireError, ValueError, KeyError, TypeError, IndexError) as error:
+        return Status.REJECTED, Failure(error_class="ForgedResult", message=f"the trace's result is not one: {error}"), None
+    return status, failure, None
+
+
+def _ended(outcome: ChildOutcome) -> tuple[Status, Failure]:
+    """The status and failure of a child that left no result."""
+    told = _how_it_ended(outcome)
+    if outcome.timed_out:
+        return Status.TIMEOUT, Failure(error_class="Timeout", message=f"tracing the candidate {told}")
+    return Status.TRACE_ERROR, Failure(error_class="ProcessEnded", message=f"the candidate's process {told}")
+
+
+def _how_it_ended(outcome: ChildOutcome) -> str:
+    if outcome.timed_out:
+        return f"did not end within its time limit ({outcome.wall_seconds:.0f} s)"
+    if outcome.signal is not None:
+        return f"was killed by signal {outcome.signal}"
+    return f"exited with code {outcome.exit_code} and left no result"

@@ -1,0 +1,263 @@
+"""A stand-in for Triton's driver: kernels are compiled for the target without a GPU, and launches are recorded.
+
+Runs in the sandboxed child. Triton's own code does all the rest (binding, specialisation, compilation, resource checks), so an
+answer meets the errors that it would meet on the real machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.autotuner import Autotuner
+from triton.runtime.errors import OutOfResources, PTXASError
+from triton.runtime.jit import JITFunction
+
+from sandbox.kernel_source import SourceError, describe_kernel, describe_name
+from sandbox.plan import MAX_ALTERNATIVES, Kernel, LaunchStep
+from sandbox.recorder import Recorder, Untraceable
+
+# Limits of compute capability 9.0 (CUDA C++ programming guide, technical specifications per compute capability).
+_PROPERTIES = {
+    "max_shared_mem": 232_448, "max_num_regs": 65_536, "multiprocessor_count": 132, "warpSize": 32,
+    "sm_clock_rate": 1_980_000, "mem_clock_rate": 2_619_000, "mem_bus_width": 5_120,
+}  # fmt: skip
+_MAX_THREADS = 1024
+_NON_FATAL = (OutOfResources, PTXASError, triton.compiler.errors.CompileTimeAssertionFailure)
+
+
+class CompileFailure(Exception):
+    """Triton could not compile a kernel; the cause is Triton's own error."""
+
+
+class _Utils:
+    """What the driver's C module would answer."""
+
+    def __init__(self) -> None:
+        self._handles = itertools.count(1)
+
+    def get_device_properties(self, _device: int) -> dict[str, int]:
+        return dict(_PROPERTIES)
+
+    def load_binary(self, name: str, cubin: bytes, _shared: int, _device: int) -> tuple[int, int, int, int, int]:
+        handle = next(self._handles)
+        return handle, handle, cubin_registers(cubin, name), 0, _MAX_THREADS
+
+    def set_printf_fifo_size(self, _size: int) -> None: ...
+
+
+class RecordingDriver:
+    """Answers for a GPU of the given compute capability; its launcher hands launches to the recorder."""
+
+    def __init__(self, recorder: Recorder, *, capability: int) -> None:
+        self._target = GPUTarget("cuda", capability, 32)
+        self.utils = _Utils()
+        self.launcher_cls: Callable[..., _Launcher] = lambda src, metadata: _Launcher(src, metadata, recorder)
+
+    def get_current_target(self) -> GPUTarget:
+        return self._target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def set_current_device(self, _device: int) -> None: ...
+
+    def get_current_stream(self, _device: int = 0) -> int:
+        return 0
+
+    def get_device_capability(self, _device: int = 0) -> tuple[int, int]:
+        return divmod(int(self._target.arch), 10)
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cuda", 0)
+
+    def get_device_interface(self) -> Any:
+        return torch.cuda
+
+    def map_python_to_cpp_type(self, kind: str) -> str:
+        return kind
+
+    def get_benchmarker(self) -> Any:
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise Untraceable("host code times a kernel")
+
+        return refuse
+
+    def get_empty_cache_for_benchmark(self) -> Any:
+        raise Untraceable("host code times a kernel")
+
+    def clear_cache(self, _cache: Any) -> None: ...
+
+
+class _Launcher:
+    """Takes the place of the compiled launcher of one kernel."""
+
+    def __init__(self, src: Any, metadata: Any, recorder: Recorder) -> None:
+        self._src, self._metadata, self._recorder = src, metadata, recorder
+        self._index: int | None = None
+
+    def __call__(self, grid_x: Any, grid_y: Any, grid_z: Any, _stream: Any, _function: Any, _packed: Any, _launch: Any,
+                 _enter: Any, _exit: Any, *args: Any) -> None:  # fmt: skip
+        kernel = self._compiled()
+        passed = [a for a, kind in zip(args, self._src.signature.values(), strict=True) if kind != "constexpr"]
+        grid = (_grid_size(grid_x), _grid_size(grid_y), _grid_size(grid_z))
+        if 0 in grid:
+            return  # Triton launches nothing then
+        if grid[0] >= 2**31 or max(grid[1:]) >= 2**16:
+            raise OutOfResources(max(grid), 2**31 - 1 if grid[0] >= 2**31 else 65_535, "grid size")
+        recorded = tuple(self._argument(i, a, kind) for i, (a, (_, kind)) in enumerate(zip(passed, kernel.params, strict=True)))
+        assert self._index is not None
+        self._recorder.launch(LaunchStep(kernel=self._index, grid=grid, args=recorded))
+
+    def _argument(self, position: int, argument: Any, kind: str) -> int | float | bool | None:
+        if not kind.startswith("*"):
+            if isinstance(argument, torch.Tensor):
+                raise Untraceable("a tensor is passed where the kernel takes a scalar")
+            return float(argument) if "f" in kind else int(argument)
+        tensor = getattr(argument, "base", argument) if not isinstance(argument, torch.Tensor) else argument
+        if not isinstance(tensor, torch.Tensor):
+            raise Untraceable(f"a raw pointer ({type(argument).__name__}) is passed to a kernel")
+        if tensor.device.type != "cuda":
+            # The words of Triton's own launcher, which the hint table knows.
+            raise ValueError(f"Pointer argument (at {position}) cannot be accessed from Triton (cpu tensor?)")
+        return self._recorder.value_of(tensor)
+
+    def _compiled(self) -> Kernel:
+        if self._index is None:
+            self._index = len(self._recorder.kernels)
+            self._recorder.kernels.append(describe(self._src, self._metadata, self._cubin()))
+        return self._recorder.kernels[self._index]
+
+    def _cubin(self) -> bytes:
+        for kernel in _compiled_kernels(self._src.fn):
+            if kernel.src is self._src:
+                return bytes(kernel.asm["cubin"])
+        raise Untraceable("a kernel was launched that Triton did not compile")
+
+
+def _compiled_kernels(function: Any) -> list[Any]:
+    return [kernel for caches in function.device_caches.values() for kernel in caches[0].values()]
+
+
+def _grid_size(raw: Any) -> int:
+    if isinstance(raw, torch.Tensor):
+        raise Untraceable("the launch grid depends on tensor values")
+    if isinstance(raw, bool) or not hasattr(raw, "__index__"):
+        raise TypeError(f"'{type(raw).__name__}' object cannot be interpreted as an integer")
+    size = raw.__index__()
+    if size < 0:
+        raise ValueError(f"grid size {size} is negative")
+    return int(size)
+
+
+def describe(src: Any, metadata: Any, cubin: bytes) -> Kernel:
+    """The record of one compiled kernel. Raises Untraceable for parameters that a plan cannot hold."""
+    for name, kind in src.signature.items():
+        if not isinstance(kind, str) or kind.startswith("tensordesc"):
+            raise Untraceable(f"kernel parameter {name} of type {kind}: tuples and host-side descriptors cannot be traced yet")
+    constants = {src.fn.arg_names[path[0]]: describe_name(value) for path, value in src.constants.items()}
+    try:
+        functions, names = describe_kernel(src.fn)
+    except (SourceError, OSError) as error:
+        raise Untraceable(f"the kernel's text cannot be read: {error}") from error
+    return Kernel(
+        name=src.fn.__name__,
+        entry=metadata.name,
+        cubin=cubin,
+        capability=metadata.target.arch,
+        num_warps=metadata.num_warps,
+        num_ctas=metadata.num_ctas,
+        shared_bytes=metadata.shared,
+        global_scratch_bytes=metadata.global_scratch_size,
+        global_scratch_align=metadata.global_scratch_align,
+        profile_scratch_bytes=metadata.profile_scratch_size or 0,
+        cooperative=bool(metadata.launch_cooperative_grid),
+        pdl=bool(metadata.launch_pdl),
+        num_registers=cubin_registers(cubin, metadata.name),
+        local_bytes=cubin_local_bytes(cubin, metadata.name),
+        params=tuple((name, kind) for name, kind in src.signature.items() if kind != "constexpr"),
+        constants=constants,
+        functions=functions,
+        names=names,
+    )
+
+
+def _sections(cubin: bytes) -> dict[str, tuple[bytes, int]]:
+    """ELF64 sections by name: content and the header's info word."""
+    offset, entry_size, count, names_at = struct.unpack_from("<Q", cubin, 40)[0], *struct.unpack_from("<HHH", cubin, 58)
+    headers = [struct.unpack_from("<IIQQQQIIQQ", cubin, offset + i * entry_size) for i in range(count)]
+    strings = headers[names_at]
+    table = cubin[strings[4] : strings[4] + strings[5]]
+    named = {}
+    for header in headers:
+        name = table[header[0] : table.index(b"\0", header[0])].decode(errors="replace")
+        content = b"" if header[1] == 8 else cubin[header[4] : header[4] + header[5]]  # type 8: no content in the file
+        named[name] = (content, header[7])
+    return named
+
+
+def cubin_registers(cubin: bytes, entry: str) -> int:
+    """Registers a thread, from the info word of the kernel's text section (its highest byte)."""
+    return _sections(cubin).get(f".text.{entry}", (b"", 0))[1] >> 24
+
+
+def cubin_local_bytes(cubin: bytes, entry: str) -> int:
+    """Stack frame of a thread in bytes, spills included: attribute EIATTR_FRAME_SIZE (0x11) of the cubin's .nv.info."""
+    content, at, largest = _sections(cubin).get(".nv.info", (b"", 0))[0], 0, 0
+    while at + 4 <= len(content):
+        form, attribute, size = struct.unpack_from("<BBH", content, at)
+        at += 4
+        if form == 4:  # a sized value follows; other forms carry theirs in the size field
+            if attribute == 0x11 and size >= 8:
+                largest = max(largest, struct.unpack_from("<II", content, at)[1])
+            at += size
+    return largest
+
+
+def install(recorder: Recorder, *, capability: int) -> None:
+    """Makes Triton compile for `capability` and hand its launches to `recorder`, for the life of this process."""
+    from triton import knobs
+
+    triton.runtime.driver.set_active(RecordingDriver(recorder, capability=capability))
+    # File names and lines in a cubin would make equal kernels differ.
+    knobs.compilation.disable_line_info = True
+    compile_kernel = JITFunction._do_compile
+
+    def do_compile(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return compile_kernel(self, *args, **kwargs)
+        except _NON_FATAL:
+            raise
+        except Exception as error:
+            raise CompileFailure(str(error)) from error
+
+    JITFunction._do_compile = do_compile
+    Autotuner.run = lambda self, *args, **kwargs: _record_choice(self, recorder, args, kwargs)
+
+
+def _record_choice(tuner: Any, recorder: Recorder, args: Any, kwargs: Any) -> None:
+    """Runs an autotuned kernel under each of its configurations; each becomes an alternative of one step."""
+    tuner.nargs = dict(zip(tuner.arg_names, args, strict=False))
+    configs = tuner.prune_configs(kwargs) if len(tuner.configs) > 1 else tuner.configs
+    if len(configs) > MAX_ALTERNATIVES:
+        recorder.labels.add("autotune_capped")
+    alternatives, last_error = [], None
+    for config in configs[:MAX_ALTERNATIVES]:
+        with recorder.alternative() as steps:
+            try:
+                if config.pre_hook is not None:
+                    config.pre_hook({**tuner.nargs, **kwargs, **config.all_kwargs()})
+                tuner.fn.run(*args, **kwargs, **config.all_kwargs())
+            except _NON_FATAL as error:  # as Triton's own tuner does: such a configuration is not an option
+                last_error = error
+                continue
+        alternatives.append((str(config), list(steps)))
+    if not alternatives and last_error is not None:
+        raise last_error
+    if alternatives:
+        recorder.choose(alternatives)

@@ -1,0 +1,374 @@
+"""The shared words: problems, candidates, verdicts and what they cost.
+
+Knows nothing of torch, triton, Ray or any model; every layer may import it. Records refuse impossible states when built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+
+class Operator(StrEnum):
+    """How a candidate comes to be."""
+
+    DRAFT = "draft"  # from the problem alone
+    REPAIR = "repair"  # from a failed candidate and its feedback
+    IMPROVE = "improve"  # from a passing candidate
+    TUNE = "tune"  # launch parameters only, no model
+    MERGE = "merge"  # from two passing candidates
+
+
+class Status(StrEnum):
+    """How judging a candidate ended. Every status but `passed` and `unverified` blames the candidate."""
+
+    NO_KERNEL = "no_kernel"
+    REJECTED = "rejected"
+    TRACE_ERROR = "trace_error"
+    UNTRACEABLE = "untraceable"
+    COMPILE_ERROR = "compile_error"
+    LAUNCH_ERROR = "launch_error"
+    ILLEGAL_ACCESS = "illegal_access"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    WRONG_SHAPE = "wrong_shape"
+    WRONG_DTYPE = "wrong_dtype"
+    WRONG_VALUES = "wrong_values"
+    UNVERIFIED = "unverified"
+    PASSED = "passed"
+
+
+class Pattern(StrEnum):
+    """What wrong values look like as a whole."""
+
+    ZEROS = "zeros"
+    NAN = "nan"
+    TAIL_ONLY = "tail_only"
+    CONSTANT_RATIO = "constant_ratio"
+    TRANSPOSED = "transposed"
+    RUN_TO_RUN = "run_to_run"
+    UNWRITTEN = "unwritten"
+
+
+def content_hash(*parts: str | bytes) -> str:
+    """SHA-256 over length-prefixed parts, so that no two lists of parts share a hash by concatenation. 32 hex digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(8, "big"))
+        digest.update(raw)
+    return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far a candidate may be from the float64 answer, in multiples of PyTorch's own error in the declared dtype.
+
+    `elementwise` bounds the largest element error, `rms` the root mean square error. `floor_eps` is the least bound, in
+    units of the dtype's machine epsilon, for operations on which PyTorch happens to be exact.
+    """
+
+    elementwise: float = 16.0
+    rms: float = 8.0
+    floor_eps: float = 32.0
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"tolerance.{item.name} must be a positive finite number, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A PyTorch module in KernelBench form: `Model`, `get_inputs()`, `get_init_inputs()`.
+
+    `id` is a readable name, unique within a run and safe as a file name. `origin` says where the source came from.
+    """
+
+    id: str
+    source: str
+    origin: str
+    tolerance: Tolerance = field(default_factory=Tolerance)
+
+    def __post_init__(self) -> None:
+        if not self.id or not all(c.isalnum() or c in "._-" for c in self.id) or self.id.startswith("."):
+            raise ValueError(f"problem id {self.id!r} must be letters, digits, '.', '_' and '-', and not start with '.'")
+
+    @property
+    def key(self) -> str:
+        """Identifies the work: the same source under the same tolerance has the same key."""
+        return content_hash(self.source, repr(self.tolerance))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What a strategy asks for. `id` is unique within one search; `parents` are candidate ids, nearest first."""
+
+    id: str
+    operator: Operator
+    parents: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        needed = {Operator.DRAFT: 0, Operator.MERGE: 2}.get(self.operator, 1)
+        if len(self.parents) < needed or (needed == 0 and self.parents):
+            raise ValueError(f"{self.operator} takes {needed} parent(s), not {len(self.parents)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One program that claims to solve a problem. `truncated` says that the model's answer was cut off."""
+
+    problem_id: str
+    source: str
+    operator: Operator
+    parent_ids: tuple[str, ...] = ()
+    truncated: bool = False
+
+    @property
+    def id(self) -> str:
+        """A hash of problem and source: the same program proposed twice is one candidate."""
+        return content_hash(self.problem_id, self.source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spend:
+    """What was used. `Budget` has the same names."""
+
+    samples: int = 0
+    tokens: int = 0
+    judged: int = 0
+    gpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            if not getattr(self, item.name) >= 0:
+                raise ValueError(f"spend.{item.name} must not be negative")
+
+    def __add__(self, other: Spend) -> Spend:
+        return Spend(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Limits on a search. None is no limit."""
+
+    samples: int | None = None
+    tokens: int | None = None
+    judged: int | None = None
+    gpu_seconds: float | None = None
+    wall_seconds: float | None = None
+
+    def exceeded_by(self, spend: Spend) -> str | None:
+        """The name of the first limit that `spend` has reached, or None."""
+        for item in fields(self):
+            limit = getattr(self, item.name)
+            if limit is not None and getattr(spend, item.name) >= limit:
+                return item.name
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """How an output differs from the expected one. `output` names it ("output", "output[1]", "output['loss']")."""
+
+    output: str
+    share_wrong: float
+    first_bad_index: tuple[int, ...]
+    expected: float
+    got: float
+    pattern: Pattern | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.share_wrong <= 1.0:
+            raise ValueError(f"share_wrong must be in (0, 1], not {self.share_wrong}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What went wrong, in the candidate's own terms. `message` is the last line of the error."""
+
+    error_class: str
+    message: str
+    line_number: int | None = None
+    source_line: str | None = None
+    mismatch: Mismatch | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correctness:
+    """What was checked and how closely it agreed.
+
+    `checked_by` is "interpret" or "replay". `weights` is "by_name", "by_seed" or "none": how the candidate's parameters were
+    given their values. `max_error_ratio` and `rms_error_ratio` are the largest error over its bound: passing is <= 1.
+    `conditions` holds device, versions and reference dtype as they were.
+    """
+
+    checked_by: str
+    seeds: tuple[int, ...]
+    weights: str
+    max_error_ratio: float | None
+    rms_error_ratio: float | None
+    conditions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performance:
+    """Device times of candidate and baseline, measured interleaved on one GPU.
+
+    `speedup` is the median over rounds of baseline/candidate; `speedup_low` and `speedup_high` bound its 95 % interval.
+    `conditions` holds GPU, versions, clocks, precision policy and how the time was taken.
+    """
+
+    runtime_us: float
+    baseline_us: Mapping[str, float]
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+    repetitions: int
+    conditions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.runtime_us) and self.runtime_us > 0 and self.baseline_us):
+            raise ValueError("a performance figure needs a positive candidate time and at least one baseline")
+        if not 0 < self.speedup_low <= self.speedup <= self.speedup_high:
+            raise ValueError("speedup must lie within its interval")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the trusted side says of a candidate. Refuses impossible states.
+
+    `labels` says what else is true of the candidate (`triton`, `mixed`, `torch`, `names_restored`, ...). `stage_seconds` is where
+    the wall time went; `spend` what it is charged for.
+    """
+
+    candidate_id: str
+    status: Status
+    feedback: str = ""
+    failure: Failure | None = None
+    correctness: Correctness | None = None
+    performance: Performance | None = None
+    plan_hash: str | None = None
+    labels: tuple[str, ...] = ()
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    spend: Spend = field(default_factory=Spend)
+
+    def __post_init__(self) -> None:
+        passed = self.status is Status.PASSED
+        if passed and (self.correctness is None or self.plan_hash is None):
+            raise ValueError("a passed verdict needs correctness figures and a plan")
+        if passed == (self.failure is not None):
+            raise ValueError(f"a verdict of {self.status} must {'not ' if passed else ''}carry a failure")
+        if self.performance is not None and not passed:
+            raise ValueError(f"a verdict of {self.status} cannot carry performance")
+
+    @property
+    def passed(self) -> bool:
+        return self.status is Status.PASSED
+
+    @property
+    def timed(self) -> bool:
+        return self.performance is not None
+
+    @property
+    def speedup(self) -> float:
+        """0 unless passed and timed."""
+        return self.performance.speedup if self.performance is not None else 0.0
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Orders verdicts: passed before failed, then by speedup."""
+        return (self.passed, self.speedup)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for files and wires; `from_json` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError on anything else."""
+        known = {f.name for f in fields(cls)}
+        if unknown := set(raw) - known:
+            raise ValueError(f"unknown verdict keys {sorted(unknown)}; known: {sorted(known)}")
+        values = dict(raw)
+        values["status"] = Status(values["status"])
+        values["failure"] = failure_from_json(values.get("failure"))
+        if (correctness := values.get("correctness")) is not None:
+            values["correctness"] = Correctness(**{**correctness, "seeds": tuple(correctness["seeds"])})
+        if (performance := values.get("performance")) is not None:
+            values["performance"] = Performance(**performance)
+        values["labels"] = tuple(values.get("labels", ()))
+        values["spend"] = Spend(**values.get("spend", {}))
+        return cls(**values)
+
+
+def failure_from_json(raw: Mapping[str, Any] | None) -> Failure | None:
+    """A Failure from plain data, or None from None."""
+    if raw is None:
+        return None
+    values = dict(raw)
+    if (mismatch := values.get("mismatch")) is not None:
+        pattern = mismatch.get("pattern")
+        values["mismatch"] = Mismatch(
+            **{
+                **mismatch,
+                "first_bad_index": tuple(mismatch["first_bad_index"]),
+                "pattern": None if pattern is None else Pattern(pattern),
+            }
+        )
+    return Failure(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """A candidate and what was said of it."""
+
+    candidate: Candidate
+    verdict: Verdict
+
+    def __post_init__(self) -> None:
+        if self.candidate.id != self.verdict.candidate_id:
+            raise ValueError("the verdict is about another candidate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one sandboxed child may use. Bytes and seconds."""
+
+    wall_seconds: float
+    cpu_seconds: int
+    memory_bytes: int
+    output_bytes: int
+    file_bytes: int
+    num_processes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSettings:
+    """How verdicts are reached. Built from the run configuration, which holds the defaults.
+
+    `mode` is "interpret" or "replay"; `isolation` "strict", "best_effort" or "off"; `policy` says what may win: "triton" (the
+    output depends on a candidate kernel, and on a GPU at least `min_kernel_share` of the device time is in candidate
+    kernels), or "any". `seed` is mixed with the problem's key to draw the secret input seeds.
+    """
+
+    mode: str
+    capability: int
+    num_seeds: int
+    seed: int
+    policy: str
+    min_kernel_share: float
+    isolation: str
+    trace_limits: Limits
+    interpret_limits: Limits
+    interpret_max_bytes: int
+    interpret_max_programs: int
+    replay_seconds: float
+    timing_rounds: int
+    timing_seconds: float

@@ -1,0 +1,158 @@
+"""The warm process: imports torch and triton once, then forks a supervised child for each request.
+
+Trusted, single-threaded (so that forking is safe), without a GPU, and never runs what a model wrote: only its children do,
+after `isolation.lock_down`. Run as `python -m sandbox.zygote_main LAYERS`; requests and replies are JSON lines.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from sandbox import isolation, wire
+from sandbox.types import Limits
+
+_ENTRIES = {"describe": "sandbox.describe", "trace": "sandbox.trace", "interpret": "sandbox.interpret"}
+
+
+def main() -> None:
+    # Not die_with_parent: that signal follows the starting thread, not its process. The closed pipe ends the loop instead.
+    isolation.become_subreaper()
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not look like a reply
+    layers, entries = (tuple(words) for words in json.loads(sys.argv[1]))
+    _warm(entries)
+    _reply(replies, {"ready": True})
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            outcome = _supervised(request, layers)
+        except (OSError, isolation.IsolationError) as error:
+            outcome = {"error": f"{type(error).__name__}: {error}"}
+        _reply(replies, outcome)
+    isolation.kill_children()
+
+
+def _reply(replies: Any, message: dict[str, Any]) -> None:
+    replies.write(json.dumps(message) + "\n")
+    replies.flush()
+
+
+def _warm(entries: tuple[str, ...]) -> None:
+    for entry in entries:
+        importlib.import_module(_ENTRIES[entry]).warm()
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise RuntimeError(f"the warm process has {threads} threads; forking it would not be safe")
+    gc.collect()
+    gc.freeze()
+
+
+def _supervised(request: dict[str, Any], layers: tuple[str, ...]) -> dict[str, Any]:
+    """Forks a supervisor, which forks the child, and returns the supervisor's report."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _supervise(request, layers, writer)
+    os.close(writer)
+    limits = Limits(**request["limits"])
+    ready, _, _ = select.select([reader], [], [], limits.wall_seconds + 5.0)
+    report = os.read(reader, 4096) if ready else b""
+    os.close(reader)
+    isolation.kill_children()
+    if report:
+        parsed: dict[str, Any] = json.loads(report)
+        return parsed
+    # The candidate killed its supervisor (possible without a PID namespace): its doing, so it is told as a killed child.
+    return {"exit_code": None, "signal": int(signal.SIGKILL), "timed_out": not ready, "cpu_seconds": 0.0, "max_rss_bytes": 0}
+
+
+def _supervise(request: dict[str, Any], layers: tuple[str, ...], writer: int) -> None:
+    """Runs in the supervisor: forks the child into its namespaces, waits under the deadline, reports, leaves."""
+    code = 1
+    try:
+        os.setsid()
+        isolation.die_with_parent()
+        isolation.become_subreaper()
+        isolation.unshare(layers)
+        report = _fork_and_wait(request, writer)
+        isolation.kill_children()
+        os.write(writer, json.dumps(report).encode())
+        code = 0
+    except OSError as error:
+        os.write(writer, json.dumps({"error": f"supervisor: {error}"}).encode())
+    finally:
+        os._exit(code)
+
+
+def _fork_and_wait(request: dict[str, Any], writer: int) -> dict[str, Any]:
+    limits = Limits(**request["limits"])
+    deadline = time.monotonic() + limits.wall_seconds
+    pid = os.fork()
+    if pid == 0:
+        os.close(writer)
+        _child(request, limits)
+    pidfd = os.pidfd_open(pid)
+    timed_out = not select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))[0]
+    if timed_out:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    _, status, usage = os.wait4(pid, 0)
+    os.close(pidfd)
+    code = os.waitstatus_to_exitcode(status)
+    return {
+        "exit_code": code if code >= 0 else None,
+        "signal": -code if code < 0 else None,
+        "timed_out": timed_out or code == -signal.SIGXCPU,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "max_rss_bytes": usage.ru_maxrss * 1024,
+    }
+
+
+def _child(request: dict[str, Any], limits: Limits) -> None:
+    """Runs in the child: closes what it inherited, locks itself down, does the work, leaves without cleaning up."""
+    code = 1
+    try:
+        os.setsid()
+        isolation.die_with_parent()
+        scratch = Path(request["scratch"])
+        body, blobs = wire.unpack((scratch / "request").read_bytes())
+        (scratch / "request").unlink()
+        _redirect(scratch)
+        interpreting = os.environ.get("TRITON_INTERPRET")
+        os.environ.clear()
+        os.environ.update(isolation.scrubbed_environment(str(scratch)))
+        if interpreting is not None:
+            os.environ["TRITON_INTERPRET"] = interpreting
+        os.chdir(scratch)
+        isolation.lock_down(limits)
+        result = importlib.import_module(_ENTRIES[request["entry"]]).run(body, blobs, scratch)
+        (scratch / "result").write_bytes(result)
+        code = 0
+    except BaseException as error:  # noqa: BLE001  the outermost frame of the child: nothing may escape into the fork
+        os.write(2, f"{type(error).__name__}: {error}\n".encode()[:2000])
+    finally:
+        os._exit(code)
+
+
+def _redirect(scratch: Path) -> None:
+    """Standard input from nowhere, output to a file under the size limit, every other descriptor closed."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(scratch / "output", os.O_WRONLY | os.O_CREAT, 0o600)
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+if __name__ == "__main__":
+    main()

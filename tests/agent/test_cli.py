@@ -1,0 +1,253 @@
+"""The command line through its own door: exit codes, mistakes in one line, whole runs with a scripted judge."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import cli, run_command
+from agent.pool import Pool, PoolError
+from sandbox.types import Candidate, Correctness, Failure, Problem, Spend, Status, Verdict
+
+ROOT = Path(cli.__file__).parents[1]
+PROBLEM = """
+import torch
+
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+
+def get_inputs():
+    return [torch.rand(4)]
+
+
+def get_init_inputs():
+    return []
+"""
+
+
+class ScriptedPool:
+    """Passes a candidate that says GOOD, faults on one that says FAULT, fails the rest. No sandbox behind it."""
+
+    capacity = 2
+
+    async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+        if "FAULT" in candidate.source:
+            raise PoolError("the worker died three times")
+        if "GOOD" in candidate.source:
+            return Verdict(
+                candidate_id=candidate.id,
+                status=Status.PASSED,
+                correctness=Correctness(
+                    checked_by="interpret", seeds=(1, 2), weights="none", max_error_ratio=0.2, rms_error_ratio=0.1
+                ),
+                plan_hash="p",
+                spend=Spend(judged=1),
+            )
+        failure = Failure(error_class="WrongValues", message="half of the values are wrong")
+        return Verdict(
+            candidate_id=candidate.id, status=Status.WRONG_VALUES, failure=failure, feedback="half are wrong"
+        )
+
+    async def close(self) -> None:
+        return None
+
+
+def answer(text: str) -> str:
+    return f"```python\n# {text}\nclass ModelNew:\n    pass\n```\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two problems, of which `easy` is solved by its first answer and `hard` by a repair, and a configuration."""
+    problems = tmp_path / "problems"
+    problems.mkdir()
+    for name in ("easy", "hard"):
+        (problems / f"{name}.py").write_text(PROBLEM)
+    lines = [
+        {"id": "e1", "problem": "easy", "operator": "draft", "completion": answer("GOOD")},
+        {"id": "h1", "problem": "hard", "operator": "draft", "completion": answer("BAD")},
+        {"id": "h2", "problem": "hard", "operator": "repair", "parent": "h1", "completion": answer("GOOD now")},
+    ]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "config.yaml").write_text(
+        "problems: problems\nsampler: {kind: recorded, path: answers.jsonl}\nray: {pool: serial}\nrun_dir: out\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_command, "open_pool", scripted_pool)
+    return tmp_path
+
+
+def scripted_pool(config: object) -> Pool:
+    return ScriptedPool()
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    heavy = "('torch', 'triton', 'ray', 'vllm', 'transformers')"
+    code = f"import sys; from agent import cli; cli.main(['--help']); sys.exit(any(n in sys.modules for n in {heavy}))"
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "doctor" in done.stdout
+    assert time.monotonic() - start < 5.0  # 0.2 s on an idle machine; the bound is for a busy one
+
+
+def test_a_run_reports_what_was_solved_and_that_nothing_was_timed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "config.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "solved by draft" in shown
+    assert "solved by repair" in shown
+    assert "2 of 2 problems solved, 3 samples" in shown
+    assert "Nothing was timed: no GPU." in shown
+    report = (folder / "out" / "report.md").read_text()
+    assert "Nothing was timed: no GPU." in report
+    assert "0.00" not in report
+    assert (folder / "out" / "best" / "hard.py").read_text().endswith("class ModelNew:\n    pass\n")
+    assert {"config.yaml", "environment.json", "ledger.sqlite"} <= {path.name for path in (folder / "out").iterdir()}
+
+
+def test_json_prints_one_object_a_line_and_the_summary_last(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "config.yaml", "--json", "problems.only=[hard]"]) == 0
+    lines = json_lines(capsys.readouterr().out)
+    events = [line["event"] for line in lines]
+    assert events[0] == "run_started"
+    assert events.count("judged") == 2
+    assert events[-1] == "summary"
+    assert lines[-1]["num_solved"] == 1
+    assert lines[-1]["timed"] is False
+    (problem,) = lines[-1]["problems"]
+    assert problem["operator"] == "repair"
+    assert problem["speedup"] is None
+
+
+def test_overrides_reach_the_run_and_its_resolved_configuration(folder: Path) -> None:
+    assert cli.main(["run", "config.yaml", "budget.samples=1", "run_dir=other"]) == 0
+    assert "samples: 1" in (folder / "other" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["run", "none.yaml"], ["none.yaml"]),
+        (["run", "config.yaml", "budget.sample=3"], ["config.yaml", "budget.sample", "samples, tokens"]),
+        (["run", "config.yaml", "judge.mode=fast"], ["config.yaml", "judge.mode", "interpret"]),
+        (["run", "config.yaml", "budget.samples"], ["key=value"]),
+        (["run", "config.yaml", "problems=none"], ["problems.path", "none"]),
+        (["run", "config.yaml", "problems.only=[hrad]"], ["problems.only", "hrad", "easy, hard"]),
+        (["run", "config.yaml", "run_dir=problems"], ["run_dir", "not empty"]),
+        (["resume", "problems"], ["problems", "config.yaml"]),
+        (["report", "none"], ["none"]),
+        (["judge", "problems/easy.py"], ["CANDIDATE.py"]),
+        (["judge", "none.py", "none.py"], ["none.py"]),
+        (["judge", "problems/easy.py", "none.py"], ["none.py"]),
+        (["judge", "--pairs", "config.yaml"], ["--out"]),
+        (["judge", "--pairs", "config.yaml", "--out", "v.jsonl"], ["config.yaml:1", "JSON"]),
+        (["judge", "a", "b", "--mode", "fast"], ["--mode", "interpret"]),
+        (["trace", "none.py", "--problem", "problems/easy.py"], ["none.py"]),
+        (["juge"], ["judge"]),
+    ],
+)
+def test_a_mistake_of_the_users_is_one_line_and_exit_code_2(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], named: list[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    for part in named:
+        assert part in told
+
+
+def test_a_mistake_leaves_no_run_folder_behind(folder: Path) -> None:
+    assert cli.main(["run", "config.yaml", "sampler.path=config.yaml"]) == 2
+    assert not (folder / "out").exists()
+
+
+def test_a_file_that_is_no_problem_is_named_and_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "problems" / "broken.py").write_text("def get_inputs(:\n")
+    assert cli.main(["run", "config.yaml"]) == 0
+    assert "broken.py" in capsys.readouterr().err
+
+
+def test_our_fault_is_exit_code_1_and_the_run_goes_on_where_it_stopped(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (folder / "answers.jsonl").read_text().replace("GOOD now", "GOOD FAULT")
+    (folder / "answers.jsonl").write_text(text)
+    assert cli.main(["run", "config.yaml"]) == 1
+    told = capsys.readouterr().err
+    assert "the worker died three times" in told
+    assert "kernelloop resume" in told
+
+    async def mended(self: ScriptedPool, problem: Problem, candidate: Candidate) -> Verdict:
+        source = candidate.source.replace("FAULT", "")
+        verdict = await judge(
+            self, problem, Candidate(problem_id=problem.id, source=source, operator=candidate.operator)
+        )
+        return Verdict.from_json(verdict.to_json() | {"candidate_id": candidate.id})
+
+    judge = ScriptedPool.judge
+    monkeypatch.setattr(ScriptedPool, "judge", mended)
+    assert cli.main(["resume", "out", "--json"]) == 0
+    lines = json_lines(capsys.readouterr().out)
+    assert [line["event"] for line in lines].count("sampled") == 0
+    assert lines[-1]["num_solved"] == 2
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = ScriptedPool.judge
+
+    async def interrupted(self: ScriptedPool, problem: Problem, candidate: Candidate) -> Verdict:
+        signal.raise_signal(signal.SIGINT)
+        return await judge(self, problem, candidate)
+
+    monkeypatch.setattr(ScriptedPool, "judge", interrupted)
+    assert cli.main(["run", "config.yaml"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == f"kernelloop: interrupted; to go on: kernelloop resume {folder / 'out'}"
+    monkeypatch.setattr(ScriptedPool, "judge", judge)
+    assert cli.main(["resume", "out"]) == 0
+    assert "2 of 2 problems solved" in capsys.readouterr().out
+
+
+def test_a_report_can_be_written_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "config.yaml"]) == 0
+    (folder / "out" / "report.md").unlink()
+    assert cli.main(["report", "out"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder / "out" / "report.md")
+    assert "# Run out" in (folder / "out" / "report.md").read_text()
+
+
+def test_a_run_in_use_cannot_be_resumed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "config.yaml"]) == 0
+    code = "from agent.ledger import Ledger; import sys; l = Ledger.open(sys.argv[1]); print(); input()"
+    command = [sys.executable, "-c", code, str(folder / "out" / "ledger.sqlite")]
+    holder = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout is not None and holder.stdin is not None
+        holder.stdout.readline()
+        assert cli.main(["resume", "out"]) == 2
+        holder.stdin.write(b"\n")
+    assert "another process" in capsys.readouterr().err
+
+
+def test_doctor_names_the_missing_gpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.environment.output_of", lambda command: None)
+    assert cli.main(["doctor"]) == 0
+    assert "GPU" in capsys.readouterr().out

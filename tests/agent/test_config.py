@@ -1,0 +1,142 @@
+"""What a configuration file may say, and how its mistakes are told."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from agent.config import BestOfNConfig, ConfigError, RepairConfig, load_config
+from strategies import STRATEGIES
+
+HTTP = "sampler: {kind: http, base_url: 'http://localhost:8000/v1', model: m}\n"
+
+
+@pytest.fixture
+def config_path(tmp_path: Path) -> Path:
+    (tmp_path / "problem.py").write_text("")
+    (tmp_path / "answers.jsonl").write_text("")
+    path = tmp_path / "run.yaml"
+    path.write_text("problems: problem.py\n" + HTTP)
+    return path
+
+
+def test_defaults_fill_what_is_left_out(config_path: Path) -> None:
+    config = load_config(config_path, [])
+    assert config.strategy == RepairConfig(name="repair")
+    assert config.budget.limits().samples == 16
+    assert config.judge.settings(7, gpu_available=False).mode == "interpret"
+    assert config.judge.settings(7, gpu_available=True).mode == "replay"
+
+
+def test_a_written_configuration_reads_back_equal(config_path: Path) -> None:
+    config = load_config(config_path, ["judge.timing_seconds=1.0e-5", "problems.only=[a]", "seed=3"])
+    config_path.write_text(config.to_yaml())
+    assert load_config(config_path, []) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("bugdet=1", "bugdet: unknown key; known keys: problems, sampler, strategy, budget, judge, ray, seed, run_dir"),
+        (
+            "budget.sample=1",
+            "budget.sample: unknown key; known keys: samples, tokens, judged, gpu_seconds, wall_seconds",
+        ),
+        ("sampler.temprature=1", "sampler.temprature: unknown key; known keys: kind, base_url, model, api"),
+        ("judge.trace.cpu=1", "judge.trace.cpu: unknown key; known keys: wall_seconds, cpu_seconds"),
+        (
+            "sampler.temperature=1e-2",
+            "sampler.temperature: input should be a valid number, not '1e-2' (YAML",
+        ),
+        ("judge.min_kernel_share=.nan", "judge.min_kernel_share: "),
+        ("budget.samples=0", "budget.samples: input should be greater than or equal to 1, not 0"),
+        ("budget.samples=true", "budget.samples: input should be a valid integer, not True"),
+        ("budget.samples=1.5", "budget.samples: input should be a valid integer, not 1.5"),
+        ("budget.samples=null", "budget: every limit is null: set at least one"),
+        ("judge.policy=fast", "judge.policy: input should be 'triton' or 'any', not 'fast'"),
+        ("strategy.name=beam", "strategy.name: 'beam' is not allowed; allowed: 'best_of_n', 'repair'"),
+        ("sampler={model: m}", "sampler: needs the key 'kind'"),
+        ("judge=3", "judge: holds keys and values, not 3"),
+        ("sampler={kind: http, model: m}", "sampler.base_url: is missing"),
+        ("problems.path=nowhere", "problems.path: nothing at 'nowhere', looked from"),
+        ("sampler={kind: recorded, path: nowhere}", "sampler.path: nothing at 'nowhere', looked from"),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_key_and_what_is_allowed(config_path: Path, override: str, line: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(config_path, [override])
+    assert str(error.value).startswith(f"{config_path}: {line}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("override", ["seed", "=1", "a..b=1", "seed=[", "problems.path.x=1"])
+def test_a_malformed_override_is_refused(config_path: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match=r"override|not YAML|no keys"):
+        load_config(config_path, [override])
+
+
+def test_overrides_reach_into_sections_that_the_file_leaves_out(config_path: Path) -> None:
+    config = load_config(config_path, ["strategy.in_flight=2", "budget.wall_seconds=60", "problems.levels=[1, 2]"])
+    assert config.strategy == RepairConfig(name="repair", in_flight=2)
+    assert config.budget.limits().wall_seconds == 60
+    assert config.problems.levels == [1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "problems: [\n"])
+def test_a_file_without_keys_is_refused(config_path: Path, text: str) -> None:
+    config_path.write_text(text)
+    with pytest.raises(ConfigError, match=str(config_path)):
+        load_config(config_path, [])
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml"):
+        load_config(tmp_path / "none.yaml", [])
+
+
+def test_paths_are_looked_up_from_here_then_from_the_file(
+    config_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    recorded = ["sampler={kind: recorded, path: answers.jsonl}"]
+    config = load_config(config_path, recorded)
+    assert config.problems.path == str(tmp_path / "problem.py")
+    (here / "problem.py").write_text("")
+    (here / "answers.jsonl").write_text("")
+    config = load_config(config_path, recorded)
+    assert config.problems.path == str(here / "problem.py")
+    assert config.sampler.model_dump()["path"] == str(here / "answers.jsonl")
+
+
+def test_a_glob_is_a_path(config_path: Path, tmp_path: Path) -> None:
+    assert load_config(config_path, ["problems=./*.py"]).problems.path == str(tmp_path / "*.py")
+
+
+def test_replay_without_a_gpu_is_refused(config_path: Path) -> None:
+    config = load_config(config_path, ["judge.mode=replay"])
+    with pytest.raises(ConfigError, match=r"judge\.mode"):
+        config.judge.settings(0, gpu_available=False)
+
+
+@pytest.mark.parametrize("section", [BestOfNConfig, RepairConfig])
+def test_a_strategys_section_holds_the_options_of_its_constructor(section: type[BestOfNConfig | RepairConfig]) -> None:
+    (name,) = get_args(section.model_fields["name"].annotation)
+    wanted = set(inspect.signature(STRATEGIES[name]).parameters) - {"seed"}
+    assert wanted == set(section.model_fields) - {"name"}
+
+
+def test_every_strategy_can_be_configured(config_path: Path) -> None:
+    for name, strategy in STRATEGIES.items():
+        config = load_config(config_path, [f"strategy.name={name}"])
+        assert strategy(seed=config.seed, **config.strategy_options()).ask() is not None
+
+
+def test_a_configuration_cannot_be_changed(config_path: Path) -> None:
+    config = load_config(config_path, [])
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(config, "seed", 1)  # noqa: B010  (the type checker refuses the plain form, as it should)

@@ -1,0 +1,244 @@
+"""SIGKILL at random instants loses only what was in flight.
+
+Run as a program, this file is the driver that gets killed: `python test_kill_resume.py FOLDER [STATEMENT]` works on the
+run in FOLDER and, with STATEMENT, kills itself at that many SQL statements, which is in the middle of some ledger write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from agent.controller import Controller, RunPlan
+from agent.events import Event, Outcome, RunStarted, Sampled
+from agent.ledger import Ledger
+from agent.run_folder import RunFolder
+from agent.sampler import Completion, SampleRequest
+from agent.search import standings
+from sandbox.types import (
+    Budget,
+    Candidate,
+    Correctness,
+    Failure,
+    Observation,
+    Performance,
+    Problem,
+    Proposal,
+    Spend,
+    Status,
+    Verdict,
+    content_hash,
+)
+from strategies import Repair
+
+NUM_PROBLEMS = 24
+NUM_SAMPLES = 10
+NUM_KILLS = 24
+CALL_LOG = "calls.log"
+BALLAST = "# " + "x" * 20_000  # makes a transaction long enough to be hit
+
+
+def draw(*parts: str) -> int:
+    """A number that depends on `parts` alone."""
+    return int(content_hash(*parts)[:8], 16)
+
+
+class LoggedSampler:
+    """Answers as a function of the request, and appends each call to a file before it answers."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    async def sample(self, request: SampleRequest) -> Completion:
+        os.write(self._log, f"{request.problem.id} {request.proposal.id}\n".encode())
+        await asyncio.sleep(0.002)
+        sources = [parent.source for parent in request.parents]
+        number = draw(request.problem.id, request.proposal.operator, str(request.ordinal), *sources)
+        text = f"```python\n{BALLAST}\nclass ModelNew:\n    x = {number % 7}\n```"  # few programs, so that some repeat
+        reason = "length" if number % 11 == 0 else "stop"
+        return Completion(text=text, finish_reason=reason, prompt_tokens=number % 50, completion_tokens=number % 90)
+
+    async def close(self) -> None:
+        os.close(self._log)
+
+
+class DrawnPool:
+    """A verdict that depends on the candidate's source alone."""
+
+    capacity = 4
+
+    async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+        await asyncio.sleep(0.001)
+        number = draw(problem.id, candidate.source)
+        if number % 4 == 0:
+            return passed(candidate, speedup=1 + number % 5)
+        failure = Failure(error_class="Wrong", message=f"wrong by {number}")
+        status = (Status.WRONG_VALUES, Status.COMPILE_ERROR, Status.UNVERIFIED)[number % 3]
+        return Verdict(candidate_id=candidate.id, status=status, failure=failure)
+
+    async def close(self) -> None: ...
+
+
+def passed(candidate: Candidate, *, speedup: float) -> Verdict:
+    return Verdict(
+        candidate_id=candidate.id,
+        status=Status.PASSED,
+        plan_hash="h",
+        correctness=Correctness(
+            checked_by="replay", seeds=(1,), weights="none", max_error_ratio=0.1, rms_error_ratio=0.1
+        ),
+        performance=Performance(
+            runtime_us=1.0,
+            baseline_us={"eager": speedup},
+            speedup=speedup,
+            speedup_low=speedup,
+            speedup_high=speedup,
+            repetitions=20,
+        ),
+    )
+
+
+def prompt(problem: Problem, proposal: Proposal, parents: tuple[Observation, ...]) -> str:
+    return "\n".join([BALLAST, problem.id, proposal.id, *(parent.candidate.source for parent in parents)])
+
+
+def plan() -> RunPlan:
+    return RunPlan(
+        problems=[Problem(id=f"p{n}", source=f"# {n}", origin="test") for n in range(NUM_PROBLEMS)],
+        new_strategy=lambda seed: Repair(seed=seed, in_flight=1, max_repairs=2, stop_when_passed=False),
+        render=prompt,
+        budget=Budget(samples=NUM_SAMPLES),
+        seed=0,
+    )
+
+
+async def drive(root: Path, *, last_statement: int | None) -> Outcome:
+    """Works on the run in `root` until it is done or dead. Says so on stdout when the work begins."""
+    ledger = Ledger.open(root / "ledger.sqlite")
+
+    def show(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            os.write(1, b"started\n")
+
+    if last_statement is not None:
+        kill_at_statement(ledger, number=last_statement)
+    sampler = LoggedSampler(root / CALL_LOG)
+    controller = Controller(
+        plan(),
+        sampler=sampler,
+        pool=DrawnPool(),
+        ledger=ledger,
+        folder=RunFolder(root),
+        sampling_slots=4,
+        on_event=show,
+        clock=time.monotonic,
+    )
+    return (await controller.run()).outcome
+
+
+def kill_at_statement(ledger: Ledger, *, number: int) -> None:
+    count = 0
+
+    def trace(_: str) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ledger._connection.set_trace_callback(trace)
+
+
+class Life:
+    """One process of the driver."""
+
+    def __init__(self, root: Path, *, last_statement: int | None = None) -> None:
+        arguments = [] if last_statement is None else [str(last_statement)]
+        packages = str(Path(sys.modules["agent.ledger"].__file__ or "").parents[1])
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(root), *arguments],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": packages},
+        )
+
+    def kill_after(self, *, delay_seconds: float) -> int:
+        """The exit status; counted from when the work begins."""
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+        time.sleep(delay_seconds)
+        self._process.kill()
+        return self.wait()
+
+    def wait(self) -> int:
+        self._process.communicate(timeout=60)
+        return self._process.returncode
+
+
+Reached = tuple[frozenset[str], Mapping[str, str], Mapping[str, Spend]]
+
+
+def reached(root: Path) -> Reached:
+    """The judged candidates, the best, and the spend without wall time."""
+    with Ledger.open_read_only(root / "ledger.sqlite") as ledger:
+        judged = frozenset(row[0] for row in ledger._connection.execute("SELECT candidate_id FROM judged"))
+        found = standings(ledger.events())
+        best = ledger.best()
+    for problem_id, candidate_id in best.items():
+        assert candidate_id in RunFolder(root).best(problem_id).read_text()
+    return judged, best, {name: replace(standing.spend, wall_seconds=0.0) for name, standing in found.items()}
+
+
+def durably_sampled(root: Path) -> set[str]:
+    if not (root / "ledger.sqlite").exists():
+        return set()
+    with Ledger.open_read_only(root / "ledger.sqlite") as ledger:
+        events = [entry.event for entry in ledger.events()]
+    return {f"{e.problem_id} {e.proposal.id}" for e in events if isinstance(e, Sampled)}
+
+
+def calls(root: Path) -> list[str]:
+    log = root / CALL_LOG
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def killed_at_random(root: Path, *, rng: random.Random) -> int:
+    """Runs the driver until it is killed, by us or by itself; returns its exit status."""
+    if rng.random() < 0.5:
+        return Life(root, last_statement=rng.randrange(1, 200)).wait()
+    return Life(root).kill_after(delay_seconds=rng.uniform(0.0, 0.06))
+
+
+def test_a_run_killed_at_random_instants_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    assert Life(whole).wait() == 0
+    rng = random.Random(0)
+    num_killed = 0
+    for _ in range(NUM_KILLS):
+        done, num_calls = durably_sampled(broken), len(calls(broken))
+        num_killed += killed_at_random(broken, rng=rng) == -signal.SIGKILL
+        new_calls = calls(broken)[num_calls:]
+        assert not done & set(new_calls), "what was durable is not sampled again"
+        assert len(new_calls) == len(set(new_calls)), "one life asks once"
+    num_before_last = len(durably_sampled(broken))
+    assert Life(broken).wait() == 0
+    assert reached(broken) == reached(whole)
+    num_repeated = len(calls(broken)) - len(set(calls(broken)))
+    assert len(calls(whole)) == len(set(calls(whole))) == NUM_PROBLEMS * NUM_SAMPLES == len(set(calls(broken)))
+    assert num_killed >= 20
+    assert 0 < num_before_last < NUM_PROBLEMS * NUM_SAMPLES, "the kills fell while there was work"
+    assert num_repeated > 0, "some kill fell while an answer was in flight"
+
+
+if __name__ == "__main__":
+    last_statement = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    ended = asyncio.run(drive(Path(sys.argv[1]), last_statement=last_statement))
+    sys.exit(0 if ended is Outcome.COMPLETED else 1)

@@ -1,0 +1,277 @@
+"""Prompts: what each operator says, what gives way when there is no room, and templates that are refused."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.prompts import (
+    NAMES,
+    PromptError,
+    PromptTooLong,
+    PromptWriter,
+    clip_feedback,
+    fill,
+    load_prompt_writer,
+    read_training_template,
+    strip_comments,
+    strip_docstrings,
+)
+from sandbox.types import (
+    Candidate,
+    Correctness,
+    Failure,
+    Observation,
+    Operator,
+    Performance,
+    Problem,
+    Proposal,
+    Status,
+    Verdict,
+)
+
+ROOMY = 100_000
+PROBLEM = Problem(id="relu", source="import torch\n\n\nclass Model:\n    text = '{{feedback}} {}'\n", origin="test")
+ATTEMPT = '''"""Module words."""
+
+# a remark
+import torch  # another
+
+
+class ModelNew:
+    """What it is,
+    at length."""
+
+    hash_in_text = "# not a remark"
+
+    def forward(self, x):
+        """Only words."""
+
+    def other(self, x):  # ümlaut
+        # alone
+        return x
+'''
+
+
+def observation(source: str = ATTEMPT, *, speedup: float | None = None, passed: bool = False) -> Observation:
+    candidate = Candidate(problem_id=PROBLEM.id, source=source, operator=Operator.DRAFT)
+    if not passed:
+        failure = Failure(error_class="CompilationError", message="no")
+        verdict = Verdict(
+            candidate_id=candidate.id, status=Status.COMPILE_ERROR, failure=failure, feedback="tl.tanh: no such name"
+        )
+        return Observation(candidate=candidate, verdict=verdict)
+    correctness = Correctness(
+        checked_by="replay", seeds=(1,), weights="none", max_error_ratio=0.1, rms_error_ratio=0.1, conditions={}
+    )
+    performance = None
+    if speedup is not None:
+        performance = Performance(
+            runtime_us=20.0,
+            baseline_us={"eager": 20.0 * speedup},
+            speedup=speedup,
+            speedup_low=speedup - 0.1,
+            speedup_high=speedup + 0.1,
+            repetitions=9,
+        )
+    verdict = Verdict(
+        candidate_id=candidate.id,
+        status=Status.PASSED,
+        correctness=correctness,
+        plan_hash="h",
+        performance=performance,
+    )
+    return Observation(candidate=candidate, verdict=verdict)
+
+
+def proposal(operator: Operator, *parents: Observation) -> Proposal:
+    return Proposal(id="p", operator=operator, parents=tuple(parent.candidate.id for parent in parents))
+
+
+def repair_prompt(writer: PromptWriter, parent: Observation) -> str:
+    return writer.render(PROBLEM, proposal(Operator.REPAIR, parent), (parent,))
+
+
+def test_a_draft_holds_the_problem_untouched_and_no_placeholder() -> None:
+    prompt = load_prompt_writer(None, limit_characters=ROOMY).render(PROBLEM, proposal(Operator.DRAFT), ())
+    assert PROBLEM.source in prompt
+    assert "ModelNew" in prompt
+    assert "{{problem}}" not in prompt
+
+
+def test_a_repair_holds_task_stripped_attempt_and_feedback_and_wants_the_whole_file() -> None:
+    writer = load_prompt_writer(None, limit_characters=ROOMY)
+    prompt = repair_prompt(writer, observation())
+    assert prompt.startswith(writer.render(PROBLEM, proposal(Operator.DRAFT), ()))
+    assert strip_comments(ATTEMPT).strip() in prompt
+    assert "# a remark" not in prompt
+    assert "tl.tanh: no such name" in prompt
+    assert "whole corrected file" in prompt
+
+
+def test_an_improvement_states_the_figures_or_that_there_are_none() -> None:
+    writer = load_prompt_writer(None, limit_characters=ROOMY)
+    timed, untimed = observation(passed=True, speedup=1.5), observation(passed=True)
+    prompt = writer.render(PROBLEM, proposal(Operator.IMPROVE, timed), (timed,))
+    assert "20.0 us" in prompt
+    assert "eager 30.0 us" in prompt
+    assert "speedup of 1.50 (95 % interval 1.40 to 1.60)" in prompt
+    prompt = writer.render(PROBLEM, proposal(Operator.IMPROVE, untimed), (untimed,))
+    assert "not timed" in prompt
+    assert "speedup" not in prompt
+
+
+def test_feedback_is_at_most_250_tokens() -> None:
+    assert clip_feedback(" short\n") == "short"
+    assert len(clip_feedback("x" * 5000)) == 800
+
+
+def test_the_nearest_parent_alone_is_shown() -> None:
+    near, far = observation("class ModelNew: near = 1\n"), observation("class ModelNew: far = 1\n")
+    writer = load_prompt_writer(None, limit_characters=ROOMY)
+    prompt = writer.render(PROBLEM, proposal(Operator.REPAIR, near, far), (near, far))
+    assert "near = 1" in prompt
+    assert "far = 1" not in prompt
+
+
+def test_operators_without_a_template_or_a_parent_are_refused() -> None:
+    writer = load_prompt_writer(None, limit_characters=ROOMY)
+    with pytest.raises(PromptError, match="no template for tune"):
+        writer.render(PROBLEM, proposal(Operator.TUNE, observation()), (observation(),))
+    with pytest.raises(PromptError, match="needs the parent"):
+        writer.render(PROBLEM, proposal(Operator.REPAIR, observation()), ())
+
+
+def test_without_room_docstrings_go_first_then_the_head_then_it_is_an_error() -> None:
+    parent = observation()
+    whole = repair_prompt(load_prompt_writer(None, limit_characters=ROOMY), parent)
+    assert "Module words" in whole
+    shorter = repair_prompt(load_prompt_writer(None, limit_characters=len(whole) - 1), parent)
+    assert "Module words" not in shorter
+    assert "import torch" in shorter.split("An earlier attempt:")[1]
+    tail = repair_prompt(load_prompt_writer(None, limit_characters=len(shorter) - 1), parent)
+    assert len(tail) <= len(shorter) - 1
+    attempt = tail.split("An earlier attempt:")[1]
+    assert re.search(r"# \(\d+ lines before this one are left out\)", attempt)
+    assert "import torch" not in attempt
+    assert "        return x\n" in attempt
+    assert PROBLEM.source in tail
+    with pytest.raises(PromptTooLong, match=r"problem relu: .* limit is 400"):
+        repair_prompt(load_prompt_writer(None, limit_characters=400), parent)
+    with pytest.raises(PromptTooLong):
+        load_prompt_writer(None, limit_characters=400).render(PROBLEM, proposal(Operator.DRAFT), ())
+
+
+@given(limit_characters=st.integers(min_value=1200, max_value=2600))
+@settings(max_examples=40, deadline=None)
+def test_no_prompt_is_longer_than_its_limit(limit_characters: int) -> None:
+    writer = load_prompt_writer(None, limit_characters=limit_characters)
+    try:
+        assert len(repair_prompt(writer, observation())) <= limit_characters
+    except PromptTooLong:
+        assert limit_characters < 1900
+
+
+def test_stripping_keeps_meaning_and_removes_every_remark() -> None:
+    stripped = strip_comments(ATTEMPT)
+    assert ast.dump(ast.parse(stripped)) == ast.dump(ast.parse(ATTEMPT))
+    assert stripped.count("#") == 1
+    bare = strip_docstrings(stripped)
+    assert "words" not in bare
+    assert "at length" not in bare
+    ast.parse(bare)
+
+
+@pytest.mark.parametrize("source", ["x = (  # open", "def f(:\n  # a\n", "if x:\n# a\n", "\x00 # a", "\ud800 # a", ""])
+def test_text_that_is_no_program_never_raises(source: str) -> None:
+    assert strip_docstrings(strip_comments(source)) is not None
+
+
+def test_a_comment_on_which_a_statement_depends_stays() -> None:
+    source = "x = 1\nif x:\n    pass\n"
+    assert strip_comments(source) == source
+    assert strip_comments("x = '''\n# inside\n'''\n") == "x = '''\n# inside\n'''\n"
+
+
+def test_replacement_is_one_pass() -> None:
+    assert fill("{{a}} {{b}}", {"a": "{{b}}", "b": "2"}) == "{{b}} 2"
+
+
+@pytest.mark.parametrize(
+    ("template", "says"), [("{{problem}} {{prblem}}", "undefined name.* prblem"), ("nothing", "never uses problem")]
+)
+def test_undefined_and_unused_names_are_errors(template: str, says: str) -> None:
+    with pytest.raises(PromptError, match=says):
+        PromptWriter({Operator.DRAFT: template}, training_template=None, limit_characters=ROOMY)
+
+
+def test_every_operator_with_names_has_a_template_file() -> None:
+    load_prompt_writer(None, limit_characters=ROOMY)
+    assert set(NAMES) == {Operator.DRAFT, Operator.REPAIR, Operator.IMPROVE}
+
+
+# The shape of the checkpoint's own file: a literal with a leading newline, beside code that must never run.
+CHECKPOINT_FILE = '''
+raise SystemExit("executed")
+PROMPT_TEMPLATE = """
+<|begin_of_text|>Rewrite this:
+```
+{}
+```
+Now:
+"""
+'''
+SHIPPED = "\n<|begin_of_text|>Rewrite this:\n```\n{}\n```\nNow:\n"
+
+
+def checkpoint(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_checkpoints_own_template_is_used_to_the_character(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, kernelllm__py=CHECKPOINT_FILE)
+    assert read_training_template(folder) == SHIPPED
+    assert read_training_template(folder / "kernelllm.py") == SHIPPED
+    writer = load_prompt_writer(folder, limit_characters=ROOMY)
+    draft = writer.render(PROBLEM, proposal(Operator.DRAFT), ())
+    assert draft == SHIPPED.replace("{}", PROBLEM.source.strip("\n"))
+    repair = repair_prompt(writer, observation())
+    assert repair.startswith(draft)
+    assert "tl.tanh: no such name" in repair
+
+
+def test_a_text_template_is_used_and_goes_before_the_module(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, kernelllm__py=CHECKPOINT_FILE, prompt_template__txt="Do: {}\r\n")
+    assert read_training_template(folder) == "Do: {}\r\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({}, r"holds neither prompt_template\.txt nor kernelllm\.py"),
+        ({"prompt_template__txt": "no slot"}, "exactly one {} .* has 0"),
+        ({"prompt_template__txt": "{} {}"}, "exactly one {} .* has 2"),
+        ({"kernelllm__py": "x = 1\n"}, "does not set PROMPT_TEMPLATE"),
+        ({"kernelllm__py": "PROMPT_TEMPLATE = f'{x} {{}}'\n"}, "not a plain string"),
+        ({"kernelllm__py": "PROMPT_TEMPLATE: str\n"}, "not a plain string"),
+        ({"kernelllm__py": "def (\n"}, "not valid Python"),
+    ],
+)
+def test_an_unusable_checkpoint_is_refused_in_one_line(tmp_path: Path, files: dict[str, Any], says: str) -> None:
+    with pytest.raises(PromptError, match=says) as caught:
+        load_prompt_writer(checkpoint(tmp_path, **files), limit_characters=ROOMY)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_missing_template_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=r"nowhere\.txt: cannot be read"):
+        read_training_template(tmp_path / "nowhere.txt")

@@ -1,0 +1,336 @@
+"""The Ray pool with scripted tracers and judges: verdicts, equal plans, dead workers, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from agent.config import JudgeConfig, RayConfig
+from agent.pool import MAX_ATTEMPTS, PoolError
+from sandbox.judge import Traced
+from sandbox.types import (
+    Candidate,
+    Correctness,
+    Failure,
+    JudgeSettings,
+    Operator,
+    Problem,
+    Spend,
+    Status,
+    Verdict,
+)
+from sandbox.zygote import SandboxError
+
+ray = pytest.importorskip("ray")
+
+from agent.ray_pool import RayPool, crew_sizes  # noqa: E402  after the check that Ray is there
+
+# Ray leaves its log files and its sockets to the garbage collector, which may run inside any test of this file.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+PROBLEM = Problem(id="relu", source="class Model: ...", origin="test")
+SETTINGS = JudgeConfig(mode="interpret").settings(1, False)
+ResultT = TypeVar("ResultT")
+
+
+def note(folder: Path, event: str) -> int:
+    """Appends one line to the record of what the twins did, and says how many there are of its kind."""
+    with (folder / "events").open("a") as file:
+        file.write(event + "\n")
+    return noted(folder).count(event)
+
+
+def noted(folder: Path) -> list[str]:
+    path = folder / "events"
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+@dataclass
+class Twin:
+    """Does what the candidate's source says: `<verb>:<word>`, as `trace_dies_once:a`. The word is the plan."""
+
+    folder: Path
+    stage: str
+
+    def play(self, candidate: Candidate) -> str:
+        verb, _, word = candidate.source.partition(":")
+        count = note(self.folder, f"{self.stage} {candidate.source}")
+        if verb == f"{self.stage}_dies" or (verb == f"{self.stage}_dies_once" and count == 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if verb == f"{self.stage}_fails" or (verb == f"{self.stage}_fails_once" and count == 1):
+            raise SandboxError("the disk is full")
+        if verb == f"{self.stage}_bug":
+            raise KeyError("oops")
+        if verb == f"{self.stage}_slow":
+            time.sleep(0.3)
+        return word
+
+    def close(self) -> None:
+        note(self.folder, f"{self.stage} closed")
+
+
+class TwinTracer(Twin):
+    def trace(self, problem: Problem, candidate: Candidate) -> Traced:
+        word = self.play(candidate)
+        failed = word == "uncompilable"
+        return Traced(
+            candidate_id=candidate.id,
+            plan=None if failed else word.encode(),
+            plan_hash=None if failed else f"hash of {word}",
+            status=Status.COMPILE_ERROR if failed else None,
+            failure=Failure(error_class="CompilationError", message="no such name") if failed else None,
+            labels=("triton",),
+            stage_seconds={"trace": 0.25},
+        )
+
+
+class TwinJudge(Twin):
+    def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
+        self.play(candidate)
+        assert traced.plan is not None
+        correctness = Correctness(
+            checked_by="interpret", seeds=(1,), weights="none", max_error_ratio=0.5, rms_error_ratio=0.5
+        )
+        return Verdict(
+            candidate_id=candidate.id,
+            status=Status.PASSED,
+            correctness=correctness,
+            plan_hash=traced.plan_hash,
+            labels=(os.environ["CUDA_VISIBLE_DEVICES"],),
+            spend=Spend(judged=1),
+        )
+
+
+def open_tracer(settings: JudgeSettings, *, folder: Path) -> TwinTracer:
+    note(folder, "trace opened")
+    return TwinTracer(folder=folder, stage="trace")
+
+
+def open_judge(settings: JudgeSettings, *, device: int | None, folder: Path) -> TwinJudge:
+    note(folder, f"judge opened on {device}")
+    return TwinJudge(folder=folder, stage="judge")
+
+
+def candidate(source: str) -> Candidate:
+    return Candidate(problem_id=PROBLEM.id, source=source, operator=Operator.DRAFT)
+
+
+def open_pool(folder: Path, *, judges: int = 1) -> RayPool:
+    return RayPool(
+        SETTINGS,
+        RayConfig(trace_workers=1, judges=judges),
+        tracer_factory=partial(open_tracer, folder=folder),  # type: ignore[arg-type]  # a twin
+        judge_factory=partial(open_judge, folder=folder),
+    )
+
+
+def judged(folder: Path, *sources: str, judges: int = 1) -> list[Verdict | BaseException]:
+    """One verdict or error a source, all in flight at once."""
+
+    async def work() -> list[Verdict | BaseException]:
+        pool = open_pool(folder, judges=judges)
+        try:
+            calls = (pool.judge(PROBLEM, candidate(source)) for source in sources)
+            return await asyncio.gather(*calls, return_exceptions=True)
+        finally:
+            await pool.close()
+
+    return asyncio.run(work())
+
+
+def verdicts(outcomes: list[Verdict | BaseException]) -> list[Verdict]:
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
+
+
+def children() -> list[str]:
+    """The command lines of this process's children."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == os.getpid():
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+@pytest.fixture(scope="module")
+def twins_by_value() -> None:
+    """Ray's workers cannot import this file."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture(scope="module")
+def cluster(twins_by_value: None) -> Iterator[None]:
+    """One Ray for the rest of the module, as it takes seconds to start."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+def test_a_ray_of_its_own_ends_with_the_pool(tmp_path: Path, twins_by_value: None) -> None:
+    """Stands before the tests that share a Ray, since there is one a process."""
+    assert verdicts(judged(tmp_path, "right:a"))[0].passed
+    assert not ray.is_initialized()
+    assert not [name for name in children() if "ray" in name]
+
+
+def test_each_candidate_gets_its_verdict(cluster: None, tmp_path: Path) -> None:
+    sources = [f"right:{number}" for number in range(12)] + ["right:uncompilable"]
+    results = verdicts(judged(tmp_path, *sources))
+    assert [verdict.candidate_id for verdict in results] == [candidate(source).id for source in sources]
+    assert [verdict.status for verdict in results] == [Status.PASSED] * 12 + [Status.COMPILE_ERROR]
+    assert all(verdict.labels == ("",) for verdict in results[:12])  # no GPU in sight of an interpreter
+    record = noted(tmp_path)
+    assert "judge right:uncompilable" not in record
+    assert record.count("trace opened") == record.count("judge opened on None") == 1
+    assert record.count("trace closed") == record.count("judge closed") == 1
+
+
+def test_equal_plans_of_a_problem_are_judged_once(cluster: None, tmp_path: Path) -> None:
+    async def work() -> list[Verdict]:
+        pool = open_pool(tmp_path, judges=2)
+        try:
+            calls = (pool.judge(PROBLEM, candidate(source)) for source in ("judge_slow:a", "x:a", "y:a", "x:b"))
+            first = await asyncio.gather(*calls)
+            later = await pool.judge(PROBLEM, candidate("z:a"))
+            other = await pool.judge(replace(PROBLEM, source="class Model: other"), candidate("z:a"))
+            return [*first, later, other]
+        finally:
+            await pool.close()
+
+    results = asyncio.run(work())
+    names = ["judge_slow:a", "x:a", "y:a", "x:b", "z:a", "z:a"]
+    assert [verdict.candidate_id for verdict in results] == [candidate(name).id for name in names]
+    assert [verdict.spend.judged for verdict in results] == [1, 0, 0, 1, 0, 1]
+    assert results[1].stage_seconds == {"trace": 0.25}
+    assert sum(event.startswith("judge ") and event.endswith(":a") for event in noted(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("stage", ["trace", "judge"])
+def test_a_worker_killed_in_mid_job_is_replaced_and_its_candidate_judged_once(
+    cluster: None, tmp_path: Path, stage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="agent.ray_pool")
+    victim = f"{stage}_dies_once:a"
+    results = verdicts(judged(tmp_path, victim, "right:b", "right:c"))
+    assert [verdict.status for verdict in results] == [Status.PASSED] * 3
+    assert results[0].spend == Spend(judged=1)
+    assert results[0].failure is None
+    record = noted(tmp_path)
+    assert record.count(f"{stage} {victim}") == 2
+    assert record.count(f"{stage} right:b") == record.count(f"{stage} right:c") == 1  # no bystander is asked again
+    events = [line.getMessage().partition(":")[0] for line in caplog.records]
+    assert events == ["worker_died", "worker_replaced"]
+    assert all("\n" not in line.getMessage() for line in caplog.records)
+
+
+def test_a_sandbox_that_fails_once_is_opened_anew(cluster: None, tmp_path: Path) -> None:
+    results = verdicts(judged(tmp_path, "trace_fails_once:a", "judge_fails_once:b"))
+    assert [verdict.status for verdict in results] == [Status.PASSED] * 2
+    record = noted(tmp_path)
+    assert record.count("trace opened") == record.count("trace closed") == 2
+    assert record.count("judge opened on None") == record.count("judge closed") == 2
+
+
+def test_after_a_bounded_number_of_attempts_it_is_our_error_and_the_rest_goes_on(cluster: None, tmp_path: Path) -> None:
+    sources = ["judge_dies:a", "judge_fails:b", "trace_bug:c", "right:d", "judge_dies:a2"]
+    died, failed, bug, right, _ = judged(tmp_path, *sources)
+    assert isinstance(right, Verdict)
+    for error, says in ((died, "WorkerDied"), (failed, "the disk is full"), (bug, "KeyError: 'oops'")):
+        assert isinstance(error, PoolError)
+        assert says in str(error)
+        assert "\n" not in str(error)
+    record = noted(tmp_path)
+    assert record.count("judge judge_dies:a") == record.count("judge judge_fails:b") == MAX_ATTEMPTS
+    assert record.count("trace trace_bug:c") == 1
+
+
+def test_a_plan_whose_judging_was_our_error_may_be_asked_again(cluster: None, tmp_path: Path) -> None:
+    async def work() -> Verdict:
+        pool = open_pool(tmp_path)
+        try:
+            with pytest.raises(PoolError):
+                await pool.judge(PROBLEM, candidate("judge_bug:a"))
+            return await pool.judge(PROBLEM, candidate("right:a"))
+        finally:
+            await pool.close()
+
+    assert asyncio.run(work()).passed
+
+
+def test_cancelling_one_caller_leaves_the_shared_verdict_to_the_other(cluster: None, tmp_path: Path) -> None:
+    async def work() -> Verdict:
+        pool = open_pool(tmp_path)
+        try:
+            first = asyncio.create_task(pool.judge(PROBLEM, candidate("judge_slow:a")))
+            second = asyncio.create_task(pool.judge(PROBLEM, candidate("x:a")))
+            while "trace x:a" not in noted(tmp_path):
+                await asyncio.sleep(0.02)
+            first.cancel()
+            return await second
+        finally:
+            await pool.close()
+
+    assert asyncio.run(work()).candidate_id == candidate("x:a").id
+
+
+def test_closing_ends_every_worker_and_fails_what_waits(cluster: None, tmp_path: Path) -> None:
+    async def work() -> list[BaseException | Verdict]:
+        pool = open_pool(tmp_path)
+        calls = [asyncio.create_task(pool.judge(PROBLEM, candidate(f"trace_slow:{n}"))) for n in range(5)]
+        while not noted(tmp_path):
+            await asyncio.sleep(0.02)
+        await pool.close()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    outcomes = asyncio.run(work())
+    assert any(isinstance(outcome, PoolError) for outcome in outcomes)
+    assert ray.is_initialized()  # not the pool's to end
+    deadline = time.monotonic() + 10.0
+    while ray.available_resources().get("CPU") != 2.0:
+        assert time.monotonic() < deadline, "a closed pool's workers still hold their cores"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("asked", "replaying", "machine", "sizes"),
+    [
+        (RayConfig(), False, (2, 0), (1, 1, 1.0)),
+        (RayConfig(), False, (1, 0), (1, 1, 0.5)),
+        (RayConfig(), False, (16, 8), (8, 8, 1.0)),
+        (RayConfig(), True, (16, 1), (15, 1, 1.0)),
+        (RayConfig(), True, (2, 2), (1, 2, 0.5)),
+        (RayConfig(trace_workers=2, judges=2), False, (2, 0), (2, 2, 0.5)),
+        (RayConfig(trace_workers=5, judges=2), False, (2, 0), (5, 2, 0.25)),
+        (RayConfig(judges=1), True, (16, 8), (15, 1, 1.0)),
+    ],
+)
+def test_crews_fit_the_machine(
+    asked: RayConfig, replaying: bool, machine: tuple[int, int], sizes: tuple[int, int, float]
+) -> None:
+    found = crew_sizes(asked, replaying=replaying, num_cores=machine[0], num_gpus=machine[1])
+    assert (found.num_tracers, found.num_judges, found.cores_per_worker) == sizes
+
+
+@pytest.mark.parametrize(("judges", "num_gpus"), [(None, 0), (2, 1)])
+def test_replay_without_enough_gpus_is_refused(judges: int | None, num_gpus: int) -> None:
+    with pytest.raises(PoolError, match="a GPU for each judge"):
+        crew_sizes(RayConfig(judges=judges), replaying=True, num_cores=4, num_gpus=num_gpus)

@@ -1,0 +1,178 @@
+"""The report states what is on record, with conditions, and no speedup that was not measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from agent.events import Attempt, Judged, Proposed, Sampled, Transcript
+from agent.ledger import Ledger
+from agent.report import report_text, summary_json, summary_table
+from agent.run_folder import RunFolder
+from agent.run_record import RunRecord, read_run
+from sandbox.types import (
+    Candidate,
+    Correctness,
+    Failure,
+    Mismatch,
+    Operator,
+    Performance,
+    Proposal,
+    Spend,
+    Status,
+    Verdict,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.write_config("seed: 7\njudge: {mode: auto, num_seeds: 3}\nbudget: {samples: 4}\n")
+    folder.write_environment({"torch": "2.13.0", "gpu": None, "isolation.rlimits": True})
+    return folder
+
+
+def record_verdicts(
+    folder: RunFolder, verdicts: Mapping[str, Mapping[str, Verdict]], *, idle: tuple[str, ...] = ()
+) -> RunRecord:
+    """A ledger in which each problem was drafted as often as it has verdicts, by source."""
+    with Ledger.open(folder.ledger) as ledger:
+        ledger.record_problems({name: f"key of {name}" for name in (*verdicts, *idle)})
+        for problem_id, by_source in verdicts.items():
+            for number, (source, verdict) in enumerate(by_source.items()):
+                proposal = Proposal(id=f"draft-{number}", operator=Operator.DRAFT)
+                ledger.append([Proposed(problem_id=problem_id, proposal=proposal)], seconds=1.0)
+                append_results(ledger, problem_id, proposal=proposal, source=source, verdict=verdict)
+    return read_run(folder)
+
+
+def append_results(ledger: Ledger, problem_id: str, *, proposal: Proposal, source: str, verdict: Verdict) -> None:
+    candidate = Candidate(problem_id=problem_id, source=source, operator=Operator.DRAFT)
+    attempt = Attempt(epoch=ledger.epoch, number=1)
+    sampled = Sampled(
+        problem_id=problem_id,
+        proposal=proposal,
+        candidate=candidate,
+        attempt=attempt,
+        seed=1,
+        finish_reason="stop",
+        prompt_tokens=100,
+        completion_tokens=50,
+        tokens_estimated=False,
+        transcript=Transcript(prompt="p", completion=source),
+    )
+    ledger.append([sampled], seconds=2.0)
+    told = Verdict.from_json(verdict.to_json() | {"candidate_id": candidate.id})
+    ledger.append([Judged(problem_id=problem_id, verdict=told, attempt=attempt)], seconds=3.0)
+
+
+def passed(*, speedup: float | None = None) -> Verdict:
+    performance = None
+    if speedup is not None:
+        performance = Performance(
+            runtime_us=12.5,
+            baseline_us={"eager": 12.5 * speedup},
+            speedup=speedup,
+            speedup_low=speedup - 0.1,
+            speedup_high=speedup + 0.1,
+            repetitions=40,
+            conditions={"GPU": "NVIDIA H200"},
+        )
+    correctness = Correctness(
+        checked_by="interpret" if speedup is None else "replay",
+        seeds=(1, 2, 3),
+        weights="by_name",
+        max_error_ratio=0.2,
+        rms_error_ratio=0.1,
+        conditions={"reference": "float64"},
+    )
+    spend = Spend(judged=1, gpu_seconds=0.0 if speedup is None else 0.25)
+    return Verdict(
+        candidate_id="c",
+        status=Status.PASSED,
+        correctness=correctness,
+        performance=performance,
+        plan_hash="p",
+        spend=spend,
+    )
+
+
+def failed(status: Status, *, message: str = "half | wrong\nsecond line") -> Verdict:
+    mismatch = Mismatch(output="output", share_wrong=0.5, first_bad_index=(3,), expected=1.0, got=0.0)
+    failure = Failure(error_class="WrongValues", message=message, line_number=12, mismatch=mismatch)
+    return Verdict(candidate_id="c", status=status, failure=failure, feedback=message)
+
+
+def test_a_timed_best_is_reported_with_its_spread_times_and_conditions(folder: RunFolder) -> None:
+    folder.write_environment({"gpu": "NVIDIA H200"})
+    record = record_verdicts(folder, {"gelu": {"a": passed(speedup=1.5), "b": passed(speedup=2.0)}})
+    text = report_text(record)
+    assert "2.00x (1.90 to 2.10)" in text
+    assert "1.50x" not in text
+    assert "| gelu | 12.50 | eager 25.00 | 40 |" in text
+    assert "timed under GPU: NVIDIA H200" in text
+    assert "checked under reference: float64" in text
+    assert "0.5 GPU seconds" in text
+    assert "Nothing was timed" not in text
+
+
+def test_without_a_gpu_the_report_says_so_and_shows_no_speedup(folder: RunFolder) -> None:
+    text = report_text(record_verdicts(folder, {"gelu": {"a": passed()}}))
+    assert "**Nothing was timed: no GPU.**" in text
+    assert "not timed" in text
+    assert "0.00x" not in text
+    assert "## Times" not in text
+
+
+def test_on_a_gpu_machine_the_reason_for_no_times_is_another(folder: RunFolder) -> None:
+    folder.write_environment({"gpu": "NVIDIA H200"})
+    record = record_verdicts(folder, {"gelu": {"a": failed(Status.COMPILE_ERROR)}})
+    assert "no candidate passed" in (record.why_nothing_was_timed or "")
+
+
+def test_failures_are_listed_in_one_line_each(folder: RunFolder) -> None:
+    verdicts = {
+        "sums": {"a": failed(Status.WRONG_VALUES)},
+        "large": {"b": failed(Status.UNVERIFIED, message="too large")},
+    }
+    text = report_text(record_verdicts(folder, verdicts, idle=("untouched",)))
+    assert "- sums: last wrong_values: WrongValues: half | wrong second line (line 12)" in text
+    assert "- large: last unverified: WrongValues: too large (line 12)" in text
+    assert "- untouched: nothing judged" in text
+    assert "0 of 3 problems solved" in text
+
+
+def test_every_row_of_the_table_has_the_same_number_of_cells(folder: RunFolder) -> None:
+    record = record_verdicts(folder, {"a": {"x": passed()}, "b": {"y": failed(Status.TIMEOUT)}}, idle=("c",))
+    rows = [line for line in report_text(record).splitlines() if line.startswith("|")]
+    assert len({row.count("|") for row in rows}) == 1
+
+
+def test_spend_is_summed_over_problems(folder: RunFolder) -> None:
+    record = record_verdicts(folder, {"a": {"x": passed(), "y": failed(Status.TIMEOUT)}, "b": {"z": passed()}})
+    assert (record.spend.samples, record.spend.tokens, record.spend.judged) == (3, 450, 3)
+    assert record.num_by_status == {Status.PASSED: 2, Status.TIMEOUT: 1}
+
+
+def test_the_summary_object_is_json_with_null_where_nothing_was_measured(folder: RunFolder) -> None:
+    record = record_verdicts(folder, {"a": {"x": passed()}, "b": {"y": failed(Status.TIMEOUT)}})
+    summary = json.loads(json.dumps(summary_json(record, outcome="completed", error=None)))
+    assert [problem["solved"] for problem in summary["problems"]] == [True, False]
+    assert [problem["speedup"] for problem in summary["problems"]] == [None, None]
+    assert summary["problems"][0]["best"].endswith("best/a.py")
+    assert summary["timed"] is False
+
+
+def test_the_table_on_the_terminal_shows_solved_and_unsolved(folder: RunFolder) -> None:
+    record = record_verdicts(folder, {"a": {"x": passed()}, "b": {"y": failed(Status.TIMEOUT)}})
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(summary_table(record))
+    shown = capture.get()
+    assert "solved by draft" in shown
+    assert "unsolved" in shown
+    assert "timeout 1" in shown

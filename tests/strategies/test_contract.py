@@ -1,0 +1,185 @@
+"""What every registered strategy promises to the controller."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from sandbox.types import Candidate, Correctness, Failure, Observation, Operator, Proposal, Status, Verdict
+from strategies import STRATEGIES, Strategy
+
+IN_FLIGHT = 4
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "best_of_n": {"in_flight": IN_FLIGHT, "stop_when_passed": False},
+    "repair": {"in_flight": IN_FLIGHT, "max_repairs": 2, "stop_when_passed": False},
+}
+SEEDS = range(20)
+
+
+@dataclass(frozen=True)
+class Asked:
+    answer: Proposal | None
+
+
+@dataclass(frozen=True)
+class Told:
+    proposal: Proposal
+    observation: Observation | None
+
+
+Call = Asked | Told
+
+
+def observed(proposal: Proposal, *, status: Status, text: str, truncated: bool = False) -> Observation:
+    candidate = Candidate(
+        problem_id="p", source=text, operator=proposal.operator, parent_ids=proposal.parents, truncated=truncated
+    )
+    passed = status is Status.PASSED
+    correctness = Correctness(
+        checked_by="interpret", seeds=(1,), weights="none", max_error_ratio=0.1, rms_error_ratio=0.1
+    )
+    verdict = Verdict(
+        candidate_id=candidate.id,
+        status=status,
+        failure=None if passed else Failure(error_class="E", message="m"),
+        correctness=correctness if passed else None,
+        plan_hash="h" if passed else None,
+    )
+    return Observation(candidate=candidate, verdict=verdict)
+
+
+def some_observation(proposal: Proposal, *, rng: random.Random) -> Observation:
+    """Any status, now and then cut off, empty or a program that was seen before."""
+    text = rng.choice(["", f"program {rng.randrange(10)}", f"new {proposal.id}"])
+    return observed(proposal, status=rng.choice(list(Status)), text=text, truncated=rng.random() < 0.2)
+
+
+def new_strategy(name: str, *, seed: int = 0, **options: object) -> Strategy:
+    return STRATEGIES[name](seed=seed, **{**OPTIONS[name], **options})
+
+
+def play(strategy: Strategy, *, rng: random.Random, num_calls: int = 200) -> Iterator[Call]:
+    """Asks and tells in a random order; what is open is told out of order."""
+    opened: list[Proposal] = []
+    for _ in range(num_calls):
+        if opened and rng.random() < 0.5:
+            proposal = opened.pop(rng.randrange(len(opened)))
+            observation = some_observation(proposal, rng=rng)
+            strategy.tell(proposal, observation)
+            yield Told(proposal, observation)
+        else:
+            answer = strategy.ask()
+            if answer is not None:
+                opened.append(answer)
+            assert len(opened) <= IN_FLIGHT
+            yield Asked(answer)
+
+
+def replay(strategy: Strategy, calls: list[Call]) -> None:
+    for call in calls:
+        match call:
+            case Asked(answer=answer):
+                assert strategy.ask() == answer
+            case Told(proposal=proposal, observation=observation):
+                strategy.tell(proposal, observation)
+
+
+def test_every_strategy_is_under_contract() -> None:
+    assert set(OPTIONS) == set(STRATEGIES)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_same_seed_and_calls_give_the_same_proposals_from_any_prefix(name: str, seed: int) -> None:
+    calls = list(play(new_strategy(name, seed=seed), rng=random.Random(seed)))
+    for cut in (0, 1, 7, 50, len(calls)):
+        fresh = new_strategy(name, seed=seed)
+        replay(fresh, calls[:cut])
+        replay(fresh, calls[cut:])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_asks_that_give_nothing_change_nothing(name: str, seed: int) -> None:
+    """The ledger does not record them, so a replay leaves them out."""
+    calls = list(play(new_strategy(name, seed=seed), rng=random.Random(seed)))
+    replay(new_strategy(name, seed=seed), [call for call in calls if call != Asked(None)])
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_proposal_ids_are_unique_and_parents_were_told(name: str) -> None:
+    ids: set[str] = set()
+    told: set[str] = set()
+    for call in play(new_strategy(name), rng=random.Random(0), num_calls=500):
+        match call:
+            case Asked(answer=Proposal() as answer):
+                assert answer.id not in ids
+                assert set(answer.parents) <= told
+                ids.add(answer.id)
+            case Told(observation=Observation(candidate=candidate)):
+                told.add(candidate.id)
+    assert len(ids) > 100
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_goes_on_after_any_status(name: str, status: Status) -> None:
+    strategy = new_strategy(name, in_flight=1)
+    for number in range(10):
+        proposal = strategy.ask()
+        assert proposal is not None
+        assert not strategy.finished
+        assert strategy.ask() is None, "one is open and one is allowed"
+        strategy.tell(proposal, observed(proposal, status=status, text=f"program {number}"))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_finishes_when_nothing_can_be_sampled(name: str) -> None:
+    rng = random.Random(0)
+    strategy = new_strategy(name)
+    opened = [proposal for _ in range(IN_FLIGHT) if (proposal := strategy.ask()) is not None]
+    strategy.tell(opened[0], observed(opened[0], status=Status.WRONG_VALUES, text="a"))
+    opened = opened[1:]
+    for _ in range(10 * IN_FLIGHT):
+        while (proposal := strategy.ask()) is not None:
+            opened.append(proposal)
+        if not opened:
+            break
+        strategy.tell(opened.pop(rng.randrange(len(opened))), None)
+    assert not opened
+    assert strategy.finished
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_stops_when_passed_if_asked_to(name: str) -> None:
+    strategy = new_strategy(name, stop_when_passed=True)
+    first, second = strategy.ask(), strategy.ask()
+    assert first is not None
+    assert second is not None
+    strategy.tell(first, observed(first, status=Status.PASSED, text="a"))
+    assert strategy.finished
+    assert strategy.ask() is None
+    strategy.tell(second, observed(second, status=Status.WRONG_VALUES, text="b"))
+    assert strategy.ask() is None
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_refuses_to_be_told_of_what_is_not_open(name: str) -> None:
+    strategy = new_strategy(name)
+    proposal = strategy.ask()
+    assert proposal is not None
+    with pytest.raises(ValueError, match="not open"):
+        strategy.tell(Proposal(id="other", operator=Operator.DRAFT), None)
+    strategy.tell(proposal, None)
+    with pytest.raises(ValueError, match="not open"):
+        strategy.tell(proposal, None)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_refuses_no_work_in_flight(name: str) -> None:
+    with pytest.raises(ValueError, match="in_flight"):
+        new_strategy(name, in_flight=0)
