@@ -16,6 +16,7 @@ from typing import Any
 from agent.answer import sampled, seed_of
 from agent.events import (
     Attempt,
+    DurableEvent,
     Event,
     Judged,
     NewBest,
@@ -28,16 +29,17 @@ from agent.events import (
     SearchEnded,
     Unsampled,
 )
+from agent.jobs import Abandoned, JudgeJob, Result, SampleJob
 from agent.ledger import Ledger, LedgerError, judging, sampling
 from agent.pool import Pool, PoolError
 from agent.prompts import PromptTooLong
 from agent.run_folder import RunFolder, RunFolderError
 from agent.sampler import Sampler, SampleRequest, SamplerError, SamplerExhausted
-from agent.search import Asked, Search
-from sandbox.types import Budget, Candidate, Observation, Problem, Proposal
+from agent.search import Search
+from sandbox.tracer import ProblemFailed
+from sandbox.types import Budget, Observation, Problem, Proposal
 from strategies.base import Strategy
 
-Result = Sampled | Unsampled | Judged
 Render = Callable[[Problem, Proposal, tuple[Observation, ...]], str]
 
 
@@ -50,20 +52,6 @@ class RunPlan:
     render: Render
     budget: Budget
     seed: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleJob:
-    search: Search
-    asked: Asked
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeJob:
-    search: Search
-    candidate: Candidate
-    attempt: Attempt
 
 
 class Controller:
@@ -97,6 +85,7 @@ class Controller:
         self._started_at = clock()
         self._searches = {problem.id: self._new_search(problem) for problem in plan.problems}
         self._ready: dict[str, Search] = {}  # those that may propose, in the order of their turns
+        self._going_on = set(self._searches)  # whose end has not been told
         self._to_sample: deque[SampleJob] = deque()
         self._to_judge: deque[JudgeJob] = deque()
         self._sampling: set[asyncio.Task[Result]] = set()
@@ -145,9 +134,9 @@ class Controller:
             self._searches[entry.event.problem_id].replay(entry)
         asked = [(search, asked) for search in self._searches.values() for asked in search.unsampled]
         unjudged = [(search, candidate) for search in self._searches.values() for candidate in search.unjudged]
-        works = [sampling(search.problem.id, item.proposal) for search, item in asked]
-        works += [judging(candidate.id) for _, candidate in unjudged]
-        attempts = iter(self._ledger.begin_attempts(works))
+        sample_works = [sampling(search.problem.id, item.proposal) for search, item in asked]
+        judge_works = [judging(candidate.id) for _, candidate in unjudged]
+        attempts = iter(self._ledger.begin_attempts([*sample_works, *judge_works]))
         self._to_sample.extend(SampleJob(search=s, asked=a, attempt=next(attempts)) for s, a in asked)
         self._to_judge.extend(JudgeJob(search=s, candidate=c, attempt=next(attempts)) for s, c in unjudged)
         self._ready.update(self._searches)
@@ -177,7 +166,8 @@ class Controller:
             if asked is not None:
                 self._ready[problem_id] = search  # to the end of the queue: it may have more
                 jobs.append(SampleJob(search=search, asked=asked, attempt=first_attempt))
-            elif search.done:
+            elif search.done and problem_id in self._going_on:
+                self._going_on.remove(problem_id)
                 self._on_event(SearchEnded(summary=search.summary()))
         events = [Proposed(problem_id=job.search.problem.id, proposal=job.asked.proposal) for job in jobs]
         await self._record(events)
@@ -213,8 +203,11 @@ class Controller:
             return Unsampled(problem_id=problem.id, proposal=proposal, attempt=job.attempt, reason=str(error))
         return sampled(request, completion=completion, attempt=job.attempt)
 
-    async def _judge(self, job: JudgeJob) -> Judged:
-        verdict = await self._pool.judge(job.search.problem, job.candidate)
+    async def _judge(self, job: JudgeJob) -> Judged | Abandoned:
+        try:
+            verdict = await self._pool.judge(job.search.problem, job.candidate)
+        except ProblemFailed as error:
+            return Abandoned(problem_id=job.search.problem.id, reason=str(error))
         return Judged(problem_id=job.search.problem.id, verdict=verdict, attempt=job.attempt)
 
     async def _next_finished(self) -> list[asyncio.Task[Result]]:
@@ -235,7 +228,7 @@ class Controller:
                 events.append(task.result())
             except (SamplerError, PoolError) as error:
                 trouble = trouble or error
-        await self._record(events)
+        await self._record([event for event in events if not isinstance(event, Abandoned)])
         for event in events:
             self._act_on(event)
         if trouble is not None:
@@ -243,6 +236,12 @@ class Controller:
 
     def _act_on(self, event: Result) -> None:
         search = self._searches[event.problem_id]
+        self._ready.setdefault(event.problem_id, search)
+        if isinstance(event, Abandoned):
+            search.abandon(event.reason)
+            self._to_sample = deque(job for job in self._to_sample if job.search is not search)
+            self._to_judge = deque(job for job in self._to_judge if job.search is not search)
+            return
         best_before = search.standing.best
         to_judge = search.add(event, epoch=self._ledger.epoch, seconds=self._seconds())
         if to_judge is not None:
@@ -252,16 +251,15 @@ class Controller:
         if best is not None and best is not best_before:
             self._write_best(search, candidate_id=best.candidate_id)
             self._on_event(NewBest(problem_id=event.problem_id, verdict=best))
-        self._ready.setdefault(event.problem_id, search)
 
-    async def _record(self, events: Sequence[Proposed | Result]) -> None:
+    async def _record(self, events: Sequence[DurableEvent]) -> None:
         """Returns when `events` are durable. The loop stays live while the disk works."""
         if events:
             await asyncio.to_thread(self._write, events, self._seconds())
             for event in events:
                 self._on_event(event)
 
-    def _write(self, events: Sequence[Proposed | Result], seconds: float) -> None:
+    def _write(self, events: Sequence[DurableEvent], seconds: float) -> None:
         for event in events:
             if isinstance(event, Sampled):
                 self._folder.write_candidate(event.candidate)

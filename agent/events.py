@@ -88,6 +88,7 @@ class EndReason(StrEnum):
     FINISHED = "finished"  # the strategy is done
     EXHAUSTED = "exhausted"  # the sampler has no more answers
     BUDGET = "budget"
+    INADMISSIBLE = "inadmissible"  # the problem's own code cannot be judged; a resume tries again
     IDLE = "idle"  # nothing open, nothing proposed: a strategy that breaks its contract
 
 

@@ -29,7 +29,6 @@ from agent.ledger_rows import (
 )
 from sandbox.types import Candidate, Observation, Operator, Proposal
 
-
 CACHE = "cache_size = -65536"  # KiB; holds the indexes of 100,000 candidates, SQLite's own 2 MiB do not
 
 
@@ -171,7 +170,9 @@ class Ledger:
 
     def transcript(self, problem_id: str, proposal: Proposal) -> Transcript | None:
         """What was sent and answered for one proposal; None if it is not sampled."""
-        query = "SELECT prompt, completion FROM transcripts JOIN sampled USING (seq) WHERE problem_id = ? AND proposal_id = ?"
+        query = (
+            "SELECT prompt, completion FROM transcripts NATURAL JOIN sampled WHERE problem_id = ? AND proposal_id = ?"
+        )
         row = self._connection.execute(query, (problem_id, proposal.id)).fetchone()
         return None if row is None else Transcript(prompt=row[0], completion=row[1])
 

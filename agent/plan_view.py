@@ -96,7 +96,7 @@ def moved_bytes(plan: Plan, step: LaunchStep) -> int:
 
 
 def kernel_lines(plan: Plan) -> list[str]:
-    """One line a compiled kernel. Spills are the bytes of local memory a thread, where registers spill to."""
+    """One line a compiled kernel. The stack is local memory, where registers spill to."""
     if not plan.kernels:
         return ["none"]
     width = max(len(kernel.name) for kernel in plan.kernels)
@@ -108,7 +108,7 @@ def kernel_text(kernel: Kernel, *, width: int) -> str:
         f"sm_{kernel.capability}",
         f"{kernel.num_warps} warps",
         f"{kernel.num_registers} registers",
-        f"{kernel.local_bytes} B of spills" if kernel.local_bytes else "no spills",
+        f"{kernel.local_bytes} B stack, spills included" if kernel.local_bytes else "no spills",
         f"{bytes_text(kernel.shared_bytes)} shared memory",
         f"{bytes_text(len(kernel.cubin))} cubin",
     )

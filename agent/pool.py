@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sandbox.types import Candidate, JudgeSettings, Problem, Verdict
+from sandbox.zygote import SandboxError
 
 if TYPE_CHECKING:
     from sandbox.judge import Judge, Tracer
@@ -34,7 +35,7 @@ class Pool(Protocol):
         ...
 
     async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
-        """Raises PoolError."""
+        """Raises PoolError, or ProblemFailed when the problem itself is at fault."""
         ...
 
     async def close(self) -> None: ...
@@ -44,7 +45,7 @@ class Bench(Protocol):
     """A tracer and a judge of `sandbox.judge`, as one thing that works and breaks together."""
 
     def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
-        """Raises SandboxError."""
+        """Raises SandboxError or ProblemFailed."""
         ...
 
     def close(self) -> None: ...
@@ -75,8 +76,6 @@ class SerialPool:
         await asyncio.to_thread(self._drop_bench)
 
     def _judge(self, problem: Problem, candidate: Candidate) -> Verdict:
-        from sandbox.judge import SandboxError  # here, so that the protocol stays light to import
-
         for number in range(1, MAX_ATTEMPTS + 1):
             try:
                 if self._bench is None:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,9 +23,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from agent.config import RayConfig
 from agent.pool import MAX_ATTEMPTS, PoolError
-from sandbox.judge import Judge, Traced, Tracer, open_judge, verdict_of
+from sandbox.judge import Judge, ProblemFailed, SandboxError, Traced, Tracer, open_judge, verdict_of
 from sandbox.types import Candidate, JudgeSettings, Problem, Spend, Verdict
-from sandbox.zygote import SandboxError
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0  # a node that joins may still have to load KernelLoop's modules from a cold disk
+CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 # Plans are all that passes through the store: some hundred kB each, one or two a worker.
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -113,7 +114,7 @@ class Crew:
             self._idle.put_nowait(worker)
 
     async def do(self, job: Job[ResultT], *, subject: str) -> ResultT:
-        """The job's result, after up to MAX_ATTEMPTS attempts. Raises PoolError."""
+        """The job's result, after up to MAX_ATTEMPTS attempts. Raises PoolError, and ProblemFailed from the job."""
         for number in range(1, MAX_ATTEMPTS + 1):
             try:
                 return await self._attempt(job, subject=subject)
@@ -139,7 +140,7 @@ class Crew:
         self._workers.clear()
 
     async def _attempt(self, job: Job[ResultT], *, subject: str) -> ResultT:
-        """Raises SandboxError or WorkerDied, and PoolError for a worker's other faults: those would only repeat."""
+        """Raises SandboxError, WorkerDied, ProblemFailed; and PoolError for another fault, which would only repeat."""
         worker = await self._idle.get()
         if worker is None:
             self._idle.put_nowait(None)  # for the next who waits
@@ -148,8 +149,9 @@ class Crew:
         try:
             result: ResultT = await worker.do.remote(job)
         except RayTaskError as error:
-            if isinstance(error.cause, SandboxError):
-                raise SandboxError(str(error.cause)) from error
+            # Raised anew as what they are: Ray's own wrapping puts the worker's whole traceback into the message.
+            if isinstance(error.cause, SandboxError | ProblemFailed):
+                raise type(error.cause)(str(error.cause)) from error
             raise PoolError(f"{subject}: a {self._kind} is at fault: {_one_line(error.cause)}") from error
         except RayError as error:
             alive = False
@@ -249,7 +251,7 @@ class RayPool:
         return 2 * self._num_workers
 
     async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
-        """Raises PoolError."""
+        """Raises PoolError, and ProblemFailed when the problem itself cannot be judged."""
         subject = f"problem {problem.id}, candidate {candidate.id}"
         traced = await self._tracers.do(partial(_trace, problem=problem, candidate=candidate), subject=subject)
         if traced.plan_hash is None or traced.failure is not None:
@@ -281,20 +283,24 @@ class RayPool:
 
 def _start_ray(address: str | None) -> None:
     """Raises PoolError. A Ray of our own is reached by token only, which Ray keeps in the user's home."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if address is None:
-            ray.init(
-                address="local",  # and not whatever RAY_ADDRESS names
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=OBJECT_STORE_BYTES,
-            )
+        if address is None:  # "local", and not whatever RAY_ADDRESS names
+            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            _check_reachable(address)
+            ray.init(address=address, **quiet)
     except (RayError, RuntimeError, ValueError, OSError) as error:
         where = "start on this machine" if address is None else f"connect to {address}"
-        raise PoolError(f"Ray could not {where}: {_one_line(error)}") from error
+        hint = "" if address is None else " (a cluster that wants a token also wants RAY_AUTH_MODE=token here)"
+        raise PoolError(f"Ray could not {where}: {_one_line(error)}{hint}") from error
+
+
+def _check_reachable(address: str) -> None:
+    """Raises OSError. Ray itself tries for ten minutes where nobody listens."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def _sizes_here(config: RayConfig, *, replaying: bool) -> CrewSizes:

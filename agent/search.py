@@ -165,21 +165,29 @@ class Search:
         self.standing.add(event, epoch=epoch, seconds=seconds)
         match event:
             case Sampled(proposal=proposal, candidate=candidate):
-                del self._asked[proposal.id]
+                self._asked.pop(proposal.id, None)  # abandoned searches wait for nothing
                 return self._sampled(proposal, candidate=candidate)
             case Unsampled(proposal=proposal, reason=reason):
-                del self._asked[proposal.id]
+                self._asked.pop(proposal.id, None)
                 if proposal.operator is Operator.DRAFT:
                     self._drafts_exhausted = reason
                 self._strategy.tell(proposal, None)
             case Judged(verdict=verdict):
                 self._judged.add(verdict.candidate_id)
-                for proposal, candidate in self._waiting.pop(verdict.candidate_id):
+                for proposal, candidate in self._waiting.pop(verdict.candidate_id, ()):
                     self._strategy.tell(proposal, Observation(candidate=candidate, verdict=verdict))
         return None
 
+    def abandon(self, reason: str) -> None:
+        """The problem itself is at fault: nothing more is proposed or judged, and nothing in flight is waited for."""
+        self._asked.clear()
+        self._waiting.clear()
+        self._close(EndReason.INADMISSIBLE, reason)
+
     def _sampled(self, proposal: Proposal, *, candidate: Candidate) -> Candidate | None:
         """A program that was judged before gets the same verdict again; one that is being judged waits for it."""
+        if self.end is EndReason.INADMISSIBLE:
+            return None
         if candidate.id in self._judged:
             verdict = self._observation_of(candidate.id).verdict
             self._strategy.tell(proposal, Observation(candidate=candidate, verdict=verdict))

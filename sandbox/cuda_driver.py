@@ -86,20 +86,20 @@ def fault_named(name: str, subject: str) -> CudaFault:
 def pack_scalar(kind: str, value: int | float | bool) -> bytes:
     """A scalar argument as Triton's launcher stores it: integers wrap, fp32 rounds and overflows to infinity, bf16 truncates."""
     size = SCALAR_BYTES[kind]
-    match kind:
-        case "fp64":
-            return struct.pack("<d", value)
-        case "fp32" | "f32":
-            return bytes(ctypes.c_float(value))
-        case "bf16":
-            return bytes(ctypes.c_float(value))[2:]
-        case "fp16":
-            try:
+    try:
+        match kind:
+            case "fp64":
+                return struct.pack("<d", value)
+            case "fp32" | "f32":
+                return bytes(ctypes.c_float(value))
+            case "bf16":
+                return bytes(ctypes.c_float(value))[2:]
+            case "fp16":
                 return struct.pack("<e", value)
-            except OverflowError as error:
-                raise LaunchFault("INVALID_VALUE", f"argument {value} does not fit into fp16") from error
-        case _:
-            return (int(value) & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+            case _:
+                return (int(value) & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+    except OverflowError as error:
+        raise LaunchFault("INVALID_VALUE", f"an argument does not fit into {kind}") from error
 
 
 def parameter_sizes(kernel: Kernel) -> tuple[int, ...]:
@@ -115,7 +115,9 @@ def scratch_pointers(declared: Sequence[int], found: Sequence[int], *, name: str
     trailing = tuple(found[len(declared) :])
     agree = tuple(found[: len(declared)]) == tuple(declared) and len(trailing) <= _MAX_SCRATCH_POINTERS
     if not agree or any(size != _POINTER_BYTES for size in trailing):
-        raise LaunchFault("INVALID_VALUE", f"kernel {name} takes parameters of {list(found)} bytes, the plan passes {list(declared)}")
+        raise LaunchFault(
+            "INVALID_VALUE", f"kernel {name} takes parameters of {list(found)} bytes, the plan passes {list(declared)}"
+        )
     return len(trailing)
 
 
@@ -127,7 +129,9 @@ class ParameterBlock:
         base = ctypes.addressof(self._values)
         for slot, raw in enumerate(packed):
             ctypes.memmove(base + _POINTER_BYTES * slot, raw, len(raw))
-        self._addresses = (ctypes.c_void_p * max(len(packed), 1))(*(base + _POINTER_BYTES * i for i in range(len(packed))))
+        self._addresses = (ctypes.c_void_p * max(len(packed), 1))(
+            *(base + _POINTER_BYTES * i for i in range(len(packed)))
+        )
         self.address = ctypes.addressof(self._addresses)
 
 
@@ -181,7 +185,9 @@ class LoadedKernel:
 
     def _attribute(self, name: str) -> int:
         attribute = getattr(self.driver.bindings.CUfunction_attribute, f"CU_FUNC_ATTRIBUTE_{name}")
-        return int(self.driver.call("cuFuncGetAttribute", attribute, self.function, subject=f"kernel {self.kernel.name}"))
+        return int(
+            self.driver.call("cuFuncGetAttribute", attribute, self.function, subject=f"kernel {self.kernel.name}")
+        )
 
     def _set_attribute(self, name: str, value: int) -> None:
         attribute = getattr(self.driver.bindings.CUfunction_attribute, f"CU_FUNC_ATTRIBUTE_{name}")
@@ -250,7 +256,9 @@ class PreparedLaunch:
         self._function = loaded.function
         self._empty = 0 in grid
         bindings = loaded.driver.bindings
-        self._config = _config(bindings, kernel, grid) if kernel.num_ctas > 1 or kernel.pdl or kernel.cooperative else None
+        self._config = (
+            _config(bindings, kernel, grid) if kernel.num_ctas > 1 or kernel.pdl or kernel.cooperative else None
+        )
         self._launch_plain, self._launch_extended = bindings.cuLaunchKernel, bindings.cuLaunchKernelEx
         self._shape = (*grid, _WARP_THREADS * kernel.num_warps, 1, 1, kernel.shared_bytes)
 

@@ -55,9 +55,10 @@ class Arena:
             whole[self._guard_bytes : self._guard_bytes + record.num_bytes].copy_(content)
         return whole
 
-    def spans(self) -> list[tuple[int, int]]:
-        """(first address, one past the last) of each buffer made so far, without guard bands."""
-        return [(b.data_ptr(), b.data_ptr() + b.numel()) for b in (self.buffer(s) for s in list(self._buffers))]
+    def spans(self) -> dict[int, tuple[int, int]]:
+        """(first address, one past the last) of each storage made so far, without guard bands."""
+        buffers = {storage: self.buffer(storage) for storage in self._buffers}
+        return {storage: (b.data_ptr(), b.data_ptr() + b.numel()) for storage, b in buffers.items()}
 
     @property
     def guard_bytes(self) -> int:
@@ -160,6 +161,16 @@ def initialise(plan: Plan, *, seed: int, weights: Mapping[str, torch.Tensor]) ->
     if not plan.weights:
         return arena, "none"
     return arena, "by_name" if len(matched) == len(plan.weights) else "mixed" if matched else "by_seed"
+
+
+def takes_weights_by_name(plan: Plan, spec_weights: Sequence[Sequence[Any]]) -> bool:
+    """Whether every parameter and buffer of the candidate has one of the same name, shape and dtype in the reference.
+
+    `spec_weights` is the problem's list of [name, dtype, shape]. False too where the reference has weights and the candidate registers none.
+    """
+    given = {name: (dtype, tuple(shape)) for name, dtype, shape in spec_weights}
+    mine = {name: (plan.values[i].dtype, plan.values[i].shape) for name, i in plan.weights}
+    return all(given.get(name) == kind for name, kind in mine.items()) and bool(mine) == bool(given)
 
 
 def _matches(plan: Plan, index: int, weight: torch.Tensor | None) -> bool:

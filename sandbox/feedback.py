@@ -114,7 +114,7 @@ HINTS: tuple[tuple[str, str], ...] = (
         "Import it with `from triton.language.extra import libdevice` and call libdevice.f(x).",
     ),
     (
-        "KernelNamespace|extern_kernels",
+        "KernelNamespace|ExternKernels|extern_kernels",
         "extern_kernels has only mm, bmm, addmm, baddbmm and convolution: write a kernel for the rest.",
     ),
     (
@@ -143,6 +143,10 @@ HINTS: tuple[tuple[str, str], ...] = (
     (
         r"Both operands must be same dtype|[Uu]nsupported (?:lhs|rhs|dtype).*dot",
         "tl.dot needs both operands in one dtype: convert one with .to(a.dtype); accumulate in tl.float32.",
+    ),
+    (
+        "Did you forget to add @triton.jit",
+        "tl functions work only in @triton.jit kernels; check this call's arguments: tl.max(x, axis) reduces one block.",
     ),
     (r">= ?16|at least 16", "Every block dimension of tl.dot must be at least 16."),
     (
@@ -210,10 +214,10 @@ def render_feedback(status: Status, failure: Failure) -> str:
     if failure.mismatch is not None:
         lines += _mismatch_lines(failure.mismatch)
     elif status is not Status.PASSED:
-        lines += _error_lines(failure)
+        lines += _error_lines(failure, status=status)
     if (hint := find_hint(status, failure)) is not None:
         lines.append(f"Hint: {hint}")
-    return "\n".join(lines)[:MAX_FEEDBACK_CHARACTERS]
+    return "\n".join(line for line in lines if line)[:MAX_FEEDBACK_CHARACTERS]
 
 
 def find_hint(status: Status, failure: Failure) -> str | None:
@@ -230,12 +234,14 @@ def find_hint(status: Status, failure: Failure) -> str | None:
     return STATUS_HINTS.get(status)
 
 
-def _error_lines(failure: Failure) -> list[str]:
-    place = f" at line {failure.line_number}" if failure.line_number is not None else ""
-    source = _one_line(failure.source_line or "", limit=MAX_SOURCE_LINE_CHARACTERS)
-    head = f"{_one_line(failure.error_class, limit=60)}{place}" + (f": {source}" if source else "")
+def _error_lines(failure: Failure, *, status: Status) -> list[str]:
     message = _one_line(_last_line(failure.message), limit=MAX_MESSAGE_CHARACTERS)
-    return [head, message] if message else [head]
+    error_class = _one_line(failure.error_class, limit=60)
+    source = _one_line(failure.source_line or "", limit=MAX_SOURCE_LINE_CHARACTERS)
+    if not source and failure.line_number is None:
+        return [message if error_class == status else f"{error_class}: {message}"]
+    place = f" at line {failure.line_number}" if failure.line_number is not None else ""
+    return [f"{error_class}{place}: {source}", message]
 
 
 def _mismatch_lines(mismatch: Mismatch) -> list[str]:

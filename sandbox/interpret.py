@@ -60,7 +60,8 @@ def run(body: dict[str, Any], blobs: list[memoryview], _scratch: Path) -> bytes:
     """For each case either its outputs or how it failed; stops at the first failure.
 
     `body`: {"cases": [{"seed", "poison", "inputs": [head, ..], "weights": {name: head}}]}; blobs: the plan, then each case's tensors in
-    order. Answer: {"weights": how, "cases": [{"status", "error_class", "message", "outputs": [head, ..]}]} and the outputs.
+    order. Answer: {"weights": how, "writes": [[storage, ..] for each launch], "cases": [{"status", "error_class", "message",
+    "outputs": [head, ..]}]} and the outputs.
     """
     remaining = iter(blobs)
     plan = decode(bytes(next(remaining)))
@@ -68,19 +69,21 @@ def run(body: dict[str, Any], blobs: list[memoryview], _scratch: Path) -> bytes:
     heads: list[dict[str, Any]] = []
     answers: list[bytes] = []
     how = "none"
+    writes: list[list[int]] = []
     for case in body["cases"]:
         inputs = [unpack_tensor(head, next(remaining)) for head in case["inputs"]]
         weights = {name: unpack_tensor(head, next(remaining)) for name, head in case["weights"].items()}
-        head, packed, how = _run_case(plan, inputs, weights, seed=case["seed"], poison=case["poison"])
+        writes = []
+        head, packed, how = _run_case(plan, inputs, weights, writes, seed=case["seed"], poison=case["poison"])
         heads.append(head)
         answers += packed
         if head["status"] is not None:
             break
-    return wire.pack({"weights": how, "cases": heads}, answers)
+    return wire.pack({"weights": how, "writes": writes, "cases": heads}, answers)
 
 
 def _run_case(
-    plan: Plan, inputs: list[torch.Tensor], weights: dict[str, torch.Tensor], *, seed: int, poison: int
+    plan: Plan, inputs: list[torch.Tensor], weights: dict[str, torch.Tensor], writes: list[list[int]], *, seed: int, poison: int
 ) -> tuple[dict[str, Any], list[bytes], str]:
     from sandbox.interpreter import IllegalAccess, NotInterpretable, interpreted, launch
 
@@ -97,7 +100,7 @@ def _run_case(
         for argument, (_, kind) in zip(step.args, kernel.params, strict=True):
             if kind.startswith("*") and argument is not None:
                 arena.tensor(int(argument))  # made before the bounds are drawn
-        launch(step, arena, kernel, functions[step.kernel])
+        writes.append(sorted(launch(step, arena, kernel, functions[step.kernel])))
 
     try:
         torch.manual_seed(seed)

@@ -33,9 +33,12 @@ class _Bounds:
     """The address ranges that kernels may touch."""
 
     def __init__(self, arena: Arena) -> None:
-        spans = np.array(sorted(arena.spans()), dtype=np.uint64).reshape(-1, 2)
+        storages = {start: storage for storage, (start, _) in arena.spans().items()}
+        spans = np.array(sorted(arena.spans().values()), dtype=np.uint64).reshape(-1, 2)
         self._starts, self._ends = spans[:, 0], spans[:, 1]
+        self._storages = np.array([storages[int(start)] for start in self._starts])
         self._guard = np.uint64(arena.guard_bytes)
+        self.written: set[int] = set()
 
     def check(self, addresses: Any, mask: Any, *, item_bytes: int, write: bool) -> None:
         active = np.atleast_1d(addresses)[np.atleast_1d(np.broadcast_to(mask, np.shape(addresses)))].astype(np.uint64)
@@ -49,6 +52,8 @@ class _Bounds:
         if not inside.all():
             verb = "writes" if write else "reads"
             raise IllegalAccess(f"kernel {verb} outside its tensors: {int((~inside).sum())} of {active.size} lanes are out of bounds")
+        if write:
+            self.written.update(int(s) for s in np.unique(self._storages[at]))
 
 
 class _CheckedBuilder:
@@ -103,8 +108,8 @@ def interpreted(kernel: Kernel) -> Any:
     return function(kernel.name)
 
 
-def launch(step: LaunchStep, arena: Arena, kernel: Kernel, function: Any) -> None:
-    """Runs every program of the grid, in order. Raises IllegalAccess, NotInterpretable, or what the kernel's own code raises."""
+def launch(step: LaunchStep, arena: Arena, kernel: Kernel, function: Any) -> set[int]:
+    """Runs every program of the grid, in order; the storages that it wrote. Raises IllegalAccess, NotInterpretable, or what the kernel's own code raises."""
     arguments: dict[str, Any] = {name: _constant(raw, arena, kernel) for name, raw in kernel.constants.items()}
     for (name, kind), argument in zip(kernel.params, step.args, strict=True):
         arguments[name] = arena.tensor(int(argument)) if kind.startswith("*") and argument is not None else argument
@@ -116,8 +121,10 @@ def launch(step: LaunchStep, arena: Arena, kernel: Kernel, function: Any) -> Non
             for name, value in arguments.items()
         }
         ti.interpreter_builder.set_grid_dim(*step.grid)
-        with _CheckedBuilder(_Bounds(arena)), np.errstate(all="ignore"):
+        bounds = _Bounds(arena)
+        with _CheckedBuilder(bounds), np.errstate(all="ignore"):
             _run_grid(rewritten, bound, step.grid)
+        return bounds.written
     finally:
         scope.restore()
 

@@ -10,13 +10,13 @@ import dataclasses
 import importlib.metadata
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from sandbox import wire
 from sandbox.feedback import render_feedback
-from sandbox.plan import AtenStep, LaunchStep, Plan, decode
-from sandbox.plan_check import Work, dataflow
+from sandbox.plan import LaunchStep, Plan, decode
+from sandbox.plan_check import Work, dataflow, first_choices, tensor_refs
 from sandbox.tracer import ProblemFailed, Traced, Tracer
 from sandbox.types import Candidate, Correctness, Failure, JudgeSettings, Problem, Spend, Status, Verdict
 from sandbox.zygote import ChildOutcome, SandboxError, Zygote
@@ -73,9 +73,14 @@ def failed(
     )
 
 
-def precheck(plan: Plan, settings: JudgeSettings) -> tuple[tuple[str, ...], tuple[Status, Failure] | None]:
-    """The labels that the plan's dataflow gives, and the status and failure if the run's policy does not let it win."""
-    flow = dataflow(plan)
+def precheck(
+    plan: Plan, settings: JudgeSettings, writes: Sequence[Collection[int]] | None = None
+) -> tuple[tuple[str, ...], tuple[Status, Failure] | None]:
+    """The labels that the plan's dataflow gives, and the status and failure if the run's policy does not let it win.
+
+    `writes` are the buffers that each launch was seen to write, once it has run.
+    """
+    flow = dataflow(plan, writes)
     labels: tuple[str, ...] = (flow.work.value,)
     if flow.dead_launches:
         labels = (*labels, "dead_launches")
@@ -91,8 +96,6 @@ def precheck(plan: Plan, settings: JudgeSettings) -> tuple[tuple[str, ...], tupl
 
 def aliasing(plan: Plan) -> Failure | None:
     """Refuses outputs that are windows on an input's buffer, or on each other's, or that do not live on the GPU."""
-    from sandbox.plan_check import tensor_refs
-
     inputs = {plan.values[i].storage for i in plan.inputs}
     outputs = [plan.values[i] for i in tensor_refs(plan.outputs)]
     if any(value.device != "cuda" for value in outputs):
@@ -111,7 +114,7 @@ class InterpretJudge:
     def __init__(self, settings: JudgeSettings) -> None:
         self._settings = settings
         self._zygote: Zygote | None = None
-        self._cases: dict[str, Any] = {}
+        self._cases: dict[tuple[str, bool], Any] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
@@ -125,6 +128,8 @@ class InterpretJudge:
 
     def _judge(self, problem: Problem, traced: Traced) -> Verdict:
         assert traced.plan is not None and traced.spec is not None
+        from sandbox.execute import takes_weights_by_name  # torch comes with it, so not before it is needed
+
         plan = decode(traced.plan)
         labels, refused = precheck(plan, self._settings)
         alias = aliasing(plan)
@@ -136,19 +141,22 @@ class InterpretJudge:
             return failed(traced, *refused, labels=labels)
         seconds: dict[str, float] = {}
         start = time.monotonic()
-        cases = self._cases_of(problem, traced.spec)
+        cases = self._cases_of(problem, traced.spec, vary_weights=takes_weights_by_name(plan, traced.spec["weights"]))
         seconds["reference"] = time.monotonic() - start
         start = time.monotonic()
         outcome = self._run(interpret_request(traced.plan, cases))
         seconds["interpret"] = time.monotonic() - start
-        return self._verdict(traced, outcome, cases, labels=labels, seconds=seconds)
+        return self._verdict(traced, plan, outcome, cases, seconds=seconds)
 
     def _verdict(
-        self, traced: Traced, outcome: ChildOutcome, cases: Sequence[Any], *, labels: Sequence[str], seconds: dict[str, float]
+        self, traced: Traced, plan: Plan, outcome: ChildOutcome, cases: Sequence[Any], *, seconds: dict[str, float]
     ) -> Verdict:
         start = time.monotonic()
-        status, failure, correctness = read_interpreted(outcome, cases)
+        status, failure, correctness, writes = read_interpreted(outcome, cases)
         seconds["compare"] = time.monotonic() - start
+        labels, refused = precheck(plan, self._settings, writes)
+        if status is None and refused is not None:
+            status, failure = refused
         if status is not None and failure is not None:
             return failed(traced, status, failure, labels=labels, correctness=correctness, stage_seconds=seconds)
         assert correctness is not None
@@ -162,25 +170,26 @@ class InterpretJudge:
             spend=Spend(judged=1),
         )
 
-    def _cases_of(self, problem: Problem, spec: Mapping[str, Any]) -> Sequence[Any]:
+    def _cases_of(self, problem: Problem, spec: Mapping[str, Any], *, vary_weights: bool) -> Sequence[Any]:
         """The problem's cases, made once. Torch is imported here, and only for its CPU."""
         import torch
 
         from sandbox.reference import InadmissibleProblem, Reference, case_seeds, self_check
 
-        if problem.key not in self._cases:
+        key = (problem.key, vary_weights)
+        if key not in self._cases:
             torch.set_num_threads(1)  # the other core traces
             try:
                 reference = Reference(problem, spec=spec, device=torch.device("cpu"))
                 seeds = case_seeds(problem, seed=self._settings.seed, count=self._settings.num_seeds)
-                cases = [reference.case(i, seed=seed) for i, seed in enumerate(seeds)]
+                cases = [reference.case(i, seed=seed, vary_weights=vary_weights) for i, seed in enumerate(seeds)]
                 reason = next((r for c in cases if (r := self_check(reference, c)) is not None), None)
             except InadmissibleProblem as error:
                 raise ProblemFailed(f"{problem.origin}: {problem.id}: {error}") from error
             if reason is not None:
                 raise ProblemFailed(f"{problem.origin}: {problem.id}: {reason}")
-            self._cases[problem.key] = cases
-        return self._cases[problem.key]  # type: ignore[no-any-return]
+            self._cases[key] = cases
+        return self._cases[key]  # type: ignore[no-any-return]
 
     def _run(self, request: bytes) -> ChildOutcome:
         if self._zygote is None:
@@ -200,18 +209,12 @@ class InterpretJudge:
 def too_large(plan: Plan, settings: JudgeSettings) -> str | None:
     """Why this plan cannot be interpreted in reasonable time, or None."""
     num_bytes = sum(s.num_bytes for s in plan.storages)
-    programs = sum(math.prod(s.grid) for s in _first_steps(plan) if isinstance(s, LaunchStep))
+    programs = sum(math.prod(s.grid) for s in first_choices(plan) if isinstance(s, LaunchStep))
     if num_bytes > settings.interpret_max_bytes:
         return f"too large to check without a GPU: {num_bytes} bytes of tensors, the limit is {settings.interpret_max_bytes}"
     if programs > settings.interpret_max_programs:
         return f"too large to check without a GPU: {programs} kernel programs, the limit is {settings.interpret_max_programs}"
     return None
-
-
-def _first_steps(plan: Plan) -> Sequence[AtenStep | LaunchStep]:
-    from sandbox.plan import num_alternatives, resolve
-
-    return resolve(plan, (0,) * len(num_alternatives(plan))).steps  # type: ignore[return-value]
 
 
 def interpret_request(plan: bytes, cases: Sequence[Any]) -> bytes:
@@ -237,31 +240,42 @@ def interpret_request(plan: bytes, cases: Sequence[Any]) -> bytes:
 
 def read_interpreted(
     outcome: ChildOutcome, cases: Sequence[Any]
-) -> tuple[Status | None, Failure | None, Correctness | None]:
-    """Compares what an interpret child left with what was expected; anything malformed counts against the candidate."""
+) -> tuple[Status | None, Failure | None, Correctness | None, list[list[int]] | None]:
+    """Compares what an interpret child left with what was expected; anything malformed counts against the candidate.
+
+    The last item is the buffers that each launch wrote, or None where the child did not get so far.
+    """
+    if outcome.result is None:
+        return *_interpret_ended(outcome), None, None
+    try:
+        body, blobs = wire.unpack(outcome.result)
+        return _compared(body, iter(blobs), cases)
+    except (wire.WireError, ValueError, KeyError, TypeError, StopIteration) as error:
+        forged = Failure(error_class="ForgedResult", message=f"the interpreter's result is not one: {error}")
+        return Status.REJECTED, forged, None, None
+
+
+def _compared(
+    body: Mapping[str, Any], blobs: Iterator[memoryview], cases: Sequence[Any]
+) -> tuple[Status | None, Failure | None, Correctness | None, list[list[int]] | None]:
     from sandbox.compare import compare
     from sandbox.interpret import unpack_tensor
 
-    if outcome.result is None:
-        return *_interpret_ended(outcome), None
-    try:
-        body, blobs = wire.unpack(outcome.result)
-        remaining = iter(blobs)
-        worst, worst_rms = 0.0, 0.0
-        for case, answer in zip(cases, body["cases"], strict=False):
-            if answer["status"] is not None:
-                failure = Failure(error_class=str(answer["error_class"]), message=str(answer["message"])[:2000])
-                return Status(answer["status"]), failure, None
-            outputs = [unpack_tensor(head, next(remaining)) for head in answer["outputs"]]
-            comparison = compare(outputs, case.expected)
-            worst, worst_rms = max(worst, comparison.max_error_ratio), max(worst_rms, comparison.rms_error_ratio)
-            if comparison.failure is not None:
-                return comparison.status, comparison.failure, _correctness(cases, str(body["weights"]), worst, worst_rms)
-        if len(body["cases"]) != len(cases):
-            raise ValueError("fewer cases than were asked for")
-        return None, None, _correctness(cases, str(body["weights"]), worst, worst_rms)
-    except (wire.WireError, ValueError, KeyError, TypeError, StopIteration) as error:
-        return Status.REJECTED, Failure(error_class="ForgedResult", message=f"the interpreter's result is not one: {error}"), None
+    worst, worst_rms = 0.0, 0.0
+    for case, answer in zip(cases, body["cases"], strict=False):
+        if answer["status"] is not None:
+            failure = Failure(error_class=str(answer["error_class"]), message=str(answer["message"])[:2000])
+            return Status(answer["status"]), failure, None, None
+        outputs = [unpack_tensor(head, next(blobs)) for head in answer["outputs"]]
+        comparison = compare(outputs, case.expected)
+        worst, worst_rms = max(worst, comparison.max_error_ratio), max(worst_rms, comparison.rms_error_ratio)
+        if comparison.failure is not None:
+            correctness = _correctness(cases, str(body["weights"]), worst, worst_rms)
+            return comparison.status, comparison.failure, correctness, None
+    if len(body["cases"]) != len(cases):
+        raise ValueError("fewer cases than were asked for")
+    writes = [[int(storage) for storage in launch] for launch in body["writes"]]
+    return None, None, _correctness(cases, str(body["weights"]), worst, worst_rms), writes
 
 
 def _interpret_ended(outcome: ChildOutcome) -> tuple[Status, Failure]:

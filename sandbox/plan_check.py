@@ -7,7 +7,7 @@ allocated. Whether the plan's answer is right is not decided here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -185,20 +185,26 @@ class Dataflow:
     live_ops: tuple[str, ...]
 
 
-def dataflow(plan: Plan) -> Dataflow:
+def dataflow(plan: Plan, writes: Sequence[Collection[int]] | None = None) -> Dataflow:
     """Walks the steps backwards from the outputs, by buffer.
 
-    A launch is taken to read and write every buffer that it is given, an operator to read its arguments and to write its
-    outputs and, if its name ends in "_" or it has an `out`, its arguments. Coarse on purpose: it may call a dead launch
-    live (a measured share of device time settles that), never a live one dead.
+    A launch reads every buffer that it is given. It writes those that `writes` names, a collection of buffers for each launch in
+    order, as observed; before anything has run (`writes` None) it is taken to write all but the problem's inputs, which a passing
+    candidate leaves unchanged. An operator reads its arguments and writes its outputs and, if its name ends in "_" or it has an
+    `out`, its arguments. Coarse on purpose: it may call a dead launch live, never a live one dead.
     """
+    steps = first_choices(plan)
+    inputs = {plan.values[i].storage for i in plan.inputs}
+    observed = iter(reversed(writes)) if writes is not None else None
     storage_of = [value.storage for value in plan.values]
     needed = {storage_of[i] for i in tensor_refs(plan.outputs)}
     live: list[AtenStep | LaunchStep] = []
     dead_launches = 0
-    for step in reversed(_first_choices(plan)):
-        reads, writes = _effects(step, plan)
-        touched = {storage_of[i] for i in writes}
+    for step in reversed(steps):
+        reads, written = _effects(step, plan)
+        touched = {storage_of[i] for i in written}
+        if isinstance(step, LaunchStep):
+            touched = touched - inputs if observed is None else touched & set(next(observed))
         if touched & needed:
             live.append(step)
             needed |= {storage_of[i] for i in reads}
@@ -216,7 +222,8 @@ def dataflow(plan: Plan) -> Dataflow:
     return Dataflow(work=work, live_launches=launches, dead_launches=dead_launches, live_ops=ops)
 
 
-def _first_choices(plan: Plan) -> tuple[AtenStep | LaunchStep, ...]:
+def first_choices(plan: Plan) -> tuple[AtenStep | LaunchStep, ...]:
+    """The steps of the forward pass under the first alternative of each choice."""
     return p.resolve(plan, (0,) * len(p.num_alternatives(plan))).steps  # type: ignore[return-value]
 
 

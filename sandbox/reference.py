@@ -59,11 +59,15 @@ class Reference:
         except Exception as error:  # the user's own source may raise anything
             raise InadmissibleProblem(f"the reference does not import: {_one_line(error)}") from error
 
-    def case(self, index: int, *, seed: int) -> Case:
-        """Case number `index`: every second one is a stress case, if the problem stands one. `seed` fixes inputs and weights."""
+    def case(self, index: int, *, seed: int, vary_weights: bool) -> Case:
+        """Case number `index`: every second one is a stress case, if the problem stands one. `seed` fixes inputs and weights.
+
+        `vary_weights` moves the weights of a stress case away from what construction draws; only a candidate that takes all its
+        weights by name can follow.
+        """
         with _fixed_rng(self._device):
             if index % 2 == 1:
-                stressed = self._stress_case(seed)
+                stressed = self._stress_case(seed, vary_weights=vary_weights)
                 if stressed is not None:
                     return stressed
             model = self._model(seed)
@@ -148,15 +152,11 @@ class Reference:
         same = len(exact) == len(own) and all(a.shape == b.shape for (_, a), (_, b) in zip(exact, own, strict=True))
         return exact if same else own
 
-    def _stress_case(self, seed: int) -> Case | None:
+    def _stress_case(self, seed: int, *, vary_weights: bool) -> Case | None:
         """Inputs with other signs and scales and weights away from their defaults, or None where the reference turns non-finite."""
         model, inputs = self._model(seed), self._inputs(seed)
-        generator = torch.Generator(self._device).manual_seed(seed ^ 0xA11)
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                noise = torch.randn(parameter.shape, generator=generator, device=self._device, dtype=torch.float32)
-                with torch.no_grad():
-                    parameter.add_((noise * (0.1 * parameter.float().std(correction=0) + 0.05)).to(parameter.dtype))
+        if vary_weights:
+            _vary(model, seed=seed, device=self._device)
         for stress in (_centred, _scaled):
             stressed = [stress(t) for t in inputs]
             try:
@@ -166,6 +166,16 @@ class Reference:
             if all(bool(torch.isfinite(e.value).all()) for e in case.expected if e.value.is_floating_point()):
                 return case
         return None
+
+
+def _vary(model: torch.nn.Module, *, seed: int, device: torch.device) -> None:
+    """Moves parameters off their defaults, since a bias of zeros or a scale of ones hides that nobody applies it."""
+    generator = torch.Generator(device).manual_seed(seed ^ 0xA11)
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            noise = torch.randn(parameter.shape, generator=generator, device=device, dtype=torch.float32)
+            with torch.no_grad():
+                parameter.add_((noise * (0.1 * parameter.float().std(correction=0) + 0.05)).to(parameter.dtype))
 
 
 def _centred(t: torch.Tensor) -> torch.Tensor:

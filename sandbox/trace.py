@@ -52,6 +52,7 @@ def warm() -> None:
     with mode, torch.no_grad(), Recorder(mode):
         x = torch.empty(8, 8, device="cuda")
         torch.nn.functional.gelu(x @ x + torch.randn(8, device="cuda")).sum()
+    triton_record.warm()
 
 
 def run(body: dict[str, Any], _blobs: Any, scratch: Path) -> bytes:
@@ -152,8 +153,8 @@ def _last_line(error: BaseException) -> str:
     else:
         text = str(error)
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    if lines and lines[0].startswith("Could not run"):
-        return lines[0]  # torch's dispatcher says what is missing first and lists its tables after
+    if lines and (lines[0].startswith("Could not run") or "invalid combination of arguments" in lines[0]):
+        return lines[0]  # torch says what is wrong first and lists its tables after
     return lines[-1] if lines else type(error).__name__
 
 

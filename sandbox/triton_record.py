@@ -44,9 +44,9 @@ class _Utils:
     def get_device_properties(self, _device: int) -> dict[str, int]:
         return dict(_PROPERTIES)
 
-    def load_binary(self, name: str, cubin: bytes, _shared: int, _device: int) -> tuple[int, int, int, int, int]:
+    def load_binary(self, _name: str, cubin: bytes, _shared: int, _device: int) -> tuple[int, int, int, int, int]:
         handle = next(self._handles)
-        return handle, handle, cubin_registers(cubin, name), 0, _MAX_THREADS
+        return handle, handle, cubin_registers(cubin), 0, _MAX_THREADS
 
     def set_printf_fifo_size(self, _size: int) -> None: ...
 
@@ -178,8 +178,8 @@ def describe(src: Any, metadata: Any, cubin: bytes) -> Kernel:
         profile_scratch_bytes=metadata.profile_scratch_size or 0,
         cooperative=bool(metadata.launch_cooperative_grid),
         pdl=bool(metadata.launch_pdl),
-        num_registers=cubin_registers(cubin, metadata.name),
-        local_bytes=cubin_local_bytes(cubin, metadata.name),
+        num_registers=cubin_registers(cubin),
+        local_bytes=cubin_local_bytes(cubin),
         params=tuple((name, kind) for name, kind in src.signature.items() if kind != "constexpr"),
         constants=constants,
         functions=functions,
@@ -187,8 +187,8 @@ def describe(src: Any, metadata: Any, cubin: bytes) -> Kernel:
     )
 
 
-def _sections(cubin: bytes) -> dict[str, tuple[bytes, int]]:
-    """ELF64 sections by name: content and the header's info word."""
+def _sections(cubin: bytes) -> dict[str, bytes]:
+    """ELF64 sections by name."""
     offset, entry_size, count, names_at = struct.unpack_from("<Q", cubin, 40)[0], *struct.unpack_from("<HHH", cubin, 58)
     headers = [struct.unpack_from("<IIQQQQIIQQ", cubin, offset + i * entry_size) for i in range(count)]
     strings = headers[names_at]
@@ -197,26 +197,50 @@ def _sections(cubin: bytes) -> dict[str, tuple[bytes, int]]:
     for header in headers:
         name = table[header[0] : table.index(b"\0", header[0])].decode(errors="replace")
         content = b"" if header[1] == 8 else cubin[header[4] : header[4] + header[5]]  # type 8: no content in the file
-        named[name] = (content, header[7])
+        named[name] = content
     return named
 
 
-def cubin_registers(cubin: bytes, entry: str) -> int:
-    """Registers a thread, from the info word of the kernel's text section (its highest byte)."""
-    return _sections(cubin).get(f".text.{entry}", (b"", 0))[1] >> 24
+# Attributes of a cubin's .nv.info section (NVIDIA's `cuobjdump -elf` prints these names).
+_EIATTR_FRAME_SIZE, _EIATTR_REGCOUNT = 0x11, 0x2F
 
 
-def cubin_local_bytes(cubin: bytes, entry: str) -> int:
-    """Stack frame of a thread in bytes, spills included: attribute EIATTR_FRAME_SIZE (0x11) of the cubin's .nv.info."""
-    content, at, largest = _sections(cubin).get(".nv.info", (b"", 0))[0], 0, 0
+def cubin_registers(cubin: bytes) -> int:
+    """Registers a thread."""
+    return _cubin_attribute(cubin, _EIATTR_REGCOUNT)
+
+
+def cubin_local_bytes(cubin: bytes) -> int:
+    """Stack frame of a thread in bytes, spills included."""
+    return _cubin_attribute(cubin, _EIATTR_FRAME_SIZE)
+
+
+def _cubin_attribute(cubin: bytes, wanted: int) -> int:
+    """The largest value of an attribute over the cubin's functions; 0 where it has none."""
+    content, at, largest = _sections(cubin).get(".nv.info", b""), 0, 0
     while at + 4 <= len(content):
         form, attribute, size = struct.unpack_from("<BBH", content, at)
         at += 4
-        if form == 4:  # a sized value follows; other forms carry theirs in the size field
-            if attribute == 0x11 and size >= 8:
+        if form == 4:  # (symbol, value) follows; other forms carry their value in the size field
+            if attribute == wanted and size >= 8:
                 largest = max(largest, struct.unpack_from("<II", content, at)[1])
             at += size
     return largest
+
+
+@triton.jit
+def _warm_kernel(x_ptr, y_ptr, n, BLOCK: triton.language.constexpr):  # type: ignore[no-untyped-def]
+    offsets = triton.language.program_id(0) * BLOCK + triton.language.arange(0, BLOCK)
+    x = triton.language.load(x_ptr + offsets, mask=offsets < n)
+    triton.language.store(y_ptr + offsets, triton.language.exp(x) + triton.language.sum(x, axis=0), mask=offsets < n)
+
+
+def warm() -> None:
+    """Compiles a small kernel in the warm process, so that no child pays for starting the compiler."""
+    source = triton.compiler.ASTSource(
+        fn=_warm_kernel, signature={"x_ptr": "*fp32", "y_ptr": "*fp32", "n": "i32", "BLOCK": "constexpr"}, constexprs={(3,): 1024}
+    )
+    triton.compile(source, target=GPUTarget("cuda", 90, 32))
 
 
 def install(recorder: Recorder, *, capability: int) -> None:

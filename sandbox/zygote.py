@@ -64,15 +64,16 @@ class Zygote:
             # Triton decides between compiling and interpreting when a function is decorated, its own library's at import.
             environment["TRITON_INTERPRET"] = "1"
         environment["PYTHONPATH"] = os.pathsep.join(path for path in (str(Path(__file__).parent.parent), *sys.path) if path)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sandbox.zygote_main", json.dumps([self._layers, self._entries])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(home / "stderr").open("wb"),
-            env=environment,
-            cwd=home,
-            start_new_session=True,
-        )
+        with (home / "stderr").open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sandbox.zygote_main", json.dumps([self._layers, self._entries])],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=environment,
+                cwd=home,
+                start_new_session=True,
+            )
         self._process = process
         if self._answer(deadline=time.monotonic() + _START_SECONDS).get("ready") is not True:
             raise SandboxError(f"the sandbox did not start: {self._stderr_tail()}")

@@ -20,6 +20,7 @@ from agent.prompts import PromptTooLong
 from agent.run_folder import RunFolder
 from agent.sampler import Completion, SampleRequest, SamplerError, SamplerExhausted
 from agent.search import Standing, standings
+from sandbox.tracer import ProblemFailed
 from sandbox.types import (
     Budget,
     Candidate,
@@ -137,7 +138,7 @@ def plan_of(num_problems: int = 1, *, samples: int | None = 4, **changes: object
 
 
 class Bench:
-    """A run folder with scripted models and judges beside it; each `run` opens the ledger anew, as a new process does."""
+    """A run folder with scripted models and judges beside it; each `run` opens the ledger anew, like a new process."""
 
     def __init__(self, root: Path) -> None:
         self.folder = RunFolder(root)
@@ -384,6 +385,25 @@ def test_a_problem_too_long_for_a_prompt_ends_its_own_search_only(bench: Bench) 
     assert summary.outcome is Outcome.COMPLETED
     assert [search.spend.samples for search in summary.searches] == [0, 4]
     assert summary.searches[0].end is EndReason.EXHAUSTED
+
+
+def test_a_problem_at_fault_ends_its_own_search_only(bench: Bench) -> None:
+    def judge(candidate: Candidate) -> Verdict:
+        if candidate.problem_id == "p0" and "draft-0" not in candidate.source:
+            raise ProblemFailed("p0 passes nothing")
+        return always_wrong(candidate)
+
+    plan = plan_of(num_problems=2, samples=20, new_strategy=best_of_n(in_flight=6))
+    for _ in range(2):  # a resume finds the same
+        summary = bench.run(plan, pool=ScriptedPool(judge))
+        assert summary.outcome is Outcome.COMPLETED
+        faulty, healthy = summary.searches
+        assert (faulty.end, faulty.end_detail) == (EndReason.INADMISSIBLE, "p0 passes nothing")
+        assert faulty.num_by_status == {Status.WRONG_VALUES: 1}
+        assert healthy.spend.judged == 20
+    ended = [event.summary.problem_id for event in bench.events if isinstance(event, SearchEnded)]
+    assert sorted(ended) == ["p0", "p0", "p1", "p1"], "once a run"
+    assert bench.run(plan).searches[0].spend.judged == 20, "once mended, the search goes on"
 
 
 def test_a_strategy_that_goes_idle_ends_its_search(bench: Bench) -> None:

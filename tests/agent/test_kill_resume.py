@@ -1,7 +1,7 @@
 """SIGKILL at random instants loses only what was in flight.
 
 Run as a program, this file is the driver that gets killed: `python test_kill_resume.py FOLDER [STATEMENT]` works on the
-run in FOLDER and, with STATEMENT, kills itself at that many SQL statements, which is in the middle of some ledger write.
+run in FOLDER and, with STATEMENT, kills itself at that many SQL statements, mostly in the middle of a ledger write.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def test_a_plan_shows_steps_kernels_and_bytes() -> None:
     assert "aten.empty.memory_format([16, 64], dtype=float32) -> %1 float32[16, 64] stride [1, 16]" in text
     assert "launch rows grid (16, 1, 1) (x=%0, y=%1, n=1024), 8.0 KiB touched at most" in text
     assert "40 registers, no spills, 2.0 KiB shared memory" in text
-    assert "64 B of spills" in text
+    assert "64 B stack, spills included" in text
 
 
 def test_a_tensor_given_twice_is_counted_once() -> None:

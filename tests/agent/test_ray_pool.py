@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pytest
 
 from agent.config import JudgeConfig, RayConfig
 from agent.pool import MAX_ATTEMPTS, PoolError
-from sandbox.judge import Traced
+from sandbox.judge import ProblemFailed, SandboxError, Traced
 from sandbox.types import (
     Candidate,
     Correctness,
@@ -31,17 +32,10 @@ from sandbox.types import (
     Status,
     Verdict,
 )
-from sandbox.zygote import SandboxError
 
 ray = pytest.importorskip("ray")
 
 from agent.ray_pool import RayPool, crew_sizes  # noqa: E402  after the check that Ray is there
-
-# Ray leaves its log files and its sockets to the garbage collector, which may run inside any test of this file.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 
 PROBLEM = Problem(id="relu", source="class Model: ...", origin="test")
 SETTINGS = JudgeConfig(mode="interpret").settings(1, False)
@@ -74,6 +68,8 @@ class Twin:
             os.kill(os.getpid(), signal.SIGKILL)
         if verb == f"{self.stage}_fails" or (verb == f"{self.stage}_fails_once" and count == 1):
             raise SandboxError("the disk is full")
+        if verb == f"{self.stage}_problem":
+            raise ProblemFailed("the problem has no get_inputs")
         if verb == f"{self.stage}_bug":
             raise KeyError("oops")
         if verb == f"{self.stage}_slow":
@@ -185,6 +181,13 @@ def cluster(twins_by_value: None) -> Iterator[None]:
     ray.shutdown()
 
 
+def test_a_cluster_that_is_not_there_is_named_soon() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(PoolError, match=f"connect to 127.0.0.1:{port}: ConnectionRefusedError"):
+        RayPool(SETTINGS, RayConfig(address=f"127.0.0.1:{port}"))
+
+
 def test_a_ray_of_its_own_ends_with_the_pool(tmp_path: Path, twins_by_value: None) -> None:
     """Stands before the tests that share a Ray, since there is one a process."""
     assert verdicts(judged(tmp_path, "right:a"))[0].passed
@@ -251,8 +254,8 @@ def test_a_sandbox_that_fails_once_is_opened_anew(cluster: None, tmp_path: Path)
 
 
 def test_after_a_bounded_number_of_attempts_it_is_our_error_and_the_rest_goes_on(cluster: None, tmp_path: Path) -> None:
-    sources = ["judge_dies:a", "judge_fails:b", "trace_bug:c", "right:d", "judge_dies:a2"]
-    died, failed, bug, right, _ = judged(tmp_path, *sources)
+    sources = ["judge_dies:a", "judge_fails:b", "trace_bug:c", "right:d"]
+    died, failed, bug, right = judged(tmp_path, *sources)
     assert isinstance(right, Verdict)
     for error, says in ((died, "WorkerDied"), (failed, "the disk is full"), (bug, "KeyError: 'oops'")):
         assert isinstance(error, PoolError)
@@ -274,6 +277,13 @@ def test_a_plan_whose_judging_was_our_error_may_be_asked_again(cluster: None, tm
             await pool.close()
 
     assert asyncio.run(work()).passed
+
+
+def test_a_problem_that_cannot_be_judged_is_told_as_such_at_once(cluster: None, tmp_path: Path) -> None:
+    for error in judged(tmp_path, "trace_problem:a", "judge_problem:b"):
+        assert isinstance(error, ProblemFailed)
+        assert str(error) == "the problem has no get_inputs"
+    assert len([event for event in noted(tmp_path) if "judge_problem" in event]) == 2  # traced once, judged once
 
 
 def test_cancelling_one_caller_leaves_the_shared_verdict_to_the_other(cluster: None, tmp_path: Path) -> None:

@@ -1,0 +1,201 @@
+"""Makes work on the GPU measurable: captured in a CUDA graph, or run on a stream, each time after L2 has been written over.
+
+Knows nothing of rounds, baselines or verdicts: it answers how long one run took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+
+from sandbox.cuda_driver import CudaDriver
+from sandbox.execute import Arena, aten_operator, run_aten
+from sandbox.plan import AtenStep, LaunchStep, Plan
+from sandbox.plan_check import tensor_refs
+from sandbox.replay import Runner
+from sandbox.trees import from_tree, tensors_in
+
+_WARM_UP_RUNS = 2
+
+
+class CaptureFailed(Exception):
+    """The work cannot be captured in a CUDA graph; the message is CUDA's reason."""
+
+
+class Timer(Protocol):
+    """Runs the same work again and says how long the device took."""
+
+    def measure_us(self) -> float: ...
+
+
+class Flush:
+    """Leaves L2 holding nothing of use: a buffer of twice its size is written, and persisting lines are reset."""
+
+    def __init__(self, *, driver: CudaDriver, device: torch.device) -> None:
+        self._driver = driver
+        self.num_bytes = 2 * int(torch.cuda.get_device_properties(device).L2_cache_size)
+        self._buffer = torch.zeros(self.num_bytes // 4, dtype=torch.int32, device=device)
+
+    def reset_persisting(self) -> None:
+        """For the host to call before each measurement; it cannot be captured."""
+        self._driver.reset_persisting_l2()
+
+    def write(self) -> None:
+        """Enqueues the writes."""
+        self._buffer.fill_(1)
+
+
+class GraphTimer:
+    """Work in a CUDA graph of its own, between two event nodes: flush, event, work, event.
+
+    With the events inside the graph no launch from the host lies between them. What the events themselves take is what an
+    empty graph measures; it is stated with the results, not subtracted.
+    """
+
+    def __init__(self, work: Callable[[], Any], *, flush: Flush) -> None:
+        """Raises CaptureFailed, and whatever `work` raises when it is run outside of a capture."""
+        _warm_up(work)
+        self._flush = flush
+        self._graph = torch.cuda.CUDAGraph()
+        self._start, self._end = (torch.cuda.Event(enable_timing=True, external=True) for _ in range(2))
+        try:
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                flush.write()
+                self._start.record()
+                self.result = work()  # kept, since the graph writes to it
+                self._end.record()
+        except RuntimeError as error:
+            torch.cuda.synchronize()  # raises if it was not the capture but the device that failed
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise CaptureFailed(lines[0][:200]) from error
+
+    def measure_us(self) -> float:
+        """Runs the graph once and waits for it."""
+        self._flush.reset_persisting()
+        self._graph.replay()
+        torch.cuda.current_stream().synchronize()
+        return self._start.elapsed_time(self._end) * 1e3
+
+
+class StreamTimer:
+    """The same on a stream, for work that cannot be captured; the host's launches count where the device waits for them."""
+
+    def __init__(self, work: Callable[[], Any], *, flush: Flush) -> None:
+        _warm_up(work)
+        self._work, self._flush = work, flush
+        self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def measure_us(self) -> float:
+        self._flush.reset_persisting()
+        self._flush.write()
+        self._start.record()
+        self.result = self._work()
+        self._end.record()
+        torch.cuda.current_stream().synchronize()
+        return self._start.elapsed_time(self._end) * 1e3
+
+
+def _warm_up(work: Callable[[], Any]) -> None:
+    """On a side stream, as capturing asks for: libraries make their handles and plans here."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(_WARM_UP_RUNS):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+
+
+class TimedPlan:
+    """A plan's forward pass on one arena without guard bands, as a program that uses torch would run it.
+
+    An operator's result is taken as the buffer itself where the plan made that buffer for it, so that no copy is timed which
+    the candidate does not make.
+    """
+
+    def __init__(self, runner: Runner, arena: AdoptingArena) -> None:
+        self._runner, self._arena = runner, arena
+        self._launch = runner.launcher(arena)
+
+    def run(self) -> None:
+        """Enqueues every step."""
+        for step in self._runner.plan.steps:
+            if isinstance(step, LaunchStep):
+                self._launch(step)
+            elif isinstance(step, AtenStep):
+                _run_operator(step, self._arena)
+
+    def run_launches(self) -> None:
+        """Enqueues the kernels only; what operators would have made is left from the last whole run."""
+        for step in self._runner.plan.steps:
+            if isinstance(step, LaunchStep):
+                self._launch(step)
+
+
+class AdoptingArena(Arena):
+    """An arena whose buffers can be replaced by the results that operators allocate."""
+
+    def __init__(self, plan: Plan, *, device: torch.device, poison: int) -> None:
+        super().__init__(plan, device=device, poison=poison, guard_bytes=0)
+        self._adoptable = adoptable_storages(plan)
+
+    def adopts(self, step: AtenStep) -> bool:
+        """Whether some result of `step` may become a buffer."""
+        return any(o is not None and self.plan.values[o].storage in self._adoptable for o in step.outputs)
+
+    def take(self, result: torch.Tensor, value: int) -> None:
+        """Makes `result` the buffer of `value` where its layout is the plan's, else copies it."""
+        record = self.plan.values[value]
+        size = self.plan.storages[record.storage].num_bytes
+        memory = result.untyped_storage()
+        owned = {buffer.untyped_storage().data_ptr() for at, buffer in self._buffers.items() if at != record.storage}
+        fits = result.stride() == record.stride and result.storage_offset() == record.offset and memory.nbytes() >= size
+        if record.storage in self._adoptable and fits and memory.data_ptr() not in owned:
+            self._buffers[record.storage] = torch.empty(0, dtype=torch.uint8, device=self.device).set_(
+                memory, 0, (size,), (1,)
+            )  # type: ignore[call-overload]
+            return
+        target = self.tensor(value)
+        if target.data_ptr() != result.data_ptr() or target.stride() != result.stride():
+            target.copy_(result)
+
+
+def adoptable_storages(plan: Plan) -> frozenset[int]:
+    """The buffers that come to be as the result of an operator: nothing touches them before, and construction does not know them."""
+
+    def storages(tree: Any) -> set[int]:
+        return {plan.values[i].storage for i in tensor_refs(tree)}
+
+    touched = {plan.values[i].storage for i in (*plan.inputs, *(index for _, index in plan.weights))}
+    touched |= {s for s, record in enumerate(plan.storages) if record.role == "constant"}
+    for step in plan.init_steps:
+        touched |= storages(step.args) | storages(step.kwargs) | _output_storages(plan, step)
+    adoptable: set[int] = set()
+    for step in plan.steps:
+        if isinstance(step, LaunchStep):
+            kinds = plan.kernels[step.kernel].params
+            args = zip(step.args, kinds, strict=True)
+            touched |= {plan.values[int(a)].storage for a, (_, kind) in args if kind.startswith("*")}  # type: ignore[arg-type]
+        elif isinstance(step, AtenStep):
+            touched |= storages(step.args) | storages(step.kwargs)
+            adoptable |= _output_storages(plan, step) - touched
+            touched |= _output_storages(plan, step)
+    return frozenset(adoptable)
+
+
+def _output_storages(plan: Plan, step: AtenStep) -> set[int]:
+    return {plan.values[o].storage for o in step.outputs if o is not None}
+
+
+def _run_operator(step: AtenStep, arena: AdoptingArena) -> None:
+    if not arena.adopts(step):
+        run_aten(step, arena)
+        return
+    args = from_tree(step.args, arena.tensor, device=arena.device)
+    kwargs = {k: from_tree(v, arena.tensor, device=arena.device) for k, v in step.kwargs.items()}
+    results = [tensor for _, tensor in tensors_in(aten_operator(step.op)(*args, **kwargs))]
+    for result, output in zip(results, step.outputs, strict=True):
+        if output is not None:
+            arena.take(result, output)

@@ -1,0 +1,285 @@
+"""Judges candidates by replaying their plans on one GPU, in a process of its own that can be killed and replaced.
+
+Decides who is to blame for what goes wrong there. Loads no torch itself and never touches the GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sandbox import isolation
+from sandbox.judge import aliasing, failed, precheck, verdict_of
+from sandbox.plan import decode
+from sandbox.tracer import ProblemFailed, Traced
+from sandbox.types import (
+    Candidate,
+    Correctness,
+    Failure,
+    JudgeSettings,
+    Performance,
+    Problem,
+    Spend,
+    Status,
+    Verdict,
+    failure_from_json,
+)
+from sandbox.worker_process import WorkerEnded, WorkerLate, WorkerProcess
+from sandbox.zygote import SandboxError
+
+_log = logging.getLogger(__name__)
+
+WORKER_COMMAND = (sys.executable, "-m", "sandbox.replay_worker")
+_START_SECONDS = 180.0  # importing torch from a cold disk and opening a context
+_OPEN_SECONDS = 600.0  # a large reference in float64, several seeds
+_NUM_CPU_THREADS = "4"  # for weights, which are drawn on the CPU
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Blame:
+    """How a request about a candidate ended, if not with an answer."""
+
+    status: Status
+    failure: Failure
+
+
+class GpuJudge:
+    """One GPU's judge. `device` counts among the GPUs that this process may see."""
+
+    def __init__(self, settings: JudgeSettings, *, device: int, command: Sequence[str] = WORKER_COMMAND) -> None:
+        self._settings, self._device, self._command = settings, device, tuple(command)
+        self._worker: WorkerProcess | None = None
+        self._spare: WorkerProcess | None = None
+        self._conditions: dict[str, str] = {}
+        self._verdicts: dict[tuple[str, str], Verdict] = {}
+
+    def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
+        """The verdict. Raises SandboxError when the fault is ours, ProblemFailed when it is the problem's."""
+        if traced.plan is None or traced.plan_hash is None:
+            return verdict_of(traced)
+        key = (problem.key, traced.plan_hash)
+        if key not in self._verdicts:
+            self._verdicts[key] = self._judge(problem, traced)
+            return self._verdicts[key]
+        return dataclasses.replace(
+            self._verdicts[key],
+            candidate_id=candidate.id,
+            stage_seconds=dict(traced.stage_seconds),
+            spend=Spend(judged=1),
+        )
+
+    def check_reference(self, problem: Problem, spec: Mapping[str, Any]) -> str | None:
+        """Runs the problem's reference against itself. The reason why it cannot be judged, or None."""
+        try:
+            self._open(problem, spec)
+        except ProblemFailed as error:
+            return str(error)
+        return None
+
+    def _judge(self, problem: Problem, traced: Traced) -> Verdict:
+        assert traced.plan is not None and traced.spec is not None
+        plan = decode(traced.plan)
+        labels, refused = precheck(plan, self._settings)
+        if refused is None and (alias := aliasing(plan)) is not None:
+            refused = (Status.REJECTED, alias)
+        if refused is not None:
+            return failed(traced, *refused, labels=labels)
+        seconds: dict[str, float] = {}
+        opened = self._timed(seconds, "reference", lambda: self._open(problem, traced.spec or {}))
+        request = {"do": "verify", "key": problem.key}
+        verified = self._timed(
+            seconds, "replay", lambda: self._ask(request, [traced.plan or b""], seconds=self._settings.replay_seconds)
+        )  # fmt: skip
+        if isinstance(verified, _Blame):
+            return failed(
+                traced,
+                verified.status,
+                verified.failure,
+                labels=labels,
+                stage_seconds=seconds,
+                gpu_seconds=seconds["replay"],
+            )
+        correctness = self._correctness(opened, verified)
+        if verified["status"] is not None:
+            return self._failed(traced, verified, labels, correctness, seconds)
+        labels = (*labels, f"weights_{verified['weights']}", *verified["labels"])
+        self._timed(
+            seconds, "baseline", lambda: self._ours({"do": "baseline", "key": problem.key}, seconds=_OPEN_SECONDS)
+        )
+        return self._time(problem, traced, labels, correctness, seconds)
+
+    def _time(
+        self,
+        problem: Problem,
+        traced: Traced,
+        labels: tuple[str, ...],
+        correctness: Correctness | None,
+        seconds: dict[str, float],
+    ) -> Verdict:
+        settings = self._settings
+        request = {
+            "do": "time",
+            "key": problem.key,
+            "min_kernel_share": settings.min_kernel_share if settings.policy == "triton" else None,
+            "num_rounds": settings.timing_rounds,
+            "timing_seconds": settings.timing_seconds,
+        }
+        allowed = settings.replay_seconds + 4 * settings.timing_seconds
+        timed = self._timed(seconds, "time", lambda: self._ask(request, [], seconds=allowed))
+        used = seconds["replay"] + seconds["time"]
+        if isinstance(timed, _Blame):
+            return failed(traced, timed.status, timed.failure, labels=labels, stage_seconds=seconds, gpu_seconds=used)
+        if timed["status"] is not None:
+            return self._failed(traced, timed, labels, correctness, seconds)
+        if timed["not_timed"] is not None:
+            _log.error("not_timed: candidate %s of %s: %s", traced.candidate_id, problem.id, timed["not_timed"])
+            labels = (*labels, "not_timed")
+        return Verdict(
+            candidate_id=traced.candidate_id,
+            status=Status.PASSED,
+            correctness=correctness,
+            performance=None if timed["performance"] is None else Performance(**timed["performance"]),
+            plan_hash=traced.plan_hash,
+            labels=(*traced.labels, *labels),
+            stage_seconds={**traced.stage_seconds, **seconds},
+            spend=Spend(judged=1, gpu_seconds=used),
+        )
+
+    def _failed(
+        self,
+        traced: Traced,
+        answer: Mapping[str, Any],
+        labels: Sequence[str],
+        correctness: Correctness | None,
+        seconds: Mapping[str, float],
+    ) -> Verdict:
+        failure = failure_from_json(answer["failure"])
+        assert failure is not None
+        used = seconds.get("replay", 0.0) + seconds.get("time", 0.0)
+        return failed(
+            traced, Status(answer["status"]), failure, labels=labels, correctness=correctness, stage_seconds=seconds,
+            gpu_seconds=used,
+        )  # fmt: skip
+
+    def _correctness(self, opened: Mapping[str, Any], answer: Mapping[str, Any]) -> Correctness | None:
+        if "weights" not in answer:
+            return None
+        worst, worst_rms = (answer[name] for name in ("max_error_ratio", "rms_error_ratio"))
+        told = {**self._conditions, "kinds": ",".join(opened["kinds"])}
+        if answer.get("choices"):
+            told["autotune"] = "; ".join(answer["choices"])
+        return Correctness(
+            checked_by="replay",
+            seeds=tuple(opened["seeds"]),
+            weights=answer["weights"],
+            max_error_ratio=worst if math.isfinite(worst) else None,
+            rms_error_ratio=worst_rms if math.isfinite(worst_rms) else None,
+            conditions=told,
+        )
+
+    @staticmethod
+    def _timed(seconds: dict[str, float], stage: str, work: Any) -> Any:
+        start = time.monotonic()
+        try:
+            return work()
+        finally:
+            seconds[stage] = time.monotonic() - start
+
+    def _open(self, problem: Problem, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Has the problem's cases made. Raises ProblemFailed where its reference does not stand."""
+        request = {
+            "do": "open",
+            "problem": dataclasses.asdict(problem),
+            "spec": spec,
+            "seed": self._settings.seed,
+            "num_seeds": self._settings.num_seeds,
+        }
+        answer = self._ours(request, seconds=_OPEN_SECONDS)
+        if answer["inadmissible"] is not None:
+            raise ProblemFailed(f"{problem.origin}: {problem.id}: {answer['inadmissible']}")
+        return answer
+
+    def _ours(self, request: Mapping[str, Any], *, seconds: float) -> dict[str, Any]:
+        """A request that no candidate has a part in: whatever goes wrong is ours."""
+        try:
+            return self._exchange(request, [], seconds=seconds)
+        except (WorkerLate, WorkerEnded) as error:
+            self._discard()
+            raise SandboxError(f"the GPU worker failed at {request['do']}: {error}") from error
+
+    def _ask(self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float) -> dict[str, Any] | _Blame:
+        """A request about a candidate: a worker that hangs or crashes on it is the candidate's doing."""
+        try:
+            return self._exchange(request, blobs, seconds=seconds)
+        except WorkerLate:
+            self._discard()
+            message = f"the kernels did not finish within {seconds:g} s"
+            return _Blame(status=Status.TIMEOUT, failure=Failure(error_class="Timeout", message=message))
+        except WorkerEnded as error:
+            self._discard()
+            if error.killed_from_outside or error.signal is None:
+                raise SandboxError(f"the GPU worker failed at {request['do']}: {error}") from error
+            message = f"launching the kernels crashed the process that did it (signal {error.signal})"
+            return _Blame(status=Status.LAUNCH_ERROR, failure=Failure(error_class="ProcessEnded", message=message))
+
+    def _exchange(self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float) -> dict[str, Any]:
+        worker = self._ready()
+        answer: dict[str, Any] = json.loads(worker.call(request, blobs, deadline_seconds=seconds)["json"])
+        if answer.get("dead"):
+            self._discard()
+        if "error" in answer:
+            raise SandboxError(f"the GPU worker failed at {request['do']}: {answer['error']}")
+        return answer
+
+    def _ready(self) -> WorkerProcess:
+        """A worker that has shown that its GPU computes. Raises SandboxError."""
+        if self._worker is None:
+            worker, self._spare = self._spare or self._start(), None
+            try:
+                probe = json.loads(worker.call({"do": "probe"}, deadline_seconds=_START_SECONDS)["json"])
+            except (WorkerLate, WorkerEnded) as error:
+                worker.close()
+                raise SandboxError(f"the GPU worker did not start: {error}") from error
+            if "error" in probe or not probe["healthy"]:
+                worker.close()
+                raise SandboxError(f"the GPU does not compute: {probe.get('error', 'a sum came out wrong')}")
+            self._conditions = probe["conditions"]
+            self._worker, self._spare = worker, self._start()
+        return self._worker
+
+    def _start(self) -> WorkerProcess:
+        """A worker that imports what it needs while another one works; it opens the GPU at its first request."""
+        return WorkerProcess(self._command, environment=lambda home: worker_environment(home, device=self._device))
+
+    def _discard(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def close(self) -> None:
+        self._discard()
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+
+
+def worker_environment(home: str, *, device: int) -> dict[str, str]:
+    """The scrubbed environment, one GPU, and where this process found its libraries."""
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ}
+    paths = (str(Path(__file__).parent.parent), *sys.path)
+    return {
+        **isolation.scrubbed_environment(home),
+        **kept,
+        "OMP_NUM_THREADS": _NUM_CPU_THREADS,
+        "CUDA_VISIBLE_DEVICES": visible[device] if device < len(visible) else str(device),
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+    }
