@@ -1,4 +1,4 @@
-"""Makes work on the GPU measurable: captured in a CUDA graph, or run on a stream, each time after L2 has been written over.
+"""Makes work on the GPU measurable: captured in a CUDA graph, or run on a stream, after L2 is written over.
 
 Knows nothing of rounds, baselines or verdicts: it answers how long one run took.
 """
@@ -14,7 +14,7 @@ from sandbox.cuda_driver import CudaDriver
 from sandbox.execute import Arena, aten_operator, run_aten
 from sandbox.plan import AtenStep, LaunchStep, Plan
 from sandbox.plan_check import tensor_refs
-from sandbox.replay import Runner
+from sandbox.runner import Runner
 from sandbox.trees import from_tree, tensors_in
 
 _WARM_UP_RUNS = 2
@@ -50,8 +50,8 @@ class Flush:
 class GraphTimer:
     """Work in a CUDA graph of its own, between two event nodes: flush, event, work, event.
 
-    With the events inside the graph no launch from the host lies between them. What the events themselves take is what an
-    empty graph measures; it is stated with the results, not subtracted.
+    With the events inside the graph no launch from the host lies between them. What the events themselves take is what
+    an empty graph measures; it is stated with the results, not subtracted.
     """
 
     def __init__(self, work: Callable[[], Any], *, flush: Flush) -> None:
@@ -59,7 +59,7 @@ class GraphTimer:
         _warm_up(work)
         self._flush = flush
         self._graph = torch.cuda.CUDAGraph()
-        self._start, self._end = (torch.cuda.Event(enable_timing=True, external=True) for _ in range(2))
+        self._start, self._end = (new_event(external=True) for _ in range(2))
         try:
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 flush.write()
@@ -76,16 +76,16 @@ class GraphTimer:
         self._flush.reset_persisting()
         self._graph.replay()
         torch.cuda.current_stream().synchronize()
-        return self._start.elapsed_time(self._end) * 1e3
+        return float(self._start.elapsed_time(self._end)) * 1e3
 
 
 class StreamTimer:
-    """The same on a stream, for work that cannot be captured; the host's launches count where the device waits for them."""
+    """The same on a stream, for work that cannot be captured; launches count where the device waits for the host."""
 
     def __init__(self, work: Callable[[], Any], *, flush: Flush) -> None:
         _warm_up(work)
         self._work, self._flush = work, flush
-        self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self._start, self._end = (new_event() for _ in range(2))
 
     def measure_us(self) -> float:
         self._flush.reset_persisting()
@@ -94,12 +94,17 @@ class StreamTimer:
         self.result = self._work()
         self._end.record()
         torch.cuda.current_stream().synchronize()
-        return self._start.elapsed_time(self._end) * 1e3
+        return float(self._start.elapsed_time(self._end)) * 1e3
+
+
+def new_event(*, external: bool = False) -> torch.cuda.Event:
+    """A timing event; an `external` one becomes a node of the graph that it is recorded in."""
+    return torch.cuda.Event(enable_timing=True, external=external)  # type: ignore[no-untyped-call]
 
 
 def _warm_up(work: Callable[[], Any]) -> None:
     """On a side stream, as capturing asks for: libraries make their handles and plans here."""
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(_WARM_UP_RUNS):
@@ -111,8 +116,8 @@ def _warm_up(work: Callable[[], Any]) -> None:
 class TimedPlan:
     """A plan's forward pass on one arena without guard bands, as a program that uses torch would run it.
 
-    An operator's result is taken as the buffer itself where the plan made that buffer for it, so that no copy is timed which
-    the candidate does not make.
+    An operator's result is taken as the buffer itself where the plan made that buffer for it, so that no copy is timed
+    which the candidate does not make.
     """
 
     def __init__(self, runner: Runner, arena: AdoptingArena) -> None:
@@ -155,7 +160,7 @@ class AdoptingArena(Arena):
         if record.storage in self._adoptable and fits and memory.data_ptr() not in owned:
             self._buffers[record.storage] = torch.empty(0, dtype=torch.uint8, device=self.device).set_(
                 memory, 0, (size,), (1,)
-            )  # type: ignore[call-overload]
+            )
             return
         target = self.tensor(value)
         if target.data_ptr() != result.data_ptr() or target.stride() != result.stride():
@@ -163,21 +168,20 @@ class AdoptingArena(Arena):
 
 
 def adoptable_storages(plan: Plan) -> frozenset[int]:
-    """The buffers that come to be as the result of an operator: nothing touches them before, and construction does not know them."""
+    """The buffers that come to be as the result of an operator of the forward pass, untouched before."""
 
     def storages(tree: Any) -> set[int]:
         return {plan.values[i].storage for i in tensor_refs(tree)}
 
     touched = {plan.values[i].storage for i in (*plan.inputs, *(index for _, index in plan.weights))}
     touched |= {s for s, record in enumerate(plan.storages) if record.role == "constant"}
-    for step in plan.init_steps:
-        touched |= storages(step.args) | storages(step.kwargs) | _output_storages(plan, step)
+    for init_step in plan.init_steps:
+        touched |= storages(init_step.args) | storages(init_step.kwargs) | _output_storages(plan, init_step)
     adoptable: set[int] = set()
     for step in plan.steps:
         if isinstance(step, LaunchStep):
-            kinds = plan.kernels[step.kernel].params
-            args = zip(step.args, kinds, strict=True)
-            touched |= {plan.values[int(a)].storage for a, (_, kind) in args if kind.startswith("*")}  # type: ignore[arg-type]
+            args = zip(step.args, plan.kernels[step.kernel].params, strict=True)
+            touched |= {plan.values[int(a)].storage for a, (_, kind) in args if kind.startswith("*") and a is not None}
         elif isinstance(step, AtenStep):
             touched |= storages(step.args) | storages(step.kwargs)
             adoptable |= _output_storages(plan, step) - touched

@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import statistics
 
-import torch
-
-from sandbox.capture import Flush
+from sandbox.capture import Flush, new_event
 from sandbox.compare import POISON
 from sandbox.execute import Arena
 from sandbox.plan import ChoiceStep
 from sandbox.reference import Case
-from sandbox.replay import CandidateFault, Runner
+from sandbox.runner import CandidateFault, Runner
 
 _MAX_RUNS = 10
 _RUNS_US = 20_000.0  # about how long one alternative is measured
 
 
-def choose(runner: Runner, case: Case, *, flush: Flush) -> tuple[str, ...]:
-    """Resolves the runner's plan to its fastest alternatives on `case`; returns their names. Raises CandidateFault."""
+def choose(runner: Runner, case: Case, *, flush: Flush) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Resolves the runner's plan to its fastest alternatives on `case`; returns which and their names.
+
+    Raises CandidateFault.
+    """
     if not any(isinstance(step, ChoiceStep) for step in runner.plan.steps):
-        return ()
+        return (), ()
     arena = Arena(runner.plan, device=runner.device, poison=POISON[0], guard_bytes=runner.guard_bytes())
     runner.bind(arena, case)
-    choices, names = [], []
+    choices: list[int] = []
+    names: list[str] = []
     launch = runner.launcher(arena)
     for step in runner.plan.steps:
         if isinstance(step, ChoiceStep):
@@ -37,7 +39,7 @@ def choose(runner: Runner, case: Case, *, flush: Flush) -> tuple[str, ...]:
         else:
             runner.run_some((step,), arena, launch)
     runner.resolve(tuple(choices))
-    return tuple(names)
+    return tuple(choices), tuple(names)
 
 
 def _fastest(runner: Runner, step: ChoiceStep, arena: Arena, flush: Flush) -> int:
@@ -58,7 +60,7 @@ def _fastest(runner: Runner, step: ChoiceStep, arena: Arena, flush: Flush) -> in
 
 def _time_us(runner: Runner, step: ChoiceStep, index: int, arena: Arena, flush: Flush) -> float:
     steps, launch = step.alternatives[index], runner.launcher(arena)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = new_event(), new_event()
 
     def once() -> float:
         flush.reset_persisting()
@@ -67,7 +69,7 @@ def _time_us(runner: Runner, step: ChoiceStep, index: int, arena: Arena, flush: 
         runner.run_some(steps, arena, launch, wait=False)
         end.record()
         runner.run_some((), arena, launch)
-        return start.elapsed_time(end) * 1e3
+        return float(start.elapsed_time(end)) * 1e3
 
     once()  # loads the kernel
     first = once()

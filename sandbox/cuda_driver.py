@@ -1,20 +1,20 @@
 """Loads cubins and launches them through the CUDA driver, in torch's context and on the caller's stream.
 
-Knows nothing of plans as a whole, of tensors or of whether an answer is right. `cuda.bindings` is imported when a driver is made, so the
-packing of arguments can be used and tested on a machine without CUDA.
+Knows nothing of plans as a whole, of tensors or of whether an answer is right. `cuda.bindings` is imported when a
+driver is made, so the packing of arguments can be used and tested on a machine without CUDA.
 """
 
 from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from sandbox.cuda_fault import CudaFault, LaunchFault, fault_named
 from sandbox.plan import SCALAR_BYTES, Kernel, LaunchStep
-from sandbox.types import Status
 
 _POINTER_BYTES = 8
 _WARP_THREADS = 32
@@ -23,68 +23,9 @@ _PORTABLE_CLUSTER = 8
 # Triton 3.6 and 3.7 append pointers to global scratch and to profile scratch; older compilers appended one or none.
 _MAX_SCRATCH_POINTERS = 2
 
-# What each driver result means for the candidate. A sticky one leaves the context dead; the others leave it as it was.
-_LAUNCH_RESULTS = frozenset(
-    "INVALID_VALUE INVALID_IMAGE NO_BINARY_FOR_GPU INVALID_SOURCE INVALID_PTX UNSUPPORTED_PTX_VERSION NOT_FOUND "
-    "LAUNCH_OUT_OF_RESOURCES INVALID_CLUSTER_SIZE COOPERATIVE_LAUNCH_TOO_LARGE NOT_SUPPORTED "
-    "SHARED_OBJECT_SYMBOL_NOT_FOUND SHARED_OBJECT_INIT_FAILED JIT_COMPILER_NOT_FOUND".split()
-)
-_STICKY_RESULTS: Mapping[str, Status] = {
-    "ILLEGAL_ADDRESS": Status.ILLEGAL_ACCESS,
-    "MISALIGNED_ADDRESS": Status.ILLEGAL_ACCESS,
-    "INVALID_ADDRESS_SPACE": Status.ILLEGAL_ACCESS,
-    "INVALID_PC": Status.ILLEGAL_ACCESS,
-    "HARDWARE_STACK_ERROR": Status.ILLEGAL_ACCESS,
-    "ASSERT": Status.LAUNCH_ERROR,
-    "ILLEGAL_INSTRUCTION": Status.LAUNCH_ERROR,
-    "LAUNCH_FAILED": Status.LAUNCH_ERROR,
-    "LAUNCH_TIMEOUT": Status.TIMEOUT,
-}
-
-
-class CudaFault(RuntimeError):
-    """A driver call failed. `result` is the driver's name for it without its prefix, `subject` what was being done."""
-
-    def __init__(self, result: str, subject: str) -> None:
-        super().__init__(result, subject)
-        self.result, self.subject = result, subject
-
-    def __str__(self) -> str:
-        return f"{self.subject}: {self.result.lower().replace('_', ' ')}"
-
-
-class LaunchFault(CudaFault):
-    """The candidate's: the kernel cannot be loaded or launched as it stands. The context lives."""
-
-
-class StickyFault(CudaFault):
-    """The candidate's: a kernel went wrong while it ran. The context is dead, and the process with it."""
-
-    @property
-    def status(self) -> Status:
-        return _STICKY_RESULTS[self.result]
-
-
-class DeviceMemoryFault(CudaFault):
-    """The device's memory is used up."""
-
-
-class DriverFault(CudaFault):
-    """Ours: anything that no candidate can cause."""
-
-
-def fault_named(name: str, subject: str) -> CudaFault:
-    """The exception for a result by the driver's name ("CUDA_ERROR_ILLEGAL_ADDRESS")."""
-    short = name.removeprefix("CUDA_ERROR_")
-    if short in _STICKY_RESULTS:
-        return StickyFault(short, subject)
-    if short in _LAUNCH_RESULTS:
-        return LaunchFault(short, subject)
-    return (DeviceMemoryFault if short == "OUT_OF_MEMORY" else DriverFault)(short, subject)
-
 
 def pack_scalar(kind: str, value: int | float | bool) -> bytes:
-    """A scalar argument as Triton's launcher stores it: integers wrap, fp32 rounds and overflows to infinity, bf16 truncates."""
+    """A scalar as Triton's launcher stores it: integers wrap, fp32 rounds and overflows to infinity, bf16 truncates."""
     size = SCALAR_BYTES[kind]
     try:
         match kind:
@@ -122,7 +63,7 @@ def scratch_pointers(declared: Sequence[int], found: Sequence[int], *, name: str
 
 
 class ParameterBlock:
-    """Packed arguments and the array of their addresses that the driver reads. `address` is valid while the block lives."""
+    """Packed arguments and the array of their addresses that the driver reads; `address` is valid while it lives."""
 
     def __init__(self, packed: Sequence[bytes]) -> None:
         self._values = ctypes.create_string_buffer(_POINTER_BYTES * max(len(packed), 1))
@@ -145,7 +86,7 @@ class CudaDriver:
         self.bindings: Any = driver
 
     def call(self, name: str, *args: Any, subject: str) -> Any:
-        """Calls a driver function; returns its value (None, one, or a tuple). Raises a CudaFault that names `subject`."""
+        """Calls a driver function; returns its value (None, one or a tuple). Raises a CudaFault naming `subject`."""
         result, *values = getattr(self.bindings, name)(*args)
         if result:
             raise fault_named(result.name, subject)
@@ -212,7 +153,7 @@ class LoadedKernel:
             return
         prefer = self.driver.bindings.CUfunc_cache.CU_FUNC_CACHE_PREFER_SHARED
         self.driver.call("cuFuncSetCacheConfig", self.function, prefer, subject=f"kernel {self.kernel.name}")
-        limit = torch.cuda.get_device_properties().shared_memory_per_block_optin
+        limit = int(torch.cuda.get_device_properties().shared_memory_per_block_optin)  # type: ignore[attr-defined]
         self._set_attribute("MAX_DYNAMIC_SHARED_SIZE_BYTES", limit - self._attribute("SHARED_SIZE_BYTES"))
 
     def prepare(self, step: LaunchStep, pointer: Callable[[int], int]) -> PreparedLaunch:

@@ -208,7 +208,7 @@ def _same(function: Any = None, *_: Any, **__: Any) -> Any:
 
 def _cuda_answers() -> dict[str, Any]:
     """Names in `torch.cuda` and what they answer. Real numbers are the H100's; a plan is only ever replayed on a real one."""
-    nothing = ("synchronize", "set_device", "empty_cache", "init", "_lazy_init", "manual_seed", "manual_seed_all", "set_stream",
+    nothing = ("synchronize", "set_device", "empty_cache", "init", "_lazy_init", "set_stream",
                "reset_peak_memory_stats", "ipc_collect", "cudart", "_check_capability")  # fmt: skip
     zero = ("current_device", "memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved")
     return {
@@ -230,6 +230,8 @@ def _cuda_answers() -> dict[str, Any]:
         "device": lambda *_: contextlib.nullcontext(),
         "device_of": lambda *_: contextlib.nullcontext(),
         "_DeviceGuard": lambda *_: contextlib.nullcontext(),
+        "manual_seed": _refuse("torch.cuda.manual_seed (the judge seeds the construction)"),
+        "manual_seed_all": _refuse("torch.cuda.manual_seed_all (the judge seeds the construction)"),
         "CUDAGraph": _refuse("torch.cuda.CUDAGraph"),
         "graph": _refuse("torch.cuda.graph"),
         "_current_device": 0,
@@ -261,6 +263,8 @@ def install(recorder: Recorder) -> None:
         setattr(torch.cuda, name, answer)
     torch._C._cuda_getCurrentRawStream = lambda *_: 0  # type: ignore[attr-defined]
     torch._C._cuda_getDevice = lambda *_: 0  # type: ignore[attr-defined]
+    for name in ("manual_seed", "seed", "set_rng_state"):
+        setattr(torch, name, _refuse(f"torch.{name} (the judge seeds the construction)"))
     torch.compile = torch.jit.script = torch.jit.trace = _same  # type: ignore[assignment]
     torch.tensor, torch.as_tensor = _tensor_factory(torch.tensor), _tensor_factory(torch.as_tensor)  # type: ignore[assignment]
     torch.nn.Module.cuda = lambda self, *_: self  # type: ignore[assignment,method-assign]

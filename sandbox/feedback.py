@@ -18,7 +18,7 @@ LEADS: dict[Status, str] = {
     Status.NO_KERNEL: "The answer holds no program to run.",
     Status.REJECTED: "The program was refused.",
     Status.TRACE_ERROR: "Running the Python code of ModelNew failed.",
-    Status.UNTRACEABLE: "The host code depends on the values in a tensor, which it cannot see.",
+    Status.UNTRACEABLE: "The host code does what cannot be recorded, such as reading the values in a tensor.",
     Status.COMPILE_ERROR: "Triton could not compile a kernel.",
     Status.LAUNCH_ERROR: "A kernel compiled, but could not be launched.",
     Status.ILLEGAL_ACCESS: "A kernel reads or writes memory outside its tensors.",
@@ -146,7 +146,11 @@ HINTS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Did you forget to add @triton.jit",
-        "tl functions work only in @triton.jit kernels; check this call's arguments: tl.max(x, axis) reduces one block.",
+        "tl functions work only in @triton.jit kernels; check the arguments of the call: tl.max(x, axis) reduces.",
+    ),
+    (
+        "cannot be traced|more than .* steps|host code times",
+        "Leave that out: forward should only allocate outputs and launch a few kernels.",
     ),
     (r">= ?16|at least 16", "Every block dimension of tl.dot must be at least 16."),
     (
@@ -241,7 +245,7 @@ def _error_lines(failure: Failure, *, status: Status) -> list[str]:
     if not source and failure.line_number is None:
         return [message if error_class == status else f"{error_class}: {message}"]
     place = f" at line {failure.line_number}" if failure.line_number is not None else ""
-    return [f"{error_class}{place}: {source}", message]
+    return [f"{error_class}{place}: {source}".removesuffix(": "), message]
 
 
 def _mismatch_lines(mismatch: Mismatch) -> list[str]:

@@ -12,13 +12,13 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sandbox import isolation
 from sandbox.judge import aliasing, failed, precheck, verdict_of
-from sandbox.plan import decode
+from sandbox.plan import decode, resolve
 from sandbox.tracer import ProblemFailed, Traced
 from sandbox.types import (
     Candidate,
@@ -36,19 +36,66 @@ from sandbox.worker_process import WorkerEnded, WorkerLate, WorkerProcess
 from sandbox.zygote import SandboxError
 
 _log = logging.getLogger(__name__)
+ResultT = TypeVar("ResultT")
 
 WORKER_COMMAND = (sys.executable, "-m", "sandbox.replay_worker")
 _START_SECONDS = 180.0  # importing torch from a cold disk and opening a context
 _OPEN_SECONDS = 600.0  # a large reference in float64, several seeds
+_TIMING_SLACK = 4.0  # warming up, capturing and checking take their time too
+_CHARGED = ("replay", "time")
 _NUM_CPU_THREADS = "4"  # for weights, which are drawn on the CPU
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Blame:
-    """How a request about a candidate ended, if not with an answer."""
+    """What counts against the candidate."""
 
     status: Status
     failure: Failure
+
+
+def _blame(answer: Mapping[str, Any]) -> _Blame:
+    failure = failure_from_json(answer["failure"])
+    assert failure is not None
+    return _Blame(Status(answer["status"]), failure)
+
+
+class _Stages:
+    """One candidate on its way to a verdict, and where the time went."""
+
+    def __init__(self, traced: Traced) -> None:
+        self.traced = traced
+        self._seconds: dict[str, float] = {}
+
+    def timed(self, stage: str, work: Callable[[], ResultT]) -> ResultT:
+        start = time.monotonic()
+        try:
+            return work()
+        finally:
+            self._seconds[stage] = time.monotonic() - start
+
+    @property
+    def _gpu_seconds(self) -> float:
+        """What the candidate had the GPU for; making the problem's own answers is charged to nobody."""
+        return sum(self._seconds.get(stage, 0.0) for stage in _CHARGED)
+
+    def failed(self, blame: _Blame, *, labels: Sequence[str], correctness: Correctness | None = None) -> Verdict:
+        return failed(
+            self.traced, blame.status, blame.failure, labels=labels, correctness=correctness,
+            stage_seconds=self._seconds, gpu_seconds=self._gpu_seconds,
+        )  # fmt: skip
+
+    def passed(self, *, labels: Sequence[str], correctness: Correctness, performance: Performance | None) -> Verdict:
+        return Verdict(
+            candidate_id=self.traced.candidate_id,
+            status=Status.PASSED,
+            correctness=correctness,
+            performance=performance,
+            plan_hash=self.traced.plan_hash,
+            labels=(*self.traced.labels, *labels),
+            stage_seconds={**self.traced.stage_seconds, **self._seconds},
+            spend=Spend(judged=1, gpu_seconds=self._gpu_seconds),
+        )
 
 
 class GpuJudge:
@@ -79,103 +126,64 @@ class GpuJudge:
     def check_reference(self, problem: Problem, spec: Mapping[str, Any]) -> str | None:
         """Runs the problem's reference against itself. The reason why it cannot be judged, or None."""
         try:
-            self._open(problem, spec)
+            self._open(problem, spec, [])
         except ProblemFailed as error:
             return str(error)
         return None
 
     def _judge(self, problem: Problem, traced: Traced) -> Verdict:
         assert traced.plan is not None and traced.spec is not None
-        plan = decode(traced.plan)
+        plan, raw, spec = decode(traced.plan), [traced.plan], traced.spec
         labels, refused = precheck(plan, self._settings)
         if refused is None and (alias := aliasing(plan)) is not None:
             refused = (Status.REJECTED, alias)
         if refused is not None:
             return failed(traced, *refused, labels=labels)
-        seconds: dict[str, float] = {}
-        opened = self._timed(seconds, "reference", lambda: self._open(problem, traced.spec or {}))
-        request = {"do": "verify", "key": problem.key}
-        verified = self._timed(
-            seconds, "replay", lambda: self._ask(request, [traced.plan or b""], seconds=self._settings.replay_seconds)
-        )  # fmt: skip
+        stages = _Stages(traced)
+        opened = stages.timed("reference", lambda: self._open(problem, spec, raw))
+        request = {"do": "verify", "key": opened["key"]}
+        verified = stages.timed("replay", lambda: self._ask(request, raw, seconds=self._settings.replay_seconds))
         if isinstance(verified, _Blame):
-            return failed(
-                traced,
-                verified.status,
-                verified.failure,
-                labels=labels,
-                stage_seconds=seconds,
-                gpu_seconds=seconds["replay"],
-            )
+            return stages.failed(verified, labels=labels)
         correctness = self._correctness(opened, verified)
         if verified["status"] is not None:
-            return self._failed(traced, verified, labels, correctness, seconds)
-        labels = (*labels, f"weights_{verified['weights']}", *verified["labels"])
-        self._timed(
-            seconds, "baseline", lambda: self._ours({"do": "baseline", "key": problem.key}, seconds=_OPEN_SECONDS)
-        )
-        return self._time(problem, traced, labels, correctness, seconds)
+            return stages.failed(_blame(verified), labels=labels, correctness=correctness)
+        assert correctness is not None
+        labels, refused = precheck(resolve(plan, tuple(verified["choices"])), self._settings, verified["writes"])
+        labels = (*labels, f"weights_{correctness.weights}", *verified["labels"])
+        if refused is not None:
+            return stages.failed(_Blame(*refused), labels=labels, correctness=correctness)
+        stages.timed("baseline", lambda: self._ours({"do": "baseline", "key": opened["key"]}, seconds=_OPEN_SECONDS))
+        return self._time(opened["key"], stages, labels, correctness)
 
-    def _time(
-        self,
-        problem: Problem,
-        traced: Traced,
-        labels: tuple[str, ...],
-        correctness: Correctness | None,
-        seconds: dict[str, float],
-    ) -> Verdict:
+    def _time(self, key: str, stages: _Stages, labels: tuple[str, ...], correctness: Correctness) -> Verdict:
         settings = self._settings
         request = {
             "do": "time",
-            "key": problem.key,
+            "key": key,
             "min_kernel_share": settings.min_kernel_share if settings.policy == "triton" else None,
             "num_rounds": settings.timing_rounds,
             "timing_seconds": settings.timing_seconds,
         }
-        allowed = settings.replay_seconds + 4 * settings.timing_seconds
-        timed = self._timed(seconds, "time", lambda: self._ask(request, [], seconds=allowed))
-        used = seconds["replay"] + seconds["time"]
+        allowed = settings.replay_seconds + _TIMING_SLACK * settings.timing_seconds
+        timed = stages.timed("time", lambda: self._ask(request, [], seconds=allowed))
         if isinstance(timed, _Blame):
-            return failed(traced, timed.status, timed.failure, labels=labels, stage_seconds=seconds, gpu_seconds=used)
+            return stages.failed(timed, labels=labels, correctness=correctness)
         if timed["status"] is not None:
-            return self._failed(traced, timed, labels, correctness, seconds)
+            return stages.failed(_blame(timed), labels=labels, correctness=correctness)
         if timed["not_timed"] is not None:
-            _log.error("not_timed: candidate %s of %s: %s", traced.candidate_id, problem.id, timed["not_timed"])
+            _log.error("not_timed: candidate %s: %s", stages.traced.candidate_id, timed["not_timed"])
             labels = (*labels, "not_timed")
-        return Verdict(
-            candidate_id=traced.candidate_id,
-            status=Status.PASSED,
-            correctness=correctness,
-            performance=None if timed["performance"] is None else Performance(**timed["performance"]),
-            plan_hash=traced.plan_hash,
-            labels=(*traced.labels, *labels),
-            stage_seconds={**traced.stage_seconds, **seconds},
-            spend=Spend(judged=1, gpu_seconds=used),
-        )
-
-    def _failed(
-        self,
-        traced: Traced,
-        answer: Mapping[str, Any],
-        labels: Sequence[str],
-        correctness: Correctness | None,
-        seconds: Mapping[str, float],
-    ) -> Verdict:
-        failure = failure_from_json(answer["failure"])
-        assert failure is not None
-        used = seconds.get("replay", 0.0) + seconds.get("time", 0.0)
-        return failed(
-            traced, Status(answer["status"]), failure, labels=labels, correctness=correctness, stage_seconds=seconds,
-            gpu_seconds=used,
-        )  # fmt: skip
+        performance = None if timed["performance"] is None else Performance(**timed["performance"])
+        return stages.passed(labels=labels, correctness=correctness, performance=performance)
 
     def _correctness(self, opened: Mapping[str, Any], answer: Mapping[str, Any]) -> Correctness | None:
         if "weights" not in answer:
             return None
         worst, worst_rms = (answer[name] for name in ("max_error_ratio", "rms_error_ratio"))
         told = {**self._conditions, "kinds": ",".join(opened["kinds"])}
-        if answer.get("choices"):
-            told["autotune"] = "; ".join(answer["choices"])
+        if answer.get("chosen"):
+            told["autotune"] = "; ".join(answer["chosen"])
         return Correctness(
             checked_by="replay",
             seeds=tuple(opened["seeds"]),
@@ -185,15 +193,7 @@ class GpuJudge:
             conditions=told,
         )
 
-    @staticmethod
-    def _timed(seconds: dict[str, float], stage: str, work: Any) -> Any:
-        start = time.monotonic()
-        try:
-            return work()
-        finally:
-            seconds[stage] = time.monotonic() - start
-
-    def _open(self, problem: Problem, spec: Mapping[str, Any]) -> dict[str, Any]:
+    def _open(self, problem: Problem, spec: Mapping[str, Any], plan: Sequence[bytes]) -> dict[str, Any]:
         """Has the problem's cases made. Raises ProblemFailed where its reference does not stand."""
         request = {
             "do": "open",
@@ -202,15 +202,15 @@ class GpuJudge:
             "seed": self._settings.seed,
             "num_seeds": self._settings.num_seeds,
         }
-        answer = self._ours(request, seconds=_OPEN_SECONDS)
+        answer = self._ours(request, plan, seconds=_OPEN_SECONDS)
         if answer["inadmissible"] is not None:
             raise ProblemFailed(f"{problem.origin}: {problem.id}: {answer['inadmissible']}")
         return answer
 
-    def _ours(self, request: Mapping[str, Any], *, seconds: float) -> dict[str, Any]:
+    def _ours(self, request: Mapping[str, Any], blobs: Sequence[bytes] = (), *, seconds: float) -> dict[str, Any]:
         """A request that no candidate has a part in: whatever goes wrong is ours."""
         try:
-            return self._exchange(request, [], seconds=seconds)
+            return self._exchange(request, blobs, seconds=seconds)
         except (WorkerLate, WorkerEnded) as error:
             self._discard()
             raise SandboxError(f"the GPU worker failed at {request['do']}: {error}") from error
@@ -222,13 +222,13 @@ class GpuJudge:
         except WorkerLate:
             self._discard()
             message = f"the kernels did not finish within {seconds:g} s"
-            return _Blame(status=Status.TIMEOUT, failure=Failure(error_class="Timeout", message=message))
+            return _Blame(Status.TIMEOUT, Failure(error_class="Timeout", message=message))
         except WorkerEnded as error:
             self._discard()
             if error.killed_from_outside or error.signal is None:
                 raise SandboxError(f"the GPU worker failed at {request['do']}: {error}") from error
             message = f"launching the kernels crashed the process that did it (signal {error.signal})"
-            return _Blame(status=Status.LAUNCH_ERROR, failure=Failure(error_class="ProcessEnded", message=message))
+            return _Blame(Status.LAUNCH_ERROR, Failure(error_class="ProcessEnded", message=message))
 
     def _exchange(self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float) -> dict[str, Any]:
         worker = self._ready()

@@ -59,7 +59,9 @@ class _Strip(ast.NodeTransformer):
         self.generic_visit(node)
         if node.value is None:
             return ast.copy_location(ast.Pass(), node)
-        return ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node)
+        # Kept, with nothing to evaluate in it: `BLOCK: tl.constexpr = 256` inside a kernel stays a compile-time value.
+        node.annotation = ast.Constant("constexpr")
+        return node
 
 
 def normalised(source: str) -> str:

@@ -7,7 +7,6 @@ it is the work of `execute.py`. Wire form: JSON, cubins in base64, never pickle.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 from collections.abc import Mapping
@@ -308,9 +307,9 @@ def decode(raw: bytes) -> Plan:
             outputs=body["outputs"],
             labels=tuple(map(str, body["labels"])),
         )
+        validate(plan)
     except PlanError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise PlanError(f"not a plan: {type(error).__name__}: {str(error)[:200]}") from error
-    validate(plan)
     return plan

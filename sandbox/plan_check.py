@@ -175,6 +175,10 @@ _MOVES = frozenset(
 )
 
 
+# Operators that write their first argument without reading it.
+_FILLS = frozenset("copy_ fill_ zero_ uniform_ normal_ random_ bernoulli_ exponential_".split())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataflow:
     """What the outputs depend on. `dead_launches` counts launches that no output depends on."""
@@ -207,6 +211,7 @@ def dataflow(plan: Plan, writes: Sequence[Collection[int]] | None = None) -> Dat
             touched = touched - inputs if observed is None else touched & set(next(observed))
         if touched & needed:
             live.append(step)
+            needed -= {storage_of[i] for i in written if isinstance(step, AtenStep) and _overwrites(step, i, plan)}
             needed |= {storage_of[i] for i in reads}
         elif isinstance(step, LaunchStep):
             dead_launches += 1
@@ -233,11 +238,20 @@ def _effects(step: AtenStep | LaunchStep, plan: Plan) -> tuple[list[int], list[i
         params = plan.kernels[step.kernel].params
         pointers = [int(a) for a, (_, kind) in zip(step.args, params, strict=True) if kind.startswith("*") and a is not None]
         return pointers, pointers
-    reads = [*tensor_refs(step.args), *tensor_refs(step.kwargs)]
-    writes = [o for o in step.outputs if o is not None]
     name = step.op.split(".")[1]
+    fills = name in _FILLS
+    reads = [*tensor_refs(step.args[1:] if fills else step.args), *tensor_refs(step.kwargs)]
+    writes = [o for o in step.outputs if o is not None]
     if name.endswith("_"):
         writes += list(tensor_refs(step.args[:1]))
     if "out" in step.kwargs:
         writes += list(tensor_refs(step.kwargs["out"]))
     return reads, writes
+
+
+def _overwrites(step: AtenStep, written: int, plan: Plan) -> bool:
+    """Whether nothing of what the buffer held before outlives this step: a fill, or a fresh result, as large as the buffer."""
+    value = plan.values[written]
+    whole = value.num_elements * p.ITEM_BYTES[value.dtype] == plan.storages[value.storage].num_bytes
+    read = {plan.values[i].storage for i in _effects(step, plan)[0]}
+    return whole and value.storage not in read

@@ -1,7 +1,8 @@
 """The process that holds the GPU: opens problems, verifies plans and times them, one request after the other.
 
-Trusted, and never imports what a model wrote. Problems stay open between requests, so their inputs, answers and eager graphs are
-made once; whatever a candidate may have spoilt goes with the process. Run as `python -m sandbox.replay_worker`. Makes no verdicts.
+Trusted, and never imports what a model wrote. Problems stay open between requests, so their inputs, answers and eager
+graphs are made once; whatever a candidate may have spoilt goes with the process. Makes no verdicts. Run as
+`python -m sandbox.replay_worker`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ import torch
 from sandbox import environment, timing
 from sandbox.capture import Flush
 from sandbox.choose import choose
-from sandbox.cuda_driver import CudaDriver, StickyFault
+from sandbox.cuda_driver import CudaDriver
+from sandbox.cuda_fault import StickyFault
+from sandbox.execute import takes_weights_by_name
 from sandbox.plan import decode
 from sandbox.reference import Case, InadmissibleProblem, Reference, case_seeds, matched_precision, self_check
-from sandbox.replay import CandidateFault, Check, Runner, verify
+from sandbox.replay import Check, verify
+from sandbox.runner import CandidateFault, Runner
 from sandbox.types import Problem, Status, Tolerance
 from sandbox.worker_process import read_message, write_message
 
@@ -69,7 +73,7 @@ class ReplayWorker:
             case "probe":
                 return self._probe()
             case "open":
-                return self._open(body)
+                return self._open(body, blobs)
             case "verify":
                 return self._verify(self._problems[body["key"]], bytes(blobs[0]))
             case "baseline":
@@ -93,39 +97,35 @@ class ReplayWorker:
         }
         return {name: str(value) for name, value in told.items() if value is not None}
 
-    def _open(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Makes the problem's cases, unless they are there, and checks the reference against itself."""
+    def _open(self, body: dict[str, Any], blobs: Sequence[memoryview]) -> dict[str, Any]:
+        """Makes the cases of a problem, unless they are there, and checks the reference against itself.
+
+        Cases fit the plan that comes along, if any: only one that takes all its weights by name can follow varied ones.
+        """
         problem = Problem(**{**body["problem"], "tolerance": Tolerance(**body["problem"]["tolerance"])})
-        start = time.monotonic()
+        vary = bool(blobs) and takes_weights_by_name(decode(bytes(blobs[0])), body["spec"]["weights"])
+        key = f"{problem.key}:{'varied' if vary else 'drawn'}"
         self._drop_runner()
-        if problem.key in self._problems:
-            self._problems.move_to_end(problem.key)
-            return self._opened(self._problems[problem.key], start)
+        if key in self._problems:
+            self._problems.move_to_end(key)
+            return _opened(key, self._problems[key])
         try:
-            opened = self._roomy(problem.key, lambda: self._make(problem, body))
+            opened = self._roomy(key, lambda: self._make(problem, body, vary_weights=vary))
         except InadmissibleProblem as error:
             return {"inadmissible": str(error)}
         except torch.OutOfMemoryError:
             return {"inadmissible": "the reference does not fit into the GPU's memory"}
-        self._problems[problem.key] = opened
-        self._make_room(keep=problem.key, all_of_it=False)
-        return self._opened(opened, start)
+        self._problems[key] = opened
+        self._make_room(keep=key, all_of_it=False)
+        return _opened(key, opened)
 
-    def _opened(self, opened: OpenProblem, start: float) -> dict[str, Any]:
-        return {
-            "inadmissible": None,
-            "seeds": [case.seed for case in opened.cases],
-            "kinds": [case.kind for case in opened.cases],
-            "seconds": time.monotonic() - start,
-        }
-
-    def _make(self, problem: Problem, body: dict[str, Any]) -> OpenProblem:
+    def _make(self, problem: Problem, body: dict[str, Any], *, vary_weights: bool) -> OpenProblem:
         reference = Reference(problem, spec=body["spec"], device=self._device)
         count = body["num_seeds"]
         seeds = case_seeds(problem, seed=body["seed"], count=count + _NUM_TIMING_SETS)
         cases = []
         for index, seed in enumerate(seeds[:count]):
-            case = reference.case(index, seed=seed)
+            case = reference.case(index, seed=seed, vary_weights=vary_weights)
             if (reason := self_check(reference, case)) is not None:
                 raise InadmissibleProblem(reason)
             cases.append(case)
@@ -139,7 +139,7 @@ class ReplayWorker:
         for last_try in (False, True):
             runner = Runner(decode(plan), driver=self._driver, device=self._device)
             try:
-                names = choose(runner, opened.cases[0], flush=self._flush)
+                choices, names = choose(runner, opened.cases[0], flush=self._flush)
                 check = verify(runner, opened.cases)
             except CandidateFault as fault:
                 if fault.status is Status.OUT_OF_MEMORY and not last_try:
@@ -148,17 +148,17 @@ class ReplayWorker:
                 return {**_told(fault), "seconds": time.monotonic() - start}
             break
         self._runner = runner
-        return {**_checked(check), "choices": list(names), "seconds": time.monotonic() - start}
+        return {**_checked(check), "choices": list(choices), "chosen": list(names), "seconds": time.monotonic() - start}
 
     def _prepare_baseline(self, opened: OpenProblem) -> dict[str, Any]:
-        """Makes the eager graphs on inputs of their own: the answers they leave in memory are to no question that is checked."""
+        """Makes the eager graphs on inputs of their own: what they leave in memory answers nothing that is checked."""
         start = time.monotonic()
         if self._machine is None:
             self._machine = timing.survey(self._flush, device=self._device, conditions=self._conditions())
         if opened.baseline is None:
             first = opened.cases[0]
             # Every second case is a stress case; an even index asks for the problem's own distribution.
-            inputs = [opened.reference.case(0, seed=seed).inputs for seed in opened.timing_seeds]
+            inputs = [opened.reference.case(0, seed=seed, vary_weights=False).inputs for seed in opened.timing_seeds]
             cases = [dataclasses.replace(first, inputs=leaves, expected=()) for leaves in inputs]
             opened.baseline = timing.prepare_baseline(opened.reference, cases, flush=self._flush)
         return {"seconds": time.monotonic() - start}
@@ -172,7 +172,8 @@ class ReplayWorker:
             try:
                 measured = timing.measure(
                     self._runner, opened.baseline, verified=opened.cases[0], machine=self._machine,
-                    min_kernel_share=body["min_kernel_share"], num_rounds=body["num_rounds"], seconds=body["timing_seconds"],
+                    min_kernel_share=body["min_kernel_share"], num_rounds=body["num_rounds"],
+                    seconds=body["timing_seconds"],
                 )  # fmt: skip
             except timing.ImplausibleTime as error:
                 reply["not_timed"] = f"implausible time: {error}"
@@ -217,6 +218,11 @@ class ReplayWorker:
         if self._runner is not None:
             self._runner.close()
             self._runner = None
+
+
+def _opened(key: str, opened: OpenProblem) -> dict[str, Any]:
+    seeds, kinds = [case.seed for case in opened.cases], [case.kind for case in opened.cases]
+    return {"inadmissible": None, "key": key, "seeds": seeds, "kinds": kinds}
 
 
 def _plain(record: Any) -> dict[str, Any] | None:

@@ -27,8 +27,9 @@ class Spread:
 def spread(values: Sequence[float]) -> Spread:
     """The median and its distribution-free interval [x(r), x(n+1-r)] from order statistics.
 
-    r is the largest rank with P(Binomial(n, 1/2) < r) <= (1 - CONFIDENCE) / 2: Conover, Practical Nonparametric Statistics,
-    3rd edition, section 3.2. Makes no assumption on the noise but that rounds are independent. Raises ValueError below `MIN_VALUES`.
+    r is the largest rank with P(Binomial(n, 1/2) < r) <= (1 - CONFIDENCE) / 2: Conover, Practical Nonparametric
+    Statistics, 3rd edition, section 3.2. Assumes nothing of the noise but that rounds are independent. Raises
+    ValueError below `MIN_VALUES`.
     """
     if len(values) < MIN_VALUES:
         raise ValueError(f"an interval of the median needs {MIN_VALUES} values, not {len(values)}")

@@ -1,7 +1,8 @@
 """Times a verified plan against the eager reference, interleaved on one GPU, and says under which conditions.
 
-The candidate and the baseline each run in a CUDA graph (both on a stream where one of them cannot be captured), A B A B, on input sets
-of their own that rotate. Does not decide what passes, except that a plan whose time is mostly torch's own does not win.
+The candidate and the baseline each run in a CUDA graph (both on a stream where one of them cannot be captured), A B
+A B, on input sets of their own that rotate. Does not decide what passes, except that a plan whose time is mostly
+torch's own does not win.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from dataclasses import dataclass
 
 import torch
 
-from sandbox.capture import AdoptingArena, CaptureFailed, Flush, GraphTimer, StreamTimer, TimedPlan, Timer
+from sandbox.capture import AdoptingArena, CaptureFailed, Flush, GraphTimer, StreamTimer, TimedPlan, Timer, new_event
 from sandbox.compare import POISON, compare
 from sandbox.plan import ITEM_BYTES, LaunchStep
 from sandbox.reference import Case, Reference
-from sandbox.replay import Runner
+from sandbox.runner import Runner
 from sandbox.spread import MIN_VALUES, spread
 from sandbox.types import Failure, Performance, Status
 
@@ -95,12 +96,12 @@ def _copy_bandwidth(device: torch.device) -> float:
     target = torch.empty_like(source)
     best = float("inf")
     for _ in range(6):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start, end = new_event(), new_event()
         start.record()
         target.copy_(source)
         end.record()
         end.synchronize()
-        best = min(best, start.elapsed_time(end) * 1e3)
+        best = min(best, float(start.elapsed_time(end)) * 1e3)
     return 2 * _COPY_BYTES / best
 
 
@@ -128,35 +129,41 @@ def measure(
 ) -> Timing:
     """Times the runner's plan. `verified` is a case whose answer is known and was never computed for timing.
 
-    `min_kernel_share` None lets torch's operators take all the time. Raises ImplausibleTime, and CandidateFault for faults that only
-    show now.
+    `min_kernel_share` None lets torch's operators take all the time. Raises ImplausibleTime, and CandidateFault for
+    faults that only show now.
     """
+    torch.cuda.empty_cache()  # the answers that verifying left in old memory
     sets = baseline.sets[: _num_sets(runner, len(baseline.sets))]
     arenas = [_arena(runner, item.case) for item in sets]
     plans = [TimedPlan(runner, arena) for arena in arenas]
     candidates, references, reason = _timers(runner, plans, sets, baseline, flush=machine.flush)
     share = _kernel_share(runner, plans[0], candidates[0], machine)
     if min_kernel_share is not None and share < min_kernel_share:
-        message = f"most of the device time is spent in torch operators: {share:.0%} in Triton kernels, the least is {min_kernel_share:.0%}"
-        return Timing(
-            performance=None, status=Status.REJECTED, failure=Failure(error_class="KernelShare", message=message)
-        )
+        return _lost(Status.REJECTED, _share_failure(share, min_kernel_share))
     rounds = runner.guarded(lambda: interleave(candidates, references, num_rounds=num_rounds, seconds=seconds))
-    failure = _check_timed(runner, arenas[0], candidates[0], verified)
-    if failure is not None:
-        return Timing(performance=None, status=Status.WRONG_VALUES, failure=failure)
     told = {
         **machine.conditions,
+        **_clock(runner.device),
         "timer": "cuda graph, event nodes" if reason is None else f"stream, events ({reason})",
         "input_sets": str(len(sets)),
         "replays_per_round": str(rounds.replays_per_round),
         "kernel_share": f"{share:.3f}",
     }
-    performance = performance_of(rounds, conditions={**told, **_clock(runner.device)})
-    least_us = roofline_us(verified, machine)
+    if (failure := _check_timed(runner, arenas[0], candidates[0], verified)) is not None:
+        return _lost(Status.WRONG_VALUES, failure)
+    performance, least_us = performance_of(rounds, conditions=told), roofline_us(verified, machine)
     if performance.runtime_us < least_us:
         raise ImplausibleTime(f"{performance.runtime_us:.2f} us, where moving the bytes once takes {least_us:.2f} us")
     return Timing(performance=performance)
+
+
+def _share_failure(share: float, least: float) -> Failure:
+    message = f"most of the device time is spent in torch operators: {share:.0%} in Triton kernels, needed {least:.0%}"
+    return Failure(error_class="KernelShare", message=message)
+
+
+def _lost(status: Status, failure: Failure) -> Timing:
+    return Timing(performance=None, status=status, failure=failure)
 
 
 def _num_sets(runner: Runner, most: int) -> int:
@@ -189,7 +196,7 @@ def _timers(
 
 
 def _kernel_share(runner: Runner, plan: TimedPlan, whole: Timer, machine: Machine) -> float:
-    """The share of the device time that the candidate's kernels take alone, what an empty timer shows taken off both."""
+    """The share of the device time that the kernels take alone; what an empty timer shows is taken off both."""
     launches = [isinstance(step, LaunchStep) for step in runner.plan.steps]
     if all(launches) or not any(launches):
         return float(any(launches))
@@ -213,7 +220,7 @@ class Rounds:
 
 
 def interleave(candidates: Sequence[Timer], baselines: Sequence[Timer], *, num_rounds: int, seconds: float) -> Rounds:
-    """Measures A B A B, the input sets in turn, until `num_rounds` are done or `seconds` are over (but never too few rounds)."""
+    """Measures A B A B, the input sets in turn, for `num_rounds` or until `seconds` are over (never too few)."""
     start = time.monotonic()
     while True:
         pair_us = candidates[0].measure_us() + baselines[0].measure_us()

@@ -109,3 +109,16 @@ def tensors_in(item: Any, *, path: str = "") -> list[tuple[str, torch.Tensor]]:
     if isinstance(item, Mapping):
         return [leaf for k, entry in item.items() for leaf in tensors_in(entry, path=f"{path}[{k!r}]")]
     return []
+
+
+def tree_paths(tree: Any, *, path: str = "") -> list[str]:
+    """The paths of the tensors in an output tree, as `tensors_in` names them."""
+    if isinstance(tree, list):
+        return [leaf for i, entry in enumerate(tree) for leaf in tree_paths(entry, path=f"{path}[{i}]")]
+    if not isinstance(tree, dict):
+        return []
+    if "tensor" in tree:
+        return [path]
+    if "tuple" in tree:
+        return tree_paths(tree["tuple"], path=path)
+    return [leaf for key, entry in tree.get("dict", ()) for leaf in tree_paths(entry, path=f"{path}[{key!r}]")]

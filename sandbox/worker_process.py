@@ -1,6 +1,7 @@
-"""Keeps one long-lived trusted child process: sends it messages, waits for answers under a deadline, kills it when it is late.
+"""Keeps one long-lived trusted child process: sends requests, awaits answers under a deadline, kills it when late.
 
-Messages are `sandbox.wire` with a length in front, over the child's standard input and output. Knows nothing of what they mean.
+Messages are `sandbox.wire` with a length in front, over the child's standard input and output. Knows nothing of what
+they mean.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def write_message(stream: BinaryIO, body: Any, blobs: Sequence[bytes] = ()) -> N
 
 
 def read_message(stream: BinaryIO) -> tuple[Any, list[memoryview]] | None:
-    """The next message, waiting for it; None at the end of the stream. For the worker's side, where the judge is trusted."""
+    """The next message, waiting for it; None at the end of the stream. For the worker, whose judge is trusted."""
     head = stream.read(_LENGTH_BYTES)
     if len(head) < _LENGTH_BYTES:
         return None
@@ -64,7 +65,7 @@ def read_message(stream: BinaryIO) -> tuple[Any, list[memoryview]] | None:
 
 
 class WorkerProcess:
-    """One child in its own session, with its own home folder. Starting it returns at once; the first call waits for it."""
+    """One child in its own session, with its own home folder. Starting it returns at once; the first call waits."""
 
     def __init__(self, command: Sequence[str], *, environment: Callable[[str], Mapping[str, str]]) -> None:
         """`environment` gives the whole of it for a home folder. Raises SandboxError."""

@@ -1,0 +1,27 @@
+# expect: out_of_memory problem: relu_rand why: reserves host memory (256 GiB at most, never touched) until it is refused
+import numpy as np
+
+import torch
+import torch.nn as nn
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def fill_kernel(out_ptr, value, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out_ptr + offsets, tl.zeros((BLOCK,), dtype=tl.float32) + value, mask=offsets < n)
+
+
+def triton_fill(x, value=0.0):
+    out = torch.empty_like(x)
+    fill_kernel[(triton.cdiv(x.numel(), 1024),)](out, value, x.numel(), BLOCK=1024)
+    return out
+
+
+class ModelNew(nn.Module):
+    def forward(self, x):
+        held = []
+        for _ in range(256):
+            held.append(np.empty(1 << 30, dtype=np.uint8))
+        return triton_fill(x)

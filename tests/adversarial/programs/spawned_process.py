@@ -1,0 +1,26 @@
+# expect: wrong_values|trace_error problem: relu_rand why: a helper program is to compute the answer and leave it in a file
+import subprocess
+import sys
+
+import torch
+import torch.nn as nn
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def fill_kernel(out_ptr, value, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out_ptr + offsets, tl.zeros((BLOCK,), dtype=tl.float32) + value, mask=offsets < n)
+
+
+def triton_fill(x, value=0.0):
+    out = torch.empty_like(x)
+    fill_kernel[(triton.cdiv(x.numel(), 1024),)](out, value, x.numel(), BLOCK=1024)
+    return out
+
+
+class ModelNew(nn.Module):
+    def forward(self, x):
+        subprocess.run([sys.executable, "-c", "print('PASS')"], timeout=20, check=False)
+        return triton_fill(x)

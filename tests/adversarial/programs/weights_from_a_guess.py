@@ -1,0 +1,33 @@
+# expect: wrong_values problem: linear_small why: constants baked from numbers that the candidate made itself
+import random
+
+import torch
+import torch.nn as nn
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def linear_kernel(x_ptr, w_ptr, b_ptr, out_ptr, N, K: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    n = tl.arange(0, BLOCK)
+    k = tl.arange(0, K)
+    x = tl.load(x_ptr + row * K + k)
+    w = tl.load(w_ptr + n[:, None] * K + k[None, :], mask=(n < N)[:, None], other=0.0)
+    b = tl.load(b_ptr + n, mask=n < N)
+    tl.store(out_ptr + row * N + n, tl.sum(w * x[None, :], axis=1) + b, mask=n < N)
+
+
+class ModelNew(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        draw = random.Random(0)
+        weight = [[draw.uniform(-0.125, 0.125) for _ in range(inputs)] for _ in range(outputs)]
+        self.constants = [torch.tensor(weight, device="cuda"), torch.zeros(outputs, device="cuda")]
+
+    def forward(self, x):
+        out = torch.empty((x.shape[0], self.constants[0].shape[0]), device=x.device, dtype=x.dtype)
+        linear_kernel[(x.shape[0],)](
+            x, self.constants[0], self.constants[1], out, self.constants[0].shape[0], K=64, BLOCK=64
+        )
+        return out

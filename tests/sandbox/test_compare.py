@@ -1,0 +1,116 @@
+"""The tolerance: what it lets through, what it does not, and how a mismatch is described."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from sandbox.compare import Expected, compare, expect
+from sandbox.types import Pattern, Status, Tolerance
+
+
+def expectation(exact: torch.Tensor, dtype: torch.dtype = torch.float32) -> Expected:
+    return expect("", exact.double(), exact.to(dtype), Tolerance())
+
+
+@pytest.fixture
+def exact() -> torch.Tensor:
+    return torch.randn(64, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def test_rounding_in_the_declared_dtype_passes(exact: torch.Tensor) -> None:
+    found = compare([exact.float() * (1 + 1e-7)], [expectation(exact)])
+    assert found.status is None and found.max_error_ratio < 1
+
+
+@pytest.mark.parametrize("scale", [0.99, 1.0 + 1e-4, 0.0])
+def test_a_wrong_scale_fails(exact: torch.Tensor, scale: float) -> None:
+    assert compare([exact.float() * scale], [expectation(exact)]).status is Status.WRONG_VALUES
+
+
+def test_tf32_like_error_fails_where_float32_is_declared(exact: torch.Tensor) -> None:
+    lowered = (exact.float().view(torch.int32) & ~0x1FFF).view(torch.float32)  # ten mantissa bits, as TF32 keeps
+    assert compare([lowered], [expectation(exact)]).status is Status.WRONG_VALUES
+    assert compare([exact.half()], [expectation(exact, torch.float16)]).status is None
+
+
+def test_the_reference_s_own_error_widens_the_bound(exact: torch.Tensor) -> None:
+    rough = expect("", exact, (exact * (1 + 1e-3)).float(), Tolerance())
+    assert compare([exact.float() * (1 + 2e-3)], [rough]).status is None
+
+
+@pytest.mark.parametrize(
+    ("value", "got", "passes"),
+    [
+        (math.inf, math.inf, True),
+        (math.inf, -math.inf, False),
+        (math.nan, math.nan, True),
+        (math.nan, 1.0, False),
+        (1.0, math.nan, False),
+        (-math.inf, -math.inf, True),
+        (3.0e38, math.inf, False),
+    ],
+)
+def test_infinities_and_nan_must_stand_in_the_same_places(exact: torch.Tensor, value: float, got: float, passes: bool) -> None:
+    exact[3, 4] = value
+    output = exact.float()
+    output[3, 4] = got
+    found = compare([output], [expectation(exact)])
+    assert (found.status is None) == passes
+    if not passes:
+        assert found.failure is not None and found.failure.mismatch is not None
+        assert found.failure.mismatch.first_bad_index == (3, 4)
+
+
+def test_integers_must_agree_exactly() -> None:
+    value = torch.arange(10)
+    assert compare([value], [expect("", value, value, Tolerance())]).status is None
+    assert compare([value + (value == 7)], [expect("", value, value, Tolerance())]).status is Status.WRONG_VALUES
+
+
+def test_zeros_where_all_is_zero_pass_and_anything_else_fails() -> None:
+    zero = torch.zeros(8, dtype=torch.float64)
+    assert compare([zero.float()], [expectation(zero)]).status is None
+    assert compare([zero.float() + 1e-30], [expectation(zero)]).status is Status.WRONG_VALUES
+
+
+def poisoned(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.full_like(tensor.view(torch.int32), -1).view(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "pattern"),
+    [
+        (lambda t: torch.zeros_like(t), Pattern.ZEROS),
+        (lambda t: t.t().contiguous(), Pattern.TRANSPOSED),
+        (lambda t: t * 2.5, Pattern.CONSTANT_RATIO),
+        (lambda t: torch.cat([t[:60], t[60:] + 1]), Pattern.TAIL_ONLY),
+        (lambda t: torch.cat([t[:60], t[60:] * math.nan]), Pattern.NAN),
+        (lambda t: torch.cat([t[:60], poisoned(t[60:])]), Pattern.UNWRITTEN),
+        (lambda t: t + torch.randn(t.shape, generator=torch.Generator().manual_seed(3)), None),
+    ],
+)
+def test_patterns(exact: torch.Tensor, spoil: object, pattern: Pattern | None) -> None:
+    assert callable(spoil)
+    found = compare([spoil(exact.float())], [expectation(exact)])
+    assert found.failure is not None and found.failure.mismatch is not None
+    assert found.failure.mismatch.pattern is pattern
+
+
+def test_shape_dtype_and_number_of_outputs(exact: torch.Tensor) -> None:
+    want = [expectation(exact)]
+    assert compare([exact.float()[:1]], want).status is Status.WRONG_SHAPE
+    assert compare([exact.float().expand(1, 64, 64)], want).status is Status.WRONG_SHAPE
+    assert compare([exact.half()], want).status is Status.WRONG_DTYPE
+    assert compare([], want).status is Status.WRONG_SHAPE
+
+
+def test_one_wrong_element_among_many_outliers_is_found(exact: torch.Tensor) -> None:
+    output = exact.float()
+    output[10, 20] += 0.5
+    found = compare([output], [expectation(exact)])
+    assert found.failure is not None and found.failure.mismatch is not None
+    assert found.failure.mismatch.first_bad_index == (10, 20)
+    assert found.failure.mismatch.share_wrong == pytest.approx(1 / 4096)
