@@ -5,6 +5,7 @@ Decides nothing and reads no files. A speedup stands here only if it was measure
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from agent import wording
+from agent.events import EndReason
 from agent.run_record import ProblemResult, RunRecord
 from sandbox.types import Spend
 
@@ -68,6 +70,8 @@ def result_json(record: RunRecord, result: ProblemResult) -> dict[str, Any]:
     return {
         "problem": result.problem_id,
         "solved": best is not None,
+        "end": None if result.end is None else result.end.value,
+        "end_detail": result.end_detail,
         "operator": None if result.best_candidate is None else result.best_candidate.operator.value,
         "candidate": None if best is None else best.candidate_id,
         "best": None if best is None else str(record.folder.best(result.problem_id)),
@@ -94,6 +98,8 @@ def report_text(record: RunRecord) -> str:
 
 def report_lines(record: RunRecord) -> Iterator[str]:
     yield from (f"# Run {record.folder.root.name}", "", f"{headline(record)}.")
+    if ends := Counter(result.end.value for result in record.results if result.end is not None):
+        yield from ("", f"Searches ended: {', '.join(f'{end} {count}' for end, count in ends.most_common())}.")
     if record.why_nothing_was_timed is not None:
         yield from ("", f"**{record.why_nothing_was_timed}** A kernel below is verified, not known to be faster.")
     yield from ("", "## Problems", "", *problem_rows(record))
@@ -132,6 +138,8 @@ def time_rows(record: RunRecord) -> Iterator[str]:
 
 def failure_line(result: ProblemResult) -> str:
     """The latest failure of a problem that is not solved, in a line."""
+    if result.end is EndReason.INADMISSIBLE:
+        return f"{result.problem_id}: inadmissible: {' '.join((result.end_detail or 'no reason').split())}"
     if result.last is None or result.last.failure is None:
         return f"{result.problem_id}: {result.word}"
     failure = result.last.failure

@@ -138,7 +138,7 @@ def stop_on_signals(controller: Controller) -> None:
 
 def conclude(folder: RunFolder, *, summary: RunSummary, as_json: bool) -> int:
     """Writes the report, shows the summary, and gives the exit code."""
-    record = read_run(folder)
+    record = read_run(folder, searches=summary.searches)
     folder.write_report(report.report_text(record))
     if as_json:
         print(json.dumps(report.summary_json(record, outcome=summary.outcome, error=summary.error)))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from agent.events import Judged, Unsampled
+from agent.events import EndReason, Judged, SearchSummary
 from agent.ledger import Ledger
 from agent.run_folder import RunFolder, RunFolderError
 from agent.search import Standing
@@ -22,7 +22,11 @@ from sandbox.types import Candidate, Spend, Status, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemResult:
-    """What is on record for one problem. `best` passed; `last` is the latest verdict of any kind."""
+    """What is on record for one problem. `best` passed; `last` is the latest verdict of any kind.
+
+    `end` and `end_detail` say why its search is over; the ledger does not hold them, so they are None when a report is
+    written later.
+    """
 
     problem_id: str
     spend: Spend
@@ -30,13 +34,16 @@ class ProblemResult:
     best: Verdict | None
     best_candidate: Candidate | None
     last: Verdict | None
-    num_unsampled: int
+    end: EndReason | None
+    end_detail: str | None
 
     @property
     def word(self) -> str:
-        """solved (by which operator), unverified, unsolved, or nothing judged."""
+        """solved (by which operator), inadmissible, unverified, unsolved, or nothing judged."""
         if self.best is not None and self.best_candidate is not None:
             return f"solved by {self.best_candidate.operator}"
+        if self.end is EndReason.INADMISSIBLE:
+            return "inadmissible"
         if not self.num_by_status:
             return "nothing judged"
         return "unverified" if Status.UNVERIFIED in self.num_by_status else "unsolved"
@@ -73,17 +80,18 @@ class RunRecord:
         """One sentence; None where something was."""
         if self.timed:
             return None
-        if self.environment.get("gpu") is None:
+        mode = self.config.get("judge", {}).get("mode")
+        if self.environment.get("gpu") is None and mode != "replay":  # a cluster's GPUs are not in the record
             return "Nothing was timed: no GPU."
-        if self.config.get("judge", {}).get("mode") == "interpret":
+        if mode == "interpret":
             return "Nothing was timed: judge.mode is interpret."
         return "Nothing was timed: no candidate passed on the GPU."
 
 
-def read_run(folder: RunFolder) -> RunRecord:
-    """What the run has on record. Raises RunFolderError and LedgerError."""
+def read_run(folder: RunFolder, *, searches: Sequence[SearchSummary] = ()) -> RunRecord:
+    """What the run has on record; `searches` add how they ended, if it just did. Raises RunFolderError, LedgerError."""
     with Ledger.open_read_only(folder.ledger) as ledger:
-        results, wall_seconds = read_results(ledger)
+        results, wall_seconds = read_results(ledger, ended={search.problem_id: search for search in searches})
     try:
         environment = json.loads(folder.environment.read_text(encoding="utf-8"))
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
@@ -92,21 +100,17 @@ def read_run(folder: RunFolder) -> RunRecord:
     return RunRecord(folder=folder, results=results, environment=environment, config=config, wall_seconds=wall_seconds)
 
 
-def read_results(ledger: Ledger) -> tuple[tuple[ProblemResult, ...], float]:
+def read_results(ledger: Ledger, *, ended: Mapping[str, SearchSummary]) -> tuple[tuple[ProblemResult, ...], float]:
     """Every problem's result in the order of the problems, and the seconds that the run has taken."""
     standings = {problem_id: Standing(problem_id) for problem_id in ledger.problem_keys()}
     last: dict[str, Verdict] = {}
-    num_unsampled: Counter[str] = Counter()
     seconds: dict[int, float] = {}  # by epoch
     for entry in ledger.events():
         problem_id = entry.event.problem_id
         standings[problem_id].add(entry.event, epoch=entry.epoch, seconds=entry.seconds)
         seconds[entry.epoch] = max(entry.seconds, seconds.get(entry.epoch, 0.0))
-        match entry.event:
-            case Judged(verdict=verdict):
-                last[problem_id] = verdict
-            case Unsampled():
-                num_unsampled[problem_id] += 1
+        if isinstance(entry.event, Judged):
+            last[problem_id] = entry.event.verdict
     results = tuple(
         ProblemResult(
             problem_id=problem_id,
@@ -115,7 +119,8 @@ def read_results(ledger: Ledger) -> tuple[tuple[ProblemResult, ...], float]:
             best=standing.best,
             best_candidate=None if standing.best is None else ledger.observation(standing.best.candidate_id).candidate,
             last=last.get(problem_id),
-            num_unsampled=num_unsampled[problem_id],
+            end=ended[problem_id].end if problem_id in ended else None,
+            end_detail=ended[problem_id].end_detail if problem_id in ended else None,
         )
         for problem_id, standing in standings.items()
     )

@@ -1,7 +1,8 @@
 """Decides whether outputs agree with the float64 answer, and describes how they do not.
 
-The bound is a small multiple of PyTorch's own error in the declared dtype, so that a problem on which PyTorch itself is rough is
-not held to a standard it misses, and one on which it is exact is not a loophole. Knows nothing of plans or processes.
+The bound is a small multiple of PyTorch's own error in the declared dtype, so that a problem on which PyTorch itself
+is rough is not held to a standard it misses, and one on which it is exact is not a loophole. Knows nothing of plans or
+processes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 from sandbox.trees import dtype_name
 from sandbox.types import Failure, Mismatch, Pattern, Status, Tolerance
 
-# Bytes that fill fresh buffers, by case: NaN for every float, then a large finite number, so that luck with one shows in the other.
+# Bytes that fill fresh buffers, by case: NaN for every float, then a large finite number, so that luck with one shows
+# in the other.
 POISON = (0xFF, 0x7B)
 
 _CHUNK_ELEMENTS = 1 << 26  # bounds the float64 temporaries of one comparison to a few GiB
@@ -26,7 +28,8 @@ _PATTERN_ELEMENTS = 1 << 22
 class Expected:
     """One output as it should be. `value` is float64 for floating dtypes (kept on the host), else the declared dtype.
 
-    `scale` is the root mean square of the finite values; `max_relative` bounds |error| / (|value| + scale) of each element and
+    `scale` is the root mean square of the finite values; `max_relative` bounds |error| / (|value| + scale) of each
+    element and
     `max_rms` the root mean square of the error over `scale`. Both are 0 for dtypes that must agree exactly.
     """
 
@@ -73,12 +76,14 @@ def expect(path: str, exact: torch.Tensor, own: torch.Tensor, tolerance: Toleran
         relative = max(tolerance.elementwise * errors.max_relative, floor)
         rms = max(tolerance.rms * errors.rms, floor)
     return Expected(
-        path=path, dtype=dtype, shape=tuple(own.shape), value=value.cpu(), scale=scale, max_relative=relative, max_rms=rms
+        path=path, dtype=dtype, shape=tuple(own.shape), value=value.cpu(), scale=scale,
+        max_relative=relative, max_rms=rms,
     )  # fmt: skip
 
 
 def compare(outputs: Sequence[torch.Tensor], expected: Sequence[Expected]) -> Comparison:
-    """Compares all outputs; the first that differs is described. Expected values are brought to the outputs' device by parts."""
+    """Compares all outputs; the first that differs is described. Expected values are brought to the outputs' device by
+    parts."""
     if len(outputs) != len(expected):
         return _failed(Status.WRONG_SHAPE, f"{len(outputs)} outputs where the reference has {len(expected)}")
     for output, want in zip(outputs, expected, strict=True):
@@ -95,7 +100,9 @@ def compare(outputs: Sequence[torch.Tensor], expected: Sequence[Expected]) -> Co
         worst, worst_rms = max(worst, ratio), max(worst_rms, rms_ratio)
         if errors.num_wrong or ratio > 1 or rms_ratio > 1:
             failure = _describe(output, want, errors)
-            return Comparison(status=Status.WRONG_VALUES, failure=failure, max_error_ratio=worst, rms_error_ratio=worst_rms)
+            return Comparison(
+                status=Status.WRONG_VALUES, failure=failure, max_error_ratio=worst, rms_error_ratio=worst_rms
+            )
     return Comparison(status=None, failure=None, max_error_ratio=worst, rms_error_ratio=worst_rms)
 
 
@@ -111,7 +118,8 @@ def _ratio(error: float, bound: float) -> float:
 
 
 def _errors(output: torch.Tensor, value: torch.Tensor, *, scale: float, max_relative: float) -> _Errors:
-    """Walks both in parts. Infinities and NaN must stand in the same places with the same signs; they count as wrong otherwise."""
+    """Walks both in parts. Infinities and NaN must stand in the same places with the same signs; they count as wrong
+    otherwise."""
     flat, want = output.reshape(-1), value.reshape(-1)
     largest, square_sum, num_wrong, first = 0.0, 0.0, 0, None
     for start in range(0, flat.numel(), _CHUNK_ELEMENTS):
@@ -132,7 +140,8 @@ def _errors(output: torch.Tensor, value: torch.Tensor, *, scale: float, max_rela
 
 
 def _relative_errors(got: torch.Tensor, expected: torch.Tensor, scale: float) -> torch.Tensor:
-    """|got - expected| / (|expected| + scale) in float64; 0 where both are the same NaN or infinity, infinite where only one is."""
+    """|got - expected| / (|expected| + scale) in float64; 0 where both are the same NaN or infinity, infinite where
+    only one is."""
     if not got.dtype.is_floating_point:
         return torch.where(got == expected, 0.0, math.inf).to(torch.float64)
     got = got.to(torch.float64)
@@ -151,7 +160,9 @@ def _describe(output: torch.Tensor, want: Expected, errors: _Errors) -> Failure:
     mismatch = Mismatch(
         output=f"output{want.path}",
         share_wrong=max(errors.num_wrong, 1) / max(flat.numel(), 1),
-        first_bad_index=tuple(int(i) for i in torch.unravel_index(torch.tensor(first), want.shape)) if want.shape else (),
+        first_bad_index=tuple(int(i) for i in torch.unravel_index(torch.tensor(first), want.shape))
+        if want.shape
+        else (),
         expected=float(value[first]),
         got=float(flat[first]),
         pattern=_pattern(output, want, first_wrong=first),
@@ -161,7 +172,8 @@ def _describe(output: torch.Tensor, want: Expected, errors: _Errors) -> Failure:
 
 
 def _pattern(output: torch.Tensor, want: Expected, *, first_wrong: int) -> Pattern | None:
-    """The one thing that explains most wrong values, if there is one. Looks at no more than the first few million elements."""
+    """The one thing that explains most wrong values, if there is one. Looks at no more than the first few million
+    elements."""
     if not output.dtype.is_floating_point or output.numel() == 0:
         return None
     got = output.reshape(-1)[:_PATTERN_ELEMENTS].to("cpu", torch.float64)

@@ -30,13 +30,13 @@ def pack_scalar(kind: str, value: int | float | bool) -> bytes:
     try:
         match kind:
             case "fp64":
-                return struct.pack("<d", value)
+                return struct.pack("<d", float(value))
             case "fp32" | "f32":
                 return bytes(ctypes.c_float(value))
             case "bf16":
                 return bytes(ctypes.c_float(value))[2:]
             case "fp16":
-                return struct.pack("<e", value)
+                return struct.pack("<e", float(value))
             case _:
                 return (int(value) & ((1 << 8 * size) - 1)).to_bytes(size, "little")
     except OverflowError as error:

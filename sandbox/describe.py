@@ -1,7 +1,7 @@
 """Asks a problem what its inputs look like, without computing anything: shapes, dtypes, scalars, weights.
 
-Runs in the sandboxed child, on fake tensors, so a problem with gigabytes of inputs is described in milliseconds. The module's
-source is the user's own, but its answers are data all the same.
+Runs in the sandboxed child, on fake tensors, so a problem with gigabytes of inputs is described in milliseconds. The
+module's source is the user's own, but its answers are data all the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sandbox import wire
-from sandbox.trees import dtype_name, to_tree
+from sandbox.trees import dtype_name, tensors_in, to_tree
 
 
 def warm() -> None:
@@ -49,19 +49,21 @@ def construct(cls: Any, init_inputs: Any) -> torch.nn.Module:
 
 
 def run(body: Any, _blobs: Any, scratch: Path) -> bytes:
-    """The problem's spec: {"inputs": tree, "init_inputs": tree, "tensors": [[dtype, shape, stride], ..], "weights": [..]}."""
+    """The problem's spec: {"inputs": tree, "init_inputs": tree, "tensors": [[dtype, shape, stride], ..],
+    "weights": [[name, dtype, shape], ..], "outputs": [[path, dtype, shape], ..] or null}."""
     try:
         with torch.no_grad():
             try:
                 with FakeTensorMode(allow_non_fake_inputs=True):
-                    return wire.pack(_spec(body["source"], scratch))
+                    return wire.pack(_spec(body["source"], scratch, call=True))
             except (fake_tensor.DataDependentOutputException, fake_tensor.UnsupportedFakeTensorException):
-                return wire.pack(_spec(body["source"], scratch))  # it looks at values: compute them
+                # It looks at values, so they are computed; calling the model as well might take very long.
+                return wire.pack(_spec(body["source"], scratch, call=False))
     except Exception as error:  # noqa: BLE001  the problem's own code may raise anything; the reason goes to its author
         return wire.pack({"error": f"{type(error).__name__}: {error}"[:2000]})
 
 
-def _spec(source: str, folder: Path) -> dict[str, Any]:
+def _spec(source: str, folder: Path, *, call: bool) -> dict[str, Any]:
     tensors: list[Any] = []
 
     def tensor(item: torch.Tensor) -> int:
@@ -76,4 +78,14 @@ def _spec(source: str, folder: Path) -> dict[str, Any]:
     spec = {"inputs": to_tree(inputs, tensor), "init_inputs": to_tree(init_inputs, tensor), "tensors": tensors}
     model = construct(module.Model, init_inputs)
     weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {**spec, "weights": [[name, dtype_name(w.dtype), list(w.shape)] for name, w in weights.items()]}
+    spec["weights"] = [[name, dtype_name(w.dtype), list(w.shape)] for name, w in weights.items()]
+    spec["outputs"] = _outputs(model, inputs) if call else None
+    return spec
+
+
+def _outputs(model: torch.nn.Module, inputs: Any) -> list[Any] | None:
+    """[path, dtype, shape] of each output, or None where the reference cannot run on fake tensors."""
+    try:
+        return [[path, dtype_name(t.dtype), list(t.shape)] for path, t in tensors_in(model(*inputs))]
+    except Exception:  # noqa: BLE001  only a cheaper check is lost; whether the reference runs is found out by running it
+        return None

@@ -1,7 +1,7 @@
 """Runs a plan's steps on real tensors: the CPU's in the interpret child, a GPU's in the replay worker.
 
-Buffers are poisoned before use and stand between guard bands. Launching a kernel is handed in, since only its owner knows how.
-Does not compare and does not time.
+Buffers are poisoned before use and stand between guard bands. Launching a kernel is handed in, since only its owner
+knows how. Does not compare and does not time.
 """
 
 from __future__ import annotations
@@ -18,16 +18,36 @@ Launch = Callable[[LaunchStep], None]
 
 # A plan's operators run in a trusted process, so what reaches files, other storages or a tensor's extent stays out.
 _FORBIDDEN = frozenset(
-    "from_file set_ set_data resize_ resize_as_ _resize_output_ resize_as_sparse_ as_strided_ record_stream _copy_from "
-    "_copy_from_and_resize pin_memory _pin_memory item _local_scalar_dense equal is_nonzero rename_ share_memory_ swap_".split()
+    [
+        "from_file",
+        "set_",
+        "set_data",
+        "resize_",
+        "resize_as_",
+        "_resize_output_",
+        "resize_as_sparse_",
+        "as_strided_",
+        "record_stream",
+        "_copy_from",
+        "_copy_from_and_resize",
+        "pin_memory",
+        "_pin_memory",
+        "item",
+        "_local_scalar_dense",
+        "equal",
+        "is_nonzero",
+        "rename_",
+        "share_memory_",
+        "swap_",
+    ]
 )
 
 
 class Arena:
     """The buffers of one plan on one device, made when first touched.
 
-    `poison` is the byte that fills them (0xFF makes NaN of every float), `guard_bytes` the width of the bands before and after,
-    a multiple of 512 so that alignment stays as CUDA's allocator gives it.
+    `poison` is the byte that fills them (0xFF makes NaN of every float), `guard_bytes` the width of the bands before
+    and after, a multiple of 512 so that alignment stays as CUDA's allocator gives it.
     """
 
     def __init__(self, plan: Plan, *, device: torch.device, poison: int, guard_bytes: int) -> None:
@@ -124,7 +144,9 @@ def run_aten(step: AtenStep, arena: Arena) -> None:
 def _place(result: torch.Tensor, output: int, arena: Arena, op: str) -> None:
     record = arena.plan.values[output]
     if tuple(result.shape) != record.shape or dtype_name(result.dtype) != record.dtype:
-        raise PlanError(f"{op} gave {dtype_name(result.dtype)}{tuple(result.shape)}, the plan has {record.dtype}{record.shape}")
+        raise PlanError(
+            f"{op} gave {dtype_name(result.dtype)}{tuple(result.shape)}, the plan has {record.dtype}{record.shape}"
+        )
     target = arena.tensor(output)
     if target.data_ptr() != result.data_ptr() or target.stride() != result.stride():
         target.copy_(result)
@@ -144,9 +166,10 @@ def aten_operator(name: str) -> Any:
 def initialise(plan: Plan, *, seed: int, weights: Mapping[str, torch.Tensor]) -> tuple[Arena, str]:
     """Runs the construction steps on the CPU and gives the parameters their values.
 
-    `weights` is the reference's state: a value with the same name, shape and dtype takes it, right after the last construction step that
-    writes its buffer, so that whatever the constructor derives from it is derived from the right numbers. The others keep
-    what construction drew under `seed`. Returns the arena and "by_name", "by_seed", "mixed" or "none".
+    `weights` is the reference's state: a value with the same name, shape and dtype takes it, right after the last
+    construction step that writes its buffer, so that whatever the constructor derives from it is derived from the
+    right numbers. The others keep what construction drew under `seed`. Returns the arena and "by_name", "by_seed",
+    "mixed" or "none".
     """
     arena = Arena(plan, device=torch.device("cpu"), poison=0, guard_bytes=0)
     matched = {name: index for name, index in plan.weights if _matches(plan, index, weights.get(name))}
@@ -166,7 +189,8 @@ def initialise(plan: Plan, *, seed: int, weights: Mapping[str, torch.Tensor]) ->
 def takes_weights_by_name(plan: Plan, spec_weights: Sequence[Sequence[Any]]) -> bool:
     """Whether every parameter and buffer of the candidate has one of the same name, shape and dtype in the reference.
 
-    `spec_weights` is the problem's list of [name, dtype, shape]. False too where the reference has weights and the candidate registers none.
+    `spec_weights` is the problem's list of [name, dtype, shape]. False too where the reference has weights and the
+    candidate registers none.
     """
     given = {name: (dtype, tuple(shape)) for name, dtype, shape in spec_weights}
     mine = {name: (plan.values[i].dtype, plan.values[i].shape) for name, i in plan.weights}
@@ -198,7 +222,9 @@ def bind_inputs(plan: Plan, arena: Arena, inputs: Sequence[torch.Tensor]) -> Non
     for index, tensor in zip(plan.inputs, inputs, strict=True):
         record = plan.values[index]
         if tuple(tensor.shape) != record.shape or dtype_name(tensor.dtype) != record.dtype:
-            raise PlanError(f"an input is {dtype_name(tensor.dtype)}{tuple(tensor.shape)}, the plan has {record.dtype}{record.shape}")
+            raise PlanError(
+                f"an input is {dtype_name(tensor.dtype)}{tuple(tensor.shape)}, not {record.dtype}{record.shape}"
+            )
         arena.tensor(index).copy_(tensor)
 
 

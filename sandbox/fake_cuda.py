@@ -1,8 +1,9 @@
 """Answers in place of a CUDA machine, so that code written for a GPU can be traced without one.
 
-Runs in the sandboxed child. Two parts: tensor methods whose C++ bindings ask for a device guard, which a CPU-only PyTorch refuses
-on fake CUDA tensors, go to the aten operators behind them; and `torch.cuda` gets stand-ins. Methods are replaced on the class, not by
-a TorchFunctionMode, because such a mode is off inside torch's own Python functions (`nn.init`). Records nothing itself.
+Runs in the sandboxed child. Two parts: tensor methods whose C++ bindings ask for a device guard, which a CPU-only
+PyTorch refuses on fake CUDA tensors, go to the aten operators behind them; and `torch.cuda` gets stand-ins. Methods
+are replaced on the class, not by a TorchFunctionMode, because such a mode is off inside torch's own Python functions
+(`nn.init`). Records nothing itself.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from sandbox.recorder import Recorder, Untraceable
+
 
 def _contiguous(x: torch.Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> torch.Tensor:
     return x if x.is_contiguous(memory_format=memory_format) else torch.ops.aten.clone(x, memory_format=memory_format)
@@ -31,7 +33,7 @@ def _uniform_(x: torch.Tensor, a: float = 0.0, b: float = 1.0, **kwargs: Any) ->
 
 
 def _cuda(x: torch.Tensor, device: Any = None, non_blocking: bool = False, **_: Any) -> torch.Tensor:
-    return x if x.is_cuda else torch.ops.aten._to_copy(x, device=torch.device("cuda", 0))  # type: ignore[no-any-return]
+    return x if x.is_cuda else torch.ops.aten._to_copy(x, device=torch.device("cuda", 0))
 
 
 def _new_tensor(x: torch.Tensor, data: Any, *, dtype: Any = None, device: Any = None, **_: Any) -> torch.Tensor:
@@ -39,7 +41,8 @@ def _new_tensor(x: torch.Tensor, data: Any, *, dtype: Any = None, device: Any = 
 
 
 def _tensor_factory(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """`torch.tensor` and its kin: the literal is made on the CPU, then copied to the device asked for, or to the default one."""
+    """`torch.tensor` and its kin: the literal is made on the CPU, then copied to the device asked for, or to the
+    default one."""
 
     def build(item: Any, *, dtype: Any = None, device: Any = None, **kwargs: Any) -> torch.Tensor:
         # Not torch.get_default_device: under a device context it calls torch.tensor itself.
@@ -73,7 +76,8 @@ def _deepcopy(x: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
 
 
 def _index_parts(x: torch.Tensor, key: Any) -> tuple[torch.Tensor, list[Any] | None]:
-    """What Python's indexing means: the view after the basic parts of `key`, and the tensor indices left for `index`."""
+    """What Python's indexing means: the view after the basic parts of `key`, and the tensor indices left for
+    `index`."""
     parts = list(key) if isinstance(key, tuple) else [key]
     parts = [torch.tensor(p) if isinstance(p, list) else p for p in parts]
     consumed = sum(_dims_used(p) for p in parts)
@@ -119,7 +123,7 @@ def _sliced(view: torch.Tensor, dim: int, part: slice) -> torch.Tensor:
 def _getitem(x: torch.Tensor, key: Any) -> torch.Tensor:
     view, indices = _index_parts(x, key)
     if indices is None:
-        return torch.ops.aten.alias(view) if view is x else view  # type: ignore[no-any-return]
+        return torch.ops.aten.alias(view) if view is x else view
     return torch.ops.aten.index(view, indices)  # type: ignore[no-any-return]
 
 
@@ -187,7 +191,8 @@ class _Event:
 _PROPERTIES = types.SimpleNamespace(
     name="NVIDIA H100 80GB HBM3", major=9, minor=0, total_memory=80 << 30, multi_processor_count=132, warp_size=32,
     max_threads_per_multi_processor=2048, max_threads_per_block=1024, regs_per_multiprocessor=65536, gcnArchName="",
-    shared_memory_per_block=49152, shared_memory_per_block_optin=232448, shared_memory_per_multiprocessor=233472, L2_cache_size=50 << 20,
+    shared_memory_per_block=49152, shared_memory_per_block_optin=232448,
+    shared_memory_per_multiprocessor=233472, L2_cache_size=50 << 20,
 )  # fmt: skip
 
 
@@ -207,7 +212,8 @@ def _same(function: Any = None, *_: Any, **__: Any) -> Any:
 
 
 def _cuda_answers() -> dict[str, Any]:
-    """Names in `torch.cuda` and what they answer. Real numbers are the H100's; a plan is only ever replayed on a real one."""
+    """Names in `torch.cuda` and what they answer. Real numbers are the H100's; a plan is only ever replayed on a real
+    one."""
     nothing = ("synchronize", "set_device", "empty_cache", "init", "_lazy_init", "set_stream",
                "reset_peak_memory_stats", "ipc_collect", "cudart", "_check_capability")  # fmt: skip
     zero = ("current_device", "memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved")
@@ -230,16 +236,19 @@ def _cuda_answers() -> dict[str, Any]:
         "device": lambda *_: contextlib.nullcontext(),
         "device_of": lambda *_: contextlib.nullcontext(),
         "_DeviceGuard": lambda *_: contextlib.nullcontext(),
-        "manual_seed": _refuse("torch.cuda.manual_seed (the judge seeds the construction)"),
-        "manual_seed_all": _refuse("torch.cuda.manual_seed_all (the judge seeds the construction)"),
+        "manual_seed": _refuse("seeding (the judge seeds construction)"),
+        "manual_seed_all": _refuse("seeding (the judge seeds construction)"),
         "CUDAGraph": _refuse("torch.cuda.CUDAGraph"),
         "graph": _refuse("torch.cuda.graph"),
         "_current_device": 0,
     }
 
 
-def _gru_cell_shapes(gates: torch.Tensor, _hidden: torch.Tensor, state: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output shapes of aten::_thnn_fused_gru_cell, for which torch has no shape function: new state, and five gates of workspace."""
+def _gru_cell_shapes(
+    gates: torch.Tensor, _hidden: torch.Tensor, state: torch.Tensor, *_: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output shapes of aten::_thnn_fused_gru_cell, for which torch has no shape function: new state, and five gates of
+    workspace."""
     return torch.empty_like(state), state.new_empty((state.shape[0], state.shape[1] * 5))
 
 
@@ -248,8 +257,8 @@ _LIBRARY: list[Any] = []  # registrations live as long as their library object
 
 def warm() -> None:
     """Registers, in the warm process, the shape functions that torch lacks."""
-    library = torch.library.Library("aten", "IMPL")
-    library.impl("_thnn_fused_gru_cell", _gru_cell_shapes, "Meta")
+    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    library.impl("_thnn_fused_gru_cell", _gru_cell_shapes, "Meta")  # type: ignore[no-untyped-call]
     _LIBRARY.append(library)
 
 
@@ -259,22 +268,23 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def install(recorder: Recorder) -> None:
     """Puts the stand-ins into torch, for the life of this process."""
-    for name, answer in _cuda_answers().items():
-        setattr(torch.cuda, name, answer)
-    torch._C._cuda_getCurrentRawStream = lambda *_: 0  # type: ignore[attr-defined]
-    torch._C._cuda_getDevice = lambda *_: 0  # type: ignore[attr-defined]
-    for name in ("manual_seed", "seed", "set_rng_state"):
-        setattr(torch, name, _refuse(f"torch.{name} (the judge seeds the construction)"))
-    torch.compile = torch.jit.script = torch.jit.trace = _same  # type: ignore[assignment]
-    torch.tensor, torch.as_tensor = _tensor_factory(torch.tensor), _tensor_factory(torch.as_tensor)  # type: ignore[assignment]
-    torch.nn.Module.cuda = lambda self, *_: self  # type: ignore[assignment,method-assign]
-    torch.nn.Module.to = _module_to  # type: ignore[assignment,method-assign]
-    for name, method in {**_METHODS, "data_ptr": recorder.address_of}.items():
-        setattr(torch.Tensor, name, _method(method))
+    seeding = dict.fromkeys(("manual_seed", "seed", "set_rng_state"), _refuse("seeding (the judge seeds construction)"))
+    literals = {name: _tensor_factory(getattr(torch, name)) for name in ("tensor", "as_tensor")}
+    for owner, names in (
+        (torch.cuda, _cuda_answers()),
+        (torch._C, {"_cuda_getCurrentRawStream": lambda *_: 0, "_cuda_getDevice": lambda *_: 0}),
+        (torch.jit, {"script": _same, "trace": _same}),
+        (torch, {"compile": _same, **seeding, **literals}),
+        (torch.nn.Module, {"cuda": lambda self, *_: self, "to": _module_to}),
+        (torch.Tensor, {name: _method(m) for name, m in {**_METHODS, "data_ptr": recorder.address_of}.items()}),
+    ):
+        for name, answer in names.items():
+            setattr(owner, name, answer)
 
 
 def _module_to(self: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
-    """Modules are built on the fake GPU already, so only a change of dtype is work (`Module.to` cannot swap fake tensors)."""
+    """Modules are built on the fake GPU already, so only a change of dtype is work (`Module.to` cannot swap fake
+    tensors)."""
     dtype = kwargs.get("dtype") or next((a for a in args if isinstance(a, torch.dtype)), None)
     if dtype is not None:
         for module in self.modules():
@@ -282,7 +292,8 @@ def _module_to(self: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Mod
                 for name, tensor in list(held.items()):
                     if tensor is not None and tensor.is_floating_point() and tensor.dtype is not dtype:
                         cast = tensor.detach().to(dtype)
-                        held[name] = torch.nn.Parameter(cast) if held is module._parameters else cast
+                        wrapped = torch.nn.Parameter(cast) if held is module._parameters else cast
+                        held[name] = wrapped  # type: ignore[assignment]
     return self
 
 

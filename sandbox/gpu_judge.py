@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sandbox import isolation
-from sandbox.judge import aliasing, failed, precheck, verdict_of
+from sandbox.judge import failed, precheck, unfit, verdict_of
 from sandbox.plan import decode, resolve
 from sandbox.tracer import ProblemFailed, Traced
 from sandbox.types import (
@@ -135,8 +135,8 @@ class GpuJudge:
         assert traced.plan is not None and traced.spec is not None
         plan, raw, spec = decode(traced.plan), [traced.plan], traced.spec
         labels, refused = precheck(plan, self._settings)
-        if refused is None and (alias := aliasing(plan)) is not None:
-            refused = (Status.REJECTED, alias)
+        if refused is None:
+            refused = unfit(plan, spec)
         if refused is not None:
             return failed(traced, *refused, labels=labels)
         stages = _Stages(traced)

@@ -1,7 +1,8 @@
 """Restores names that Inductor-style answers import and that newer or CPU-only PyTorch does not have.
 
-Runs in the sandboxed child before the candidate is imported; the candidate's text stays as it is. What a name does follows
-PyTorch 2.5, for which such answers were written. Does not record: everything ends in aten calls or Triton launches.
+Runs in the sandboxed child before the candidate is imported; the candidate's text stays as it is. What a name does
+follows PyTorch 2.5, for which such answers were written. Does not record: everything ends in aten calls or Triton
+launches.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def _reinterpret(tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int
     return torch.as_strided(tensor, tuple(size), tuple(stride), tensor.storage_offset() + offset)
 
 
-def _assert_size_stride(tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], op_name: str | None = None) -> None:
+def _assert_size_stride(
+    tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], op_name: str | None = None
+) -> None:
     if tuple(tensor.shape) != tuple(size):
         raise AssertionError(f"expected size {tuple(size)}, got {tuple(tensor.shape)}")
     for dim, (want, have, extent) in enumerate(zip(stride, tensor.stride(), tensor.shape, strict=True)):
@@ -110,8 +113,9 @@ class _ExternKernels:
                     out: torch.Tensor | None = None) -> torch.Tensor:  # fmt: skip
         return self._out(torch.mm(a, b) + torch.mm(c, d), out)
 
-    def convolution(self, x: torch.Tensor, weight: torch.Tensor, *, stride: Any, padding: Any, dilation: Any, transposed: bool,
-                    output_padding: Any, groups: int, bias: torch.Tensor | None = None) -> torch.Tensor:  # fmt: skip
+    def convolution(self, x: torch.Tensor, weight: torch.Tensor, *, stride: Any, padding: Any, dilation: Any,
+                    transposed: bool, output_padding: Any, groups: int,
+                    bias: torch.Tensor | None = None) -> torch.Tensor:  # fmt: skip
         args = (list(stride), list(padding), list(dilation), transposed, list(output_padding), groups)
         return torch.ops.aten.convolution(x, weight, bias, *args)  # type: ignore[no-any-return]
 
@@ -123,6 +127,14 @@ _GRIDS: dict[str, Any] = {
     "cooperative_reduction_grid": cooperative_reduction_grid,
     "start_graph": lambda *_, **__: None,
     "end_graph": lambda *_, **__: None,
+}
+
+
+_GUARDS: dict[str, Any] = {
+    "_empty_strided_cuda": _empty_strided,
+    "_empty_strided_cpu": _empty_strided_cpu,
+    "_reinterpret_tensor": _reinterpret,
+    "assert_size_stride": _assert_size_stride,
 }
 
 
@@ -138,11 +150,8 @@ def install(recorder: Recorder) -> None:
     for name, function in _GRIDS.items():
         if not hasattr(heuristics, name):
             setattr(heuristics, name, _labelled(function, recorder, "names_restored"))
-    guards = torch._C._dynamo.guards
-    guards._empty_strided_cuda = _empty_strided  # type: ignore[attr-defined]
-    guards._empty_strided_cpu = _empty_strided_cpu  # type: ignore[attr-defined]
-    guards._reinterpret_tensor = _reinterpret  # type: ignore[attr-defined]
-    guards.assert_size_stride = _assert_size_stride  # type: ignore[attr-defined]
+    for name, function in _GUARDS.items():
+        setattr(torch._C._dynamo.guards, name, function)
     _stand_in_module("torch._inductor.select_algorithm", {"extern_kernels": _ExternKernels()})
 
 

@@ -1,7 +1,8 @@
-"""Executes a plan on the CPU, on secret inputs that the judge sends: aten steps on CPU tensors, kernels in Triton's interpreter.
+"""Executes a plan on the CPU, on secret inputs that the judge sends: aten steps on CPU tensors, kernels in Triton's
+interpreter.
 
-Runs in a sandboxed child of a process with TRITON_INTERPRET set. Never imports the candidate's module and never sees the expected
-answer: it sends back what came out, and the judge compares.
+Runs in a sandboxed child of a process with TRITON_INTERPRET set. Never imports the candidate's module and never sees
+the expected answer: it sends back what came out, and the judge compares.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ def warm() -> None:
     """Starts the interpreter and gives it the device math library."""
     if os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError("the interpret sandbox needs TRITON_INTERPRET=1 before triton is imported")
-    from sandbox import inductor_names, libdevice_numpy
+    from sandbox import inductor_names, interpreter_reduce, libdevice_numpy
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     inductor_names.warm()
     libdevice_numpy.install()
+    interpreter_reduce.install()
 
 
 def pack_tensor(tensor: torch.Tensor) -> tuple[list[Any], bytes]:
@@ -59,78 +61,87 @@ def unpack_tensor(head: list[Any], blob: memoryview) -> torch.Tensor:
 def run(body: dict[str, Any], blobs: list[memoryview], _scratch: Path) -> bytes:
     """For each case either its outputs or how it failed; stops at the first failure.
 
-    `body`: {"cases": [{"seed", "poison", "inputs": [head, ..], "weights": {name: head}}]}; blobs: the plan, then each case's tensors in
-    order. Answer: {"weights": how, "writes": [[storage, ..] for each launch], "cases": [{"status", "error_class", "message",
-    "outputs": [head, ..]}]} and the outputs.
+    `body`: {"cases": [{"seed", "poison", "inputs": [head, ..], "weights": {name: head}}]}; blobs: the plan, then each
+    case's tensors in order. Answer: {"cases": [{"status", "error_class", "message", "weights": how, "writes":
+    [[storage, ..] for each launch], "stray_reads": lanes, "outputs": [head, ..]}]} and the outputs.
     """
     remaining = iter(blobs)
     plan = decode(bytes(next(remaining)))
     plan = resolve(plan, (0,) * len(num_alternatives(plan)))
     heads: list[dict[str, Any]] = []
     answers: list[bytes] = []
-    how = "none"
-    writes: list[list[int]] = []
     for case in body["cases"]:
         inputs = [unpack_tensor(head, next(remaining)) for head in case["inputs"]]
         weights = {name: unpack_tensor(head, next(remaining)) for name, head in case["weights"].items()}
-        writes = []
-        head, packed, how = _run_case(plan, inputs, weights, writes, seed=case["seed"], poison=case["poison"])
-        heads.append(head)
+        run_ = _Run(plan, inputs, weights, seed=case["seed"], poison=case["poison"])
+        head, packed = run_.finished() if (failure := run_.failure()) is None else (failure, [])
+        heads.append({**head, "weights": run_.weights, "writes": run_.writes, "stray_reads": run_.stray_reads})
         answers += packed
         if head["status"] is not None:
             break
-    return wire.pack({"weights": how, "writes": writes, "cases": heads}, answers)
+    return wire.pack({"cases": heads}, answers)
 
 
-def _run_case(
-    plan: Plan, inputs: list[torch.Tensor], weights: dict[str, torch.Tensor], writes: list[list[int]], *, seed: int, poison: int
-) -> tuple[dict[str, Any], list[bytes], str]:
-    from sandbox.interpreter import IllegalAccess, NotInterpretable, interpreted, launch
+class _Run:
+    """One case's execution: its buffers, and what its launches were seen to do."""
 
-    initial, how = initialise(plan, seed=seed, weights=weights)
-    arena = Arena(plan, device=torch.device("cpu"), poison=poison, guard_bytes=GUARD_BYTES)
-    arena.load(initial)
-    bind_inputs(plan, arena, inputs)
-    functions: dict[int, Any] = {}
+    def __init__(
+        self, plan: Plan, inputs: list[torch.Tensor], weights: dict[str, torch.Tensor], *, seed: int, poison: int
+    ) -> None:
+        self._plan, self._inputs, self._seed = plan, inputs, seed
+        initial, self.weights = initialise(plan, seed=seed, weights=weights)
+        self._arena = Arena(plan, device=torch.device("cpu"), poison=poison, guard_bytes=GUARD_BYTES)
+        self._arena.load(initial)
+        bind_inputs(plan, self._arena, inputs)
+        self._functions: dict[int, Any] = {}
+        self.writes: list[list[int]] = []
+        self.stray_reads = 0
 
-    def run_launch(step: LaunchStep) -> None:
-        kernel = plan.kernels[step.kernel]
-        if step.kernel not in functions:
-            functions[step.kernel] = interpreted(kernel)
+    def failure(self) -> dict[str, Any] | None:
+        """Runs the steps; how that failed, or None."""
+        from sandbox.interpreter import IllegalAccess, NotInterpretable
+
+        try:
+            torch.manual_seed(self._seed)
+            run_steps(self._plan.steps, self._arena, self._launch)  # type: ignore[arg-type]
+        except IllegalAccess as error:
+            return _failed(Status.ILLEGAL_ACCESS, error)
+        except NotInterpretable as error:
+            return _failed(Status.UNVERIFIED, error)
+        except PlanError as error:
+            return _failed(Status.TRACE_ERROR, error)
+        except MemoryError as error:
+            return _failed(Status.OUT_OF_MEMORY, error)
+        except Exception as error:  # noqa: BLE001  the interpreter runs the kernel's text in Python, which may raise anything
+            return _failed(Status.UNVERIFIED, error)
+        return None
+
+    def _launch(self, step: LaunchStep) -> None:
+        from sandbox.interpreter import interpreted, launch
+
+        kernel = self._plan.kernels[step.kernel]
+        if step.kernel not in self._functions:
+            self._functions[step.kernel] = interpreted(kernel)
         for argument, (_, kind) in zip(step.args, kernel.params, strict=True):
             if kind.startswith("*") and argument is not None:
-                arena.tensor(int(argument))  # made before the bounds are drawn
-        writes.append(sorted(launch(step, arena, kernel, functions[step.kernel])))
+                self._arena.tensor(int(argument))  # made before the bounds are drawn
+        touched = launch(step, self._arena, kernel, self._functions[step.kernel])
+        self.writes.append(sorted(touched.written))
+        self.stray_reads += touched.stray_reads
 
-    try:
-        torch.manual_seed(seed)
-        run_steps(plan.steps, arena, run_launch)  # type: ignore[arg-type]
-    except IllegalAccess as error:
-        return _failed(Status.ILLEGAL_ACCESS, error), [], how
-    except NotInterpretable as error:
-        return _failed(Status.UNVERIFIED, error), [], how
-    except PlanError as error:
-        return _failed(Status.TRACE_ERROR, error), [], how
-    except MemoryError as error:
-        return _failed(Status.OUT_OF_MEMORY, error), [], how
-    except Exception as error:  # noqa: BLE001  the interpreter runs the kernel's text in Python, which may raise anything
-        return _failed(Status.UNVERIFIED, error), [], how
-    return _finished(plan, arena, inputs, how)
+    def finished(self) -> tuple[dict[str, Any], list[bytes]]:
+        """The outputs, or what shows only now: broken guard bands and inputs that changed."""
+        plan, arena = self._plan, self._arena
+        if arena.broken_guards():
+            return _failed(Status.ILLEGAL_ACCESS, RuntimeError("a kernel writes outside its tensors")), []
+        for position, (index, given) in enumerate(zip(plan.inputs, self._inputs, strict=True)):
+            if not same_bits(arena.tensor(index), given):
+                return _failed(Status.WRONG_VALUES, RuntimeError(f"input {position} is changed in place")), []
+        packed = [pack_tensor(arena.tensor(index)) for index in tensor_refs(plan.outputs)]
+        head = {"status": None, "error_class": None, "message": None, "outputs": [h for h, _ in packed]}
+        return head, [raw for _, raw in packed]
 
 
 def _failed(status: Status, error: BaseException) -> dict[str, Any]:
     lines = str(error).strip().splitlines() or [""]
     return {"status": status, "error_class": type(error).__name__, "message": lines[-1][:2000], "outputs": []}
-
-
-def _finished(
-    plan: Plan, arena: Arena, inputs: list[torch.Tensor], how: str
-) -> tuple[dict[str, Any], list[bytes], str]:
-    if arena.broken_guards():
-        return _failed(Status.ILLEGAL_ACCESS, RuntimeError("a kernel writes outside its tensors")), [], how
-    for position, (index, given) in enumerate(zip(plan.inputs, inputs, strict=True)):
-        if not same_bits(arena.tensor(index), given):
-            return _failed(Status.WRONG_VALUES, RuntimeError(f"input {position} is changed in place")), [], how
-    packed = [pack_tensor(arena.tensor(index)) for index in tensor_refs(plan.outputs)]
-    head = {"status": None, "error_class": None, "message": None, "outputs": [h for h, _ in packed]}
-    return head, [raw for _, raw in packed], how

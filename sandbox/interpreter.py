@@ -1,7 +1,8 @@
 """Runs one kernel launch through Triton's interpreter, with every memory access checked against the plan's buffers.
 
-Runs in the interpret child, whose process has TRITON_INTERPRET set before triton is imported. Reads within a guard band give poison,
-as they would give garbage on a GPU; any other access outside the buffers is the candidate's illegal access.
+Runs in the interpret child, whose process has TRITON_INTERPRET set before triton is imported. Reads within a guard
+band give poison, as they would give garbage on a GPU; any other access outside the buffers is the candidate's illegal
+access.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ class NotInterpretable(Exception):
     """The interpreter lacks something that the kernel uses. Ours to say, not the candidate's fault."""
 
 
-class _Bounds:
-    """The address ranges that kernels may touch."""
+class Touched:
+    """The address ranges that one launch may touch, and what it did there: buffers written, lanes read in guard
+    bands."""
 
     def __init__(self, arena: Arena) -> None:
         storages = {start: storage for storage, (start, _) in arena.spans().items()}
@@ -39,6 +41,7 @@ class _Bounds:
         self._storages = np.array([storages[int(start)] for start in self._starts])
         self._guard = np.uint64(arena.guard_bytes)
         self.written: set[int] = set()
+        self.stray_reads = 0
 
     def check(self, addresses: Any, mask: Any, *, item_bytes: int, write: bool) -> None:
         active = np.atleast_1d(addresses)[np.atleast_1d(np.broadcast_to(mask, np.shape(addresses)))].astype(np.uint64)
@@ -51,9 +54,15 @@ class _Bounds:
         inside &= active + np.uint64(item_bytes) <= ends
         if not inside.all():
             verb = "writes" if write else "reads"
-            raise IllegalAccess(f"kernel {verb} outside its tensors: {int((~inside).sum())} of {active.size} lanes are out of bounds")
+            raise IllegalAccess(
+                f"kernel {verb} outside its tensors: {int((~inside).sum())} of {active.size} lanes are out of bounds"
+            )
         if write:
             self.written.update(int(s) for s in np.unique(self._storages[at]))
+        else:
+            nearest = np.maximum(at, 0)
+            stray = (active < self._starts[nearest]) | (active + np.uint64(item_bytes) > self._ends[nearest])
+            self.stray_reads += int(stray.sum())
 
 
 class _CheckedBuilder:
@@ -62,7 +71,7 @@ class _CheckedBuilder:
     _READS = ("create_masked_load",)
     _WRITES = ("create_masked_store", "create_atomic_rmw", "create_atomic_cas")
 
-    def __init__(self, bounds: _Bounds) -> None:
+    def __init__(self, bounds: Touched) -> None:
         self._bounds = bounds
         self._kept = {name: getattr(ti.interpreter_builder, name) for name in (*self._READS, *self._WRITES)}
 
@@ -108,8 +117,9 @@ def interpreted(kernel: Kernel) -> Any:
     return function(kernel.name)
 
 
-def launch(step: LaunchStep, arena: Arena, kernel: Kernel, function: Any) -> set[int]:
-    """Runs every program of the grid, in order; the storages that it wrote. Raises IllegalAccess, NotInterpretable, or what the kernel's own code raises."""
+def launch(step: LaunchStep, arena: Arena, kernel: Kernel, function: Any) -> Touched:
+    """Runs every program of the grid, in order; what it touched. Raises IllegalAccess, NotInterpretable, or
+    what the kernel's own code raises."""
     arguments: dict[str, Any] = {name: _constant(raw, arena, kernel) for name, raw in kernel.constants.items()}
     for (name, kind), argument in zip(kernel.params, step.args, strict=True):
         arguments[name] = arena.tensor(int(argument)) if kind.startswith("*") and argument is not None else argument
@@ -121,10 +131,10 @@ def launch(step: LaunchStep, arena: Arena, kernel: Kernel, function: Any) -> set
             for name, value in arguments.items()
         }
         ti.interpreter_builder.set_grid_dim(*step.grid)
-        bounds = _Bounds(arena)
+        bounds = Touched(arena)
         with _CheckedBuilder(bounds), np.errstate(all="ignore"):
             _run_grid(rewritten, bound, step.grid)
-        return bounds.written
+        return bounds
     finally:
         scope.restore()
 

@@ -1,9 +1,9 @@
 """Puts a child process behind walls before it runs anything that a model wrote.
 
-Layers of this version: own session and process group, rlimits, no-new-privs, scrubbed environment, closed descriptors, and
-user, network, IPC and PID namespaces where the kernel allows them. NOT covered yet: Landlock, seccomp, a read-only view of the
-file system. A child can therefore still read files that its user may read, and open path-named unix sockets.
-Knows nothing of torch or plans.
+Layers of this version: own session and process group, rlimits, no-new-privs, scrubbed environment, closed descriptors,
+and user, network, IPC and PID namespaces where the kernel allows them. NOT covered yet: Landlock, seccomp, a read-only
+view of the file system. A child can therefore still read files that its user may read, and open path-named unix
+sockets. Knows nothing of torch or plans.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def probe() -> dict[str, bool]:
 
 
 def layers_for(isolation: str) -> tuple[str, ...]:
-    """The namespaces to use under "strict", "best_effort" or "off". Raises IsolationError where strict cannot be had."""
+    """The namespaces to use under "strict", "best_effort" or "off". Raises IsolationError where strict cannot be
+    had."""
     if isolation == "off":
         return ()
     have = namespaces()
@@ -143,9 +144,11 @@ def scrubbed_environment(scratch: str) -> dict[str, str]:
 def lock_down(limits: Limits) -> None:
     """Applied in the child, last before it runs what it was forked for: rlimits and no-new-privs.
 
-    The memory limit counts from what the warm parent already maps, since address space that is only reserved costs nothing.
+    The memory limit counts from what the warm parent already maps, since address space that is only reserved costs
+    nothing.
     """
-    mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    with open("/proc/self/statm") as file:
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
     memory = mapped + limits.memory_bytes
     for name, value in (
         (resource.RLIMIT_AS, memory),

@@ -1,7 +1,8 @@
-"""Reaches a verdict on a traced candidate: policy, then interpreting or replaying, comparing, and what the verdict says.
+"""Reaches a verdict on a traced candidate: policy, then interpreting or replaying, comparing, and what the verdict
+says.
 
-Only this side makes verdicts. `open_judge` gives the judge that a machine can run: a GPU's, or the interpreting one of this file, which
-times nothing.
+Only this side makes verdicts. `open_judge` gives the judge that a machine can run: a GPU's, or the interpreting one of
+this file, which times nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +17,23 @@ from typing import Any, Protocol
 from sandbox import wire
 from sandbox.feedback import render_feedback
 from sandbox.plan import LaunchStep, Plan, decode
-from sandbox.plan_check import Work, dataflow, first_choices, tensor_refs
+from sandbox.plan_check import Work, dataflow, first_choices, tensor_refs, tree_tensors
 from sandbox.tracer import ProblemFailed, Traced, Tracer
 from sandbox.types import Candidate, Correctness, Failure, JudgeSettings, Problem, Spend, Status, Verdict
 from sandbox.zygote import ChildOutcome, SandboxError, Zygote
 
-__all__ = ["Judge", "ProblemFailed", "SandboxError", "Traced", "Tracer", "failed", "open_judge", "precheck", "verdict_of"]
+__all__ = [
+    "Judge",
+    "ProblemFailed",
+    "SandboxError",
+    "Traced",
+    "Tracer",
+    "failed",
+    "open_judge",
+    "precheck",
+    "verdict_of",
+]
+
 
 class Judge(Protocol):
     """Judges traced candidates, one at a time. Equal plans on one problem are judged once."""
@@ -84,8 +96,9 @@ def precheck(
     labels: tuple[str, ...] = (flow.work.value,)
     if flow.dead_launches:
         labels = (*labels, "dead_launches")
+    operators = ", ".join(dict.fromkeys(flow.live_ops))
     messages = {
-        Work.TORCH: f"the answer is computed by torch operators ({', '.join(dict.fromkeys(flow.live_ops))}), not by a Triton kernel",
+        Work.TORCH: f"the answer is computed by torch operators ({operators}), not by a Triton kernel",
         Work.DEAD: "a Triton kernel is launched, but no output depends on it",
         Work.NONE: "nothing is computed: the output is an input or a constant",
     }
@@ -94,17 +107,46 @@ def precheck(
     return labels, (Status.REJECTED, Failure(error_class="Policy", message=messages[flow.work][:400]))
 
 
-def aliasing(plan: Plan) -> Failure | None:
-    """Refuses outputs that are windows on an input's buffer, or on each other's, or that do not live on the GPU."""
+def unfit(plan: Plan, spec: Mapping[str, Any]) -> tuple[Status, Failure] | None:
+    """What is wrong with the plan's outputs as they stand, before anything has run: structure, shape, dtype, memory."""
+    wanted = spec["outputs"]
+    if wanted is not None:
+        mine = [[path, plan.values[i].dtype, list(plan.values[i].shape)] for path, i in tree_tensors(plan.outputs)]
+        if [path for path, _, _ in mine] != [path for path, _, _ in wanted]:
+            message = (
+                f"returns {_told([m[0] for m in mine])} where the reference returns {_told([w[0] for w in wanted])}"
+            )
+            return Status.WRONG_SHAPE, Failure(error_class="Outputs", message=message)
+        for (path, dtype, shape), (_, want_dtype, want_shape) in zip(mine, wanted, strict=True):
+            if shape != want_shape:
+                message = f"output{path} has shape {tuple(shape)}, the reference {tuple(want_shape)}"
+                return Status.WRONG_SHAPE, Failure(error_class="Outputs", message=message)
+            if dtype != want_dtype:
+                message = f"output{path} is {dtype}, the reference {want_dtype}"
+                return Status.WRONG_DTYPE, Failure(error_class="Outputs", message=message)
+    shared = _aliasing(plan)
+    return None if shared is None else (Status.REJECTED, shared)
+
+
+def _told(paths: Sequence[str]) -> str:
+    return "a tensor" if list(paths) == [""] else f"{len(paths)} tensor(s) at {', '.join(paths[:4])}"
+
+
+def _aliasing(plan: Plan) -> Failure | None:
+    """Refuses outputs that are windows on an input's buffer or that do not live on the GPU."""
     inputs = {plan.values[i].storage for i in plan.inputs}
     outputs = [plan.values[i] for i in tensor_refs(plan.outputs)]
     if any(value.device != "cuda" for value in outputs):
         return Failure(error_class="Device", message="an output is on the CPU; return it on the device of the inputs")
     if any(value.storage in inputs for value in outputs):
-        return Failure(error_class="Aliasing", message="an output shares its memory with an input; write to a new tensor")
+        return Failure(
+            error_class="Aliasing", message="an output shares its memory with an input; write to a new tensor"
+        )
     for value in outputs:
         if any(step == 0 and size > 1 for step, size in zip(value.stride, value.shape, strict=True)):
-            return Failure(error_class="Aliasing", message="an output is an expanded tensor: several elements share one memory")
+            return Failure(
+                error_class="Aliasing", message="an output is an expanded tensor: several elements share one memory"
+            )
     return None
 
 
@@ -132,9 +174,8 @@ class InterpretJudge:
 
         plan = decode(traced.plan)
         labels, refused = precheck(plan, self._settings)
-        alias = aliasing(plan)
-        if refused is None and alias is not None:
-            refused = (Status.REJECTED, alias)
+        if refused is None:
+            refused = unfit(plan, traced.spec)
         if refused is None and (reason := too_large(plan, self._settings)) is not None:
             refused = (Status.UNVERIFIED, Failure(error_class="TooLarge", message=reason))
         if refused is not None:
@@ -211,9 +252,11 @@ def too_large(plan: Plan, settings: JudgeSettings) -> str | None:
     num_bytes = sum(s.num_bytes for s in plan.storages)
     programs = sum(math.prod(s.grid) for s in first_choices(plan) if isinstance(s, LaunchStep))
     if num_bytes > settings.interpret_max_bytes:
-        return f"too large to check without a GPU: {num_bytes} bytes of tensors, the limit is {settings.interpret_max_bytes}"
+        limit = settings.interpret_max_bytes
+        return f"too large to check without a GPU: {num_bytes} bytes of tensors, the limit is {limit}"
     if programs > settings.interpret_max_programs:
-        return f"too large to check without a GPU: {programs} kernel programs, the limit is {settings.interpret_max_programs}"
+        limit = settings.interpret_max_programs
+        return f"too large to check without a GPU: {programs} kernel programs, the limit is {limit}"
     return None
 
 
@@ -270,12 +313,17 @@ def _compared(
         comparison = compare(outputs, case.expected)
         worst, worst_rms = max(worst, comparison.max_error_ratio), max(worst_rms, comparison.rms_error_ratio)
         if comparison.failure is not None:
-            correctness = _correctness(cases, str(body["weights"]), worst, worst_rms)
+            correctness = _correctness(cases, str(answer["weights"]), worst, worst_rms)
+            if (lanes := int(answer["stray_reads"])) > 0:  # what explains wrong values is told in their stead
+                message = f"kernel reads outside its tensors: {lanes} lanes are out of bounds, and the result is wrong"
+                stray = Failure(error_class="IllegalAccess", message=message)
+                return Status.ILLEGAL_ACCESS, stray, correctness, None
             return comparison.status, comparison.failure, correctness, None
     if len(body["cases"]) != len(cases):
         raise ValueError("fewer cases than were asked for")
-    writes = [[int(storage) for storage in launch] for launch in body["writes"]]
-    return None, None, _correctness(cases, str(body["weights"]), worst, worst_rms), writes
+    last = body["cases"][-1]
+    writes = [[int(storage) for storage in launch] for launch in last["writes"]]
+    return None, None, _correctness(cases, str(last["weights"]), worst, worst_rms), writes
 
 
 def _interpret_ended(outcome: ChildOutcome) -> tuple[Status, Failure]:
@@ -283,7 +331,9 @@ def _interpret_ended(outcome: ChildOutcome) -> tuple[Status, Failure]:
         message = f"too slow to check without a GPU: interpreting took longer than {outcome.wall_seconds:.0f} s"
         return Status.UNVERIFIED, Failure(error_class="TooLarge", message=message)
     if outcome.signal == 11:
-        return Status.ILLEGAL_ACCESS, Failure(error_class="IllegalAccess", message="a kernel accesses memory outside its tensors")
+        return Status.ILLEGAL_ACCESS, Failure(
+            error_class="IllegalAccess", message="a kernel accesses memory outside its tensors"
+        )
     message = f"interpreting the plan ended without a result (signal {outcome.signal}, exit code {outcome.exit_code})"
     return Status.LAUNCH_ERROR, Failure(error_class="ProcessEnded", message=message)
 

@@ -1,8 +1,8 @@
 """The text of a Triton kernel, reduced to what the interpreter needs: function bodies and what their names mean.
 
-`describe_kernel` runs in the trace child and reads jitted functions; `build` runs in the interpret child and makes Python functions
-again, from text that is checked once more. Decorators and annotations are taken off and only literal defaults stay, so that
-nothing runs but the bodies that Triton's own front end accepted.
+`describe_kernel` runs in the trace child and reads jitted functions; `build` runs in the interpret child and makes
+Python functions again, from text that is checked once more. Decorators and annotations are taken off and only literal
+defaults stay, so that nothing runs but the bodies that Triton's own front end accepted.
 """
 
 from __future__ import annotations
@@ -157,8 +157,11 @@ def meaning_of(raw: Mapping[str, Any], function: Callable[[str], Any]) -> Any:
             raise SourceError("a kernel uses a name of unknown meaning")
 
 
-def build(text: str, *, name: str, filename: str, scope: dict[str, Any], constexprs: tuple[str, ...]) -> types.FunctionType:
-    """A Python function from a kernel's text, with `scope` as its globals and `constexprs` marked as compile-time parameters."""
+def build(
+    text: str, *, name: str, filename: str, scope: dict[str, Any], constexprs: tuple[str, ...]
+) -> types.FunctionType:
+    """A Python function from a kernel's text, with `scope` as its globals and `constexprs` marked as compile-time
+    parameters."""
     parsed = ast.parse(normalised(text))
     assert isinstance(parsed.body[0], ast.FunctionDef)
     if parsed.body[0].name != name:

@@ -1,6 +1,7 @@
 """Gives Triton's interpreter the device math library, which it lacks: each function computed by torch on the CPU.
 
-Runs in the interpret child only. A function that is not here raises, and the candidate is `unverified` with that reason.
+Runs in the interpret child only. A function that is not here raises, and the candidate is `unverified` with that
+reason.
 """
 
 from __future__ import annotations
@@ -14,11 +15,41 @@ import torch
 import triton.language as tl
 from triton.runtime import interpreter as ti
 
-_UNARY = (
-    "abs acos acosh asin asinh atan atanh ceil cos cosh erf erfc erfinv exp exp2 expm1 floor lgamma log log10 log1p log2 "
-    "rsqrt sin sinh sqrt tan tanh trunc isnan isinf signbit"
-).split()
-_BINARY = "pow fmod atan2 copysign hypot fmax fmin nextafter remainder".split()
+_UNARY = [
+    "abs",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atanh",
+    "ceil",
+    "cos",
+    "cosh",
+    "erf",
+    "erfc",
+    "erfinv",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "lgamma",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "rsqrt",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "trunc",
+    "isnan",
+    "isinf",
+    "signbit",
+]
+_BINARY = ["pow", "fmod", "atan2", "copysign", "hypot", "fmax", "fmin", "nextafter", "remainder"]
 
 _OTHERS: dict[str, Callable[..., torch.Tensor]] = {
     "rint": torch.round,
@@ -65,7 +96,8 @@ def _device_function(name: str, compute: Callable[..., torch.Tensor]) -> Callabl
 
 
 def install() -> None:
-    """Replaces the functions in Triton's libdevice modules, for the life of this process; the rest raise when called."""
+    """Replaces the functions in Triton's libdevice modules, for the life of this process; the rest raise when
+    called."""
 
     def missing(name: str) -> Callable[..., Any]:
         def refuse(*_: Any, **__: Any) -> Any:

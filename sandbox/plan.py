@@ -1,7 +1,7 @@
 """What tracing a candidate gave, as plain data: buffers, steps, kernels, outputs.
 
-A plan comes out of the sandbox, so it is hostile until `validate` has passed; `decode` does both. It holds no code: running
-it is the work of `execute.py`. Wire form: JSON, cubins in base64, never pickle.
+A plan comes out of the sandbox, so it is hostile until `validate` has passed; `decode` does both. It holds no code:
+running it is the work of `execute.py`. Wire form: JSON, cubins in base64, never pickle.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class LaunchStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceStep:
-    """An autotuned launch: the judge chooses one of the alternatives, by timing. `names` are the configurations' texts."""
+    """An autotuned launch: the judge chooses one of the alternatives, by timing. `names` are the configurations'
+    texts."""
 
     alternatives: tuple[tuple[AtenStep | LaunchStep, ...], ...]
     names: tuple[str, ...]
@@ -116,10 +117,11 @@ Step = AtenStep | LaunchStep | ChoiceStep
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """One compiled kernel. `params` are (name, Triton type) of what the launch passes; `constants` what was compiled in.
+    """One compiled kernel. `params` are (name, Triton type) of what the launch passes; `constants` what was compiled
+    in.
 
-    `functions` maps the names of the kernel's own function and of the functions it calls to their text, `names` the global
-    names in them to what they mean (see `kernel_source.py`): only for the interpreter and for people.
+    `functions` maps the names of the kernel's own function and of the functions it calls to their text, `names` the
+    global names in them to what they mean (see `kernel_source.py`): only for the interpreter and for people.
     """
 
     name: str
@@ -232,7 +234,8 @@ def encode(plan: Plan) -> bytes:
 def plan_hash(plan: Plan) -> str:
     """Identifies equal work: what runs and on what, whatever the candidate's host code looks like.
 
-    Kernel texts stay in (they are normalised, without comments): the interpreter runs them, so they are part of the work.
+    Kernel texts stay in (they are normalised, without comments): the interpreter runs them, so they are part of the
+    work.
     """
     body = json.loads(encode(plan))
     for step in body["steps"]:

@@ -158,6 +158,19 @@ def tensor_refs(tree: Any, *, depth: int = 0) -> Iterator[int]:
             yield from tensor_refs(item, depth=depth + 1)
 
 
+def tree_tensors(tree: Any, *, path: str = "") -> list[tuple[str, int]]:
+    """The value indices in an output tree, each with its path as `trees.tensors_in` names it."""
+    if isinstance(tree, list):
+        return [leaf for i, entry in enumerate(tree) for leaf in tree_tensors(entry, path=f"{path}[{i}]")]
+    if not isinstance(tree, dict):
+        return []
+    if "tensor" in tree:
+        return [(path, tree["tensor"])]
+    if "tuple" in tree:
+        return tree_tensors(tree["tuple"], path=path)
+    return [leaf for key, entry in tree.get("dict", ()) for leaf in tree_tensors(entry, path=f"{path}[{key!r}]")]
+
+
 class Work(StrEnum):
     """What does a plan's work: candidate kernels only, both, or torch's operators only."""
 
@@ -170,13 +183,38 @@ class Work(StrEnum):
 
 # Operators that move or make data but compute nothing; a plan may use them and still be called triton.
 _MOVES = frozenset(
-    "clone _to_copy copy_ contiguous cat stack fill_ zero_ zeros ones full zeros_like ones_like full_like new_zeros new_ones "
-    "new_full arange scalar_tensor lift_fresh constant_pad_nd index_select constant alias detach".split()
+    [
+        "clone",
+        "_to_copy",
+        "copy_",
+        "contiguous",
+        "cat",
+        "stack",
+        "fill_",
+        "zero_",
+        "zeros",
+        "ones",
+        "full",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "arange",
+        "scalar_tensor",
+        "lift_fresh",
+        "constant_pad_nd",
+        "index_select",
+        "constant",
+        "alias",
+        "detach",
+    ]
 )
 
 
 # Operators that write their first argument without reading it.
-_FILLS = frozenset("copy_ fill_ zero_ uniform_ normal_ random_ bernoulli_ exponential_".split())
+_FILLS = frozenset(["copy_", "fill_", "zero_", "uniform_", "normal_", "random_", "bernoulli_", "exponential_"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,9 +230,10 @@ class Dataflow:
 def dataflow(plan: Plan, writes: Sequence[Collection[int]] | None = None) -> Dataflow:
     """Walks the steps backwards from the outputs, by buffer.
 
-    A launch reads every buffer that it is given. It writes those that `writes` names, a collection of buffers for each launch in
-    order, as observed; before anything has run (`writes` None) it is taken to write all but the problem's inputs, which a passing
-    candidate leaves unchanged. An operator reads its arguments and writes its outputs and, if its name ends in "_" or it has an
+    A launch reads every buffer that it is given. It writes those that `writes` names, a collection of buffers for each
+    launch in order, as observed; before anything has run (`writes` None) it is taken to write all but the problem's
+    inputs, which a passing candidate leaves unchanged. An operator reads its arguments and writes its outputs and, if
+    its name ends in "_" or it has an
     `out`, its arguments. Coarse on purpose: it may call a dead launch live, never a live one dead.
     """
     steps = first_choices(plan)
@@ -236,7 +275,9 @@ def _effects(step: AtenStep | LaunchStep, plan: Plan) -> tuple[list[int], list[i
     """Value indices that a step may read, and that it may write."""
     if isinstance(step, LaunchStep):
         params = plan.kernels[step.kernel].params
-        pointers = [int(a) for a, (_, kind) in zip(step.args, params, strict=True) if kind.startswith("*") and a is not None]
+        pointers = [
+            int(a) for a, (_, kind) in zip(step.args, params, strict=True) if kind.startswith("*") and a is not None
+        ]
         return pointers, pointers
     name = step.op.split(".")[1]
     fills = name in _FILLS
@@ -250,7 +291,8 @@ def _effects(step: AtenStep | LaunchStep, plan: Plan) -> tuple[list[int], list[i
 
 
 def _overwrites(step: AtenStep, written: int, plan: Plan) -> bool:
-    """Whether nothing of what the buffer held before outlives this step: a fill, or a fresh result, as large as the buffer."""
+    """Whether nothing of what the buffer held before outlives this step: a fill, or a fresh result, as large as the
+    buffer."""
     value = plan.values[written]
     whole = value.num_elements * p.ITEM_BYTES[value.dtype] == plan.storages[value.storage].num_bytes
     read = {plan.values[i].storage for i in _effects(step, plan)[0]}

@@ -1,7 +1,8 @@
 """Writes down what a module does on fake tensors: every buffer, aten call and kernel launch, as a plan.
 
-Runs in the sandboxed child. Views cost nothing in a plan, so a call that only makes one leaves no step; nor does making an
-empty tensor, since every buffer is poisoned before use. Knows nothing of Triton: `triton_record.py` hands launches in.
+Runs in the sandboxed child. Views cost nothing in a plan, so a call that only makes one leaves no step; nor does
+making an empty tensor, since every buffer is poisoned before use. Knows nothing of Triton: `triton_record.py` hands
+launches in.
 """
 
 from __future__ import annotations
@@ -14,17 +15,33 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sandbox.plan import MAX_CONSTANT_BYTES, MAX_STEPS, AtenStep, ChoiceStep, Kernel, LaunchStep, Plan, Step, Storage, Value
+from sandbox.plan import (
+    MAX_CONSTANT_BYTES,
+    MAX_STEPS,
+    AtenStep,
+    ChoiceStep,
+    Kernel,
+    LaunchStep,
+    Plan,
+    Step,
+    Storage,
+    Value,
+)
 from sandbox.trees import TreeError, dtype_name, tensors_in, to_tree
 
 # Synthetic addresses: one slot a buffer, far apart and aligned as the CUDA allocator aligns (512 bytes and more).
-_ADDRESS_BASE, _ADDRESS_SLOT = 0x7F00_0000_0000, 1 << 40
+ADDRESS_BASE, _ADDRESS_SLOT = 1 << 56, 1 << 38
+ADDRESS_END = 1 << 63
 _EMPTY_OPS = frozenset(
-    ("aten.empty.memory_format", "aten.empty_strided.default", "aten.empty_like.default", "aten.new_empty.default")
-    + ("aten.new_empty_strided.default", "aten.empty.names")
+    (
+        "aten.empty.memory_format",
+        "aten.empty.names",
+        "aten.empty_strided.default",
+        "aten.empty_like.default",
+        "aten.new_empty.default",
+        "aten.new_empty_strided.default",
+    )
 )
-
-
 _LIFTS = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift.default)
 
 
@@ -32,15 +49,17 @@ class Untraceable(Exception):
     """The candidate does something that depends on tensor values, or that a plan cannot express."""
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A dispatch mode that sits inside a FakeTensorMode and records. One per trace."""
 
     def __init__(self, fake_mode: FakeTensorMode) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._fake_mode = fake_mode
         self._storages: list[Storage] = []
         self._storage_ids: dict[int, int] = {}
-        self._alive: list[Any] = []  # keeps recorded storages alive, so that none is taken for another at the same address
+        self._alive: list[
+            Any
+        ] = []  # keeps recorded storages alive, so that none is taken for another at the same address
         self._values: list[Value] = []
         self._value_ids: dict[Value, int] = {}
         self._constants: dict[int, torch.Tensor] = {}
@@ -130,7 +149,8 @@ class Recorder(TorchDispatchMode):
 
     def address_of(self, tensor: torch.Tensor) -> int:
         """A stand-in for `data_ptr()`: aligned as the real one would be."""
-        return _ADDRESS_BASE + self._storage_of(tensor) * _ADDRESS_SLOT + tensor.storage_offset() * tensor.element_size()
+        offset_bytes = int(tensor.storage_offset()) * tensor.element_size()
+        return ADDRESS_BASE + self._storage_of(tensor) * _ADDRESS_SLOT + offset_bytes
 
     def _append(self, step: Step) -> None:
         if len(self._steps) >= MAX_STEPS:
@@ -169,7 +189,9 @@ class Recorder(TorchDispatchMode):
         steps, self._steps = tuple(self._steps), []
         return steps
 
-    def plan(self, *, init_steps: tuple[Step, ...], inputs: list[int], weights: list[tuple[str, int]], outputs: Any) -> Plan:
+    def plan(
+        self, *, init_steps: tuple[Step, ...], inputs: list[int], weights: list[tuple[str, int]], outputs: Any
+    ) -> Plan:
         """The plan of everything recorded since the construction phase."""
         return Plan(
             storages=tuple(self._storages),

@@ -1,7 +1,7 @@
 """A problem's PyTorch answer: secret inputs, weights, the float64 result and the bounds around it.
 
-Runs on the judge's side, once per problem and seed; no candidate code is ever in this process. The problem's source is the user's own and
-is trusted. Does not know what a candidate or a plan is.
+Runs on the judge's side, once per problem and seed; no candidate code is ever in this process. The problem's source is
+the user's own and is trusted. Does not know what a candidate or a plan is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class InadmissibleProblem(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One set of secret inputs and what must come of it. `kind` is "given" (the problem's own distribution) or "stress"."""
+    """One set of secret inputs and what must come of it. `kind` is "given" (the problem's own distribution) or
+    "stress"."""
 
     seed: int
     kind: str
@@ -60,10 +61,11 @@ class Reference:
             raise InadmissibleProblem(f"the reference does not import: {_one_line(error)}") from error
 
     def case(self, index: int, *, seed: int, vary_weights: bool) -> Case:
-        """Case number `index`: every second one is a stress case, if the problem stands one. `seed` fixes inputs and weights.
+        """Case number `index`: every second one is a stress case, if the problem stands one. `seed` fixes inputs and
+        weights.
 
-        `vary_weights` moves the weights of a stress case away from what construction draws; only a candidate that takes all its
-        weights by name can follow.
+        `vary_weights` moves the weights of a stress case away from what construction draws; only a candidate that
+        takes all its weights by name can follow.
         """
         with _fixed_rng(self._device):
             if index % 2 == 1:
@@ -74,7 +76,8 @@ class Reference:
             return self._case("given", seed, model, self._inputs(seed))
 
     def baseline(self, case: Case) -> Callable[[], Any]:
-        """The eager reference in its declared dtype on the inputs and weights of `case`, ready to be called again and again."""
+        """The eager reference in its declared dtype on the inputs and weights of `case`, ready to be called again and
+        again."""
         model = self._model(case.seed)
         _load_weights(model, case.weights)
         arguments = self._arguments(list(case.inputs))
@@ -126,7 +129,8 @@ class Reference:
         own = self._outputs(copy.deepcopy(model), inputs)
         exact = self._exact_outputs(model, inputs, own)
         expected = tuple(
-            expect(path, value, mine, self._problem.tolerance) for (path, mine), (_, value) in zip(own, exact, strict=True)
+            expect(path, value, mine, self._problem.tolerance)
+            for (path, mine), (_, value) in zip(own, exact, strict=True)
         )
         if not expected:
             raise InadmissibleProblem("the reference returns no tensor")
@@ -142,7 +146,8 @@ class Reference:
             raise InadmissibleProblem(f"the reference fails: {_one_line(error)}") from error
 
     def _exact_outputs(self, model: torch.nn.Module, inputs: Sequence[torch.Tensor], own: list[Any]) -> list[Any]:
-        """The float64 answer; where the reference insists on a dtype or float64 does not fit, its own answer in that dtype."""
+        """The float64 answer; where the reference insists on a dtype or float64 does not fit, its own answer in that
+        dtype."""
         try:
             with torch.no_grad():
                 wide = [t.double() if t.is_floating_point() else t for t in inputs]
@@ -153,7 +158,8 @@ class Reference:
         return exact if same else own
 
     def _stress_case(self, seed: int, *, vary_weights: bool) -> Case | None:
-        """Inputs with other signs and scales and weights away from their defaults, or None where the reference turns non-finite."""
+        """Inputs with other signs and scales and weights away from their defaults, or None where the reference turns
+        non-finite."""
         model, inputs = self._model(seed), self._inputs(seed)
         if vary_weights:
             _vary(model, seed=seed, device=self._device)
@@ -179,7 +185,8 @@ def _vary(model: torch.nn.Module, *, seed: int, device: torch.device) -> None:
 
 
 def _centred(t: torch.Tensor) -> torch.Tensor:
-    """Both signs and four times the spread: makes ReLU, clamps and absolute values visible on inputs from `torch.rand`."""
+    """Both signs and four times the spread: makes ReLU, clamps and absolute values visible on inputs from
+    `torch.rand`."""
     if not t.is_floating_point() or t.numel() == 0:
         return t
     return ((t - t.float().mean().to(t.dtype)) * 4.0).to(t.dtype)
@@ -222,7 +229,8 @@ class _fixed_rng:
 
 
 def self_check(reference: Reference, case: Case) -> str | None:
-    """Runs the reference in its declared dtype once more on `case`. The reason it does not agree with itself, or None."""
+    """Runs the reference in its declared dtype once more on `case`. The reason it does not agree with itself, or
+    None."""
     outputs = [tensor for _, tensor in tensors_in(reference.baseline(case)())]
     comparison = compare(outputs, case.expected)
     if comparison.failure is None:

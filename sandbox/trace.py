@@ -1,7 +1,7 @@
 """Runs a candidate on fake CUDA tensors and records what it does as a plan.
 
-Runs in the sandboxed child, on a CPU, without a GPU and without any tensor value. What it writes is hostile data to its reader.
-Does not judge: a plan may well be wrong.
+Runs in the sandboxed child, on a CPU, without a GPU and without any tensor value. What it writes is hostile data to
+its reader. Does not judge: a plan may well be wrong.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def warm() -> None:
 
 
 def run(body: dict[str, Any], _blobs: Any, scratch: Path) -> bytes:
-    """The plan of `body["source"]` as a message: {"labels": .., "failure": null or [status, failure]} and the plan's bytes."""
+    """The plan of `body["source"]` as a message: {"labels": .., "failure": null or [status, failure]} and the plan's
+    bytes."""
     try:
         plan = trace(body["source"], body["spec"], capability=body["capability"], folder=scratch)
     except BaseException as error:  # noqa: BLE001  whatever the candidate raises, exits included, is its failure
@@ -100,21 +101,31 @@ def trace(source: str, spec: dict[str, Any], *, capability: int, folder: Path) -
 
 def explain(error: BaseException, source: str, path: Path) -> tuple[Status, Failure]:
     """The status and the candidate's own line behind an exception that tracing it raised."""
-    status = _status_of(error)
     told = _innermost(error)
-    message = _last_line(told)
-    line_number = _line_in(told, path) or _line_in(error, path)
     lines = source.splitlines()
-    source_line = lines[line_number - 1].strip() if line_number and line_number <= len(lines) else None
-    if isinstance(told, triton.compiler.errors.CompilationError) and told.src and told.node is not None:
-        kernel_lines = told.src.splitlines()
-        if 0 < told.node.lineno <= len(kernel_lines):
-            text = kernel_lines[told.node.lineno - 1]
-            matches = [i for i, line in enumerate(lines, start=1) if line.strip() == text.strip()]
-            source_line, line_number = text.strip(), matches[0] if matches else None
-    return status, Failure(
-        error_class=type(told).__name__, message=message[:2000], line_number=line_number, source_line=(source_line or "")[:400] or None
+    number = _kernel_line(error, lines) or _line_in(told, path) or _line_in(error, path)
+    return _status_of(error), Failure(
+        error_class=type(told).__name__,
+        message=_last_line(told)[:2000],
+        line_number=number,
+        source_line=lines[number - 1].strip()[:400] or None if number is not None and number <= len(lines) else None,
     )
+
+
+def _kernel_line(error: BaseException | None, lines: list[str]) -> int | None:
+    """The line of the candidate's text that Triton's compilation error, or a deeper one behind it, points at.
+
+    Errors inside Triton's own library have its text; the deepest one with the candidate's is the one to show.
+    """
+    found = None
+    while error is not None:
+        if isinstance(error, triton.compiler.errors.CompilationError) and error.src and error.node is not None:
+            text = error.src.splitlines()
+            at = error.node.lineno - 1
+            wanted = text[at].strip() if 0 <= at < len(text) else None
+            found = next((i for i, line in enumerate(lines, start=1) if line.strip() == wanted), found)
+        error = error.__cause__
+    return found
 
 
 def _status_of(error: BaseException) -> Status:

@@ -54,7 +54,8 @@ class Tracer:
         self._specs: dict[str, dict[str, Any]] = {}
 
     def trace(self, problem: Problem, candidate: Candidate) -> Traced:
-        """The plan of `candidate`. Raises SandboxError when the fault is ours, ProblemFailed when it is the problem's."""
+        """The plan of `candidate`. Raises SandboxError when the fault is ours, ProblemFailed when it is the
+        problem's."""
         screened = screen(candidate.source)
         if screened is not None:
             return Traced(candidate_id=candidate.id, status=screened.status, failure=screened.failure)
@@ -72,7 +73,9 @@ class Tracer:
             decoded = decode(plan)
         except PlanError as error:
             failure = Failure(error_class="PlanError", message=str(error))
-            return Traced(candidate_id=candidate.id, status=Status.REJECTED, failure=failure, stage_seconds=seconds, **usage)
+            return Traced(
+                candidate_id=candidate.id, status=Status.REJECTED, failure=failure, stage_seconds=seconds, **usage
+            )
         seconds["check"] = time.monotonic() - start
         return Traced(
             candidate_id=candidate.id, plan=plan, plan_hash=plan_hash(decoded), spec=spec, labels=decoded.labels,
@@ -87,7 +90,9 @@ class Tracer:
                 raise ProblemFailed(f"{problem.origin}: {problem.id} cannot be described ({_how_it_ended(outcome)})")
             spec, _ = wire.unpack(outcome.result)
             if "error" in spec:
-                raise ProblemFailed(f"{problem.origin}: {problem.id} cannot be described: {spec['error'].splitlines()[0]}")
+                raise ProblemFailed(
+                    f"{problem.origin}: {problem.id} cannot be described: {spec['error'].splitlines()[0]}"
+                )
             self._specs[problem.key] = spec
         return self._specs[problem.key]
 
@@ -130,7 +135,11 @@ def _read(outcome: ChildOutcome) -> tuple[Status | None, Failure | None, bytes |
             source_line=None if raw["source_line"] is None else str(raw["source_line"])[:400],
         )
     except (wire.WireError, ValueError, KeyError, TypeError, IndexError) as error:
-        return Status.REJECTED, Failure(error_class="ForgedResult", message=f"the trace's result is not one: {error}"), None
+        return (
+            Status.REJECTED,
+            Failure(error_class="ForgedResult", message=f"the trace's result is not one: {error}"),
+            None,
+        )
     return status, failure, None
 
 

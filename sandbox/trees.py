@@ -1,8 +1,9 @@
 """Arguments and outputs of operators as JSON trees, and back.
 
-Plain JSON stands for itself; what JSON lacks is a one-key object: {"tensor": value index}, {"float": "inf"}, {"dtype": "float32"},
-{"device": "cuda"}, {"layout": ..}, {"memory_format": ..}, {"complex": [re, im]}, {"tuple": [..]}, {"dict": [[key, tree], ..]}.
-Does not know what the operators do.
+Plain JSON stands for itself; what JSON lacks is a one-key object: {"tensor": value index}, {"float": "inf"}, {"dtype":
+"float32"},
+{"device": "cuda"}, {"layout": ..}, {"memory_format": ..}, {"complex": [re, im]}, {"tuple": [..]}, {"dict": [[key,
+tree], ..]}. Does not know what the operators do.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def dtype_named(name: str) -> torch.dtype:
 
 
 def to_tree(item: Any, tensor: Callable[[torch.Tensor], int]) -> Any:
-    """The tree of `item`; `tensor` gives the value index of each tensor met. Raises TreeError where there is no form."""
+    """The tree of `item`; `tensor` gives the value index of each tensor met. Raises TreeError where there is no
+    form."""
     match item:
         case None | bool() | int() | str():
             return item
@@ -109,16 +111,3 @@ def tensors_in(item: Any, *, path: str = "") -> list[tuple[str, torch.Tensor]]:
     if isinstance(item, Mapping):
         return [leaf for k, entry in item.items() for leaf in tensors_in(entry, path=f"{path}[{k!r}]")]
     return []
-
-
-def tree_paths(tree: Any, *, path: str = "") -> list[str]:
-    """The paths of the tensors in an output tree, as `tensors_in` names them."""
-    if isinstance(tree, list):
-        return [leaf for i, entry in enumerate(tree) for leaf in tree_paths(entry, path=f"{path}[{i}]")]
-    if not isinstance(tree, dict):
-        return []
-    if "tensor" in tree:
-        return [path]
-    if "tuple" in tree:
-        return tree_paths(tree["tuple"], path=path)
-    return [leaf for key, entry in tree.get("dict", ()) for leaf in tree_paths(entry, path=f"{path}[{key!r}]")]

@@ -1,7 +1,7 @@
 """A stand-in for Triton's driver: kernels are compiled for the target without a GPU, and launches are recorded.
 
-Runs in the sandboxed child. Triton's own code does all the rest (binding, specialisation, compilation, resource checks), so an
-answer meets the errors that it would meet on the real machine.
+Runs in the sandboxed child. Triton's own code does all the rest (binding, specialisation, compilation, resource
+checks), so an answer meets the errors that it would meet on the real machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from triton.runtime.jit import JITFunction
 
 from sandbox.kernel_source import SourceError, describe_kernel, describe_name
 from sandbox.plan import MAX_ALTERNATIVES, Kernel, LaunchStep
-from sandbox.recorder import Recorder, Untraceable
+from sandbox.recorder import ADDRESS_BASE, ADDRESS_END, Recorder, Untraceable
 
 # Limits of compute capability 9.0 (CUDA C++ programming guide, technical specifications per compute capability).
 _PROPERTIES = {
@@ -110,7 +110,9 @@ class _Launcher:
             return  # Triton launches nothing then
         if grid[0] >= 2**31 or max(grid[1:]) >= 2**16:
             raise OutOfResources(max(grid), 2**31 - 1 if grid[0] >= 2**31 else 65_535, "grid size")
-        recorded = tuple(self._argument(i, a, kind) for i, (a, (_, kind)) in enumerate(zip(passed, kernel.params, strict=True)))
+        recorded = tuple(
+            self._argument(i, a, kind) for i, (a, (_, kind)) in enumerate(zip(passed, kernel.params, strict=True))
+        )
         assert self._index is not None
         self._recorder.launch(LaunchStep(kernel=self._index, grid=grid, args=recorded))
 
@@ -118,6 +120,8 @@ class _Launcher:
         if not kind.startswith("*"):
             if isinstance(argument, torch.Tensor):
                 raise Untraceable("a tensor is passed where the kernel takes a scalar")
+            if "f" not in kind and ADDRESS_BASE <= int(argument) < ADDRESS_END:
+                raise Untraceable("the address of a tensor is passed to a kernel as a number; pass the tensor")
             return float(argument) if "f" in kind else int(argument)
         tensor = getattr(argument, "base", argument) if not isinstance(argument, torch.Tensor) else argument
         if not isinstance(tensor, torch.Tensor):
@@ -159,7 +163,9 @@ def describe(src: Any, metadata: Any, cubin: bytes) -> Kernel:
     """The record of one compiled kernel. Raises Untraceable for parameters that a plan cannot hold."""
     for name, kind in src.signature.items():
         if not isinstance(kind, str) or kind.startswith("tensordesc"):
-            raise Untraceable(f"kernel parameter {name} of type {kind}: tuples and host-side descriptors cannot be traced yet")
+            raise Untraceable(
+                f"kernel parameter {name} of type {kind}: tuples and host-side descriptors cannot be traced yet"
+            )
     constants = {src.fn.arg_names[path[0]]: describe_name(value) for path, value in src.constants.items()}
     try:
         functions, names = describe_kernel(src.fn)
@@ -228,7 +234,7 @@ def _cubin_attribute(cubin: bytes, wanted: int) -> int:
     return largest
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _warm_kernel(x_ptr, y_ptr, n, BLOCK: triton.language.constexpr):  # type: ignore[no-untyped-def]
     offsets = triton.language.program_id(0) * BLOCK + triton.language.arange(0, BLOCK)
     x = triton.language.load(x_ptr + offsets, mask=offsets < n)
@@ -238,7 +244,9 @@ def _warm_kernel(x_ptr, y_ptr, n, BLOCK: triton.language.constexpr):  # type: ig
 def warm() -> None:
     """Compiles a small kernel in the warm process, so that no child pays for starting the compiler."""
     source = triton.compiler.ASTSource(
-        fn=_warm_kernel, signature={"x_ptr": "*fp32", "y_ptr": "*fp32", "n": "i32", "BLOCK": "constexpr"}, constexprs={(3,): 1024}
+        fn=_warm_kernel,
+        signature={"x_ptr": "*fp32", "y_ptr": "*fp32", "n": "i32", "BLOCK": "constexpr"},
+        constexprs={(3,): 1024},
     )
     triton.compile(source, target=GPUTarget("cuda", 90, 32))
 

@@ -1,6 +1,7 @@
 """The shared words: problems, candidates, verdicts and what they cost.
 
-Knows nothing of torch, triton, Ray or any model; every layer may import it. Records refuse impossible states when built.
+Knows nothing of torch, triton, Ray or any model; every layer may import it. Records refuse impossible states when
+built.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Pattern(StrEnum):
 
 
 def content_hash(*parts: str | bytes) -> str:
-    """SHA-256 over length-prefixed parts, so that no two lists of parts share a hash by concatenation. 32 hex digits."""
+    """SHA-256 over length-prefixed parts, so that no two lists of parts share a hash by concatenation. 32 hex
+    digits."""
     digest = hashlib.sha256()
     for part in parts:
         raw = part.encode() if isinstance(part, str) else part
@@ -97,7 +99,9 @@ class Problem:
 
     def __post_init__(self) -> None:
         if not self.id or not all(c.isalnum() or c in "._-" for c in self.id) or self.id.startswith("."):
-            raise ValueError(f"problem id {self.id!r} must be letters, digits, '.', '_' and '-', and not start with '.'")
+            raise ValueError(
+                f"problem id {self.id!r} must be letters, digits, '.', '_' and '-', and not start with '.'"
+            )
 
     @property
     def key(self) -> str:
@@ -204,8 +208,9 @@ class Failure:
 class Correctness:
     """What was checked and how closely it agreed.
 
-    `checked_by` is "interpret" or "replay". `weights` is "by_name", "by_seed" or "none": how the candidate's parameters were
-    given their values. `max_error_ratio` and `rms_error_ratio` are the largest error over its bound: passing is <= 1.
+    `checked_by` is "interpret" or "replay". `weights` is "by_name", "by_seed" or "none": how the candidate's
+    parameters were given their values. `max_error_ratio` and `rms_error_ratio` are the largest error over its bound:
+    passing is <= 1.
     `conditions` holds device, versions and reference dtype as they were.
     """
 
@@ -244,8 +249,8 @@ class Performance:
 class Verdict:
     """What the trusted side says of a candidate. Refuses impossible states.
 
-    `labels` says what else is true of the candidate (`triton`, `mixed`, `torch`, `names_restored`, ...). `stage_seconds` is where
-    the wall time went; `spend` what it is charged for.
+    `labels` says what else is true of the candidate (`triton`, `mixed`, `torch`, `names_restored`, ...).
+    `stage_seconds` is where the wall time went; `spend` what it is charged for.
     """
 
     candidate_id: str
@@ -353,9 +358,9 @@ class Limits:
 class JudgeSettings:
     """How verdicts are reached. Built from the run configuration, which holds the defaults.
 
-    `mode` is "interpret" or "replay"; `isolation` "strict", "best_effort" or "off"; `policy` says what may win: "triton" (the
-    output depends on a candidate kernel, and on a GPU at least `min_kernel_share` of the device time is in candidate
-    kernels), or "any". `seed` is mixed with the problem's key to draw the secret input seeds.
+    `mode` is "interpret" or "replay"; `isolation` "strict", "best_effort" or "off"; `policy` says what may win:
+    "triton" (the output depends on a candidate kernel, and on a GPU at least `min_kernel_share` of the device time is
+    in candidate kernels), or "any". `seed` is mixed with the problem's key to draw the secret input seeds.
     """
 
     mode: str

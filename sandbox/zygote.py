@@ -1,8 +1,8 @@
 """The trusted side of the sandbox: starts a warm process and has it fork one child a call.
 
-The warm process (`zygote_main.py`) has torch and triton imported and no GPU. Requests and results are files in a private
-scratch folder, so a child can neither block its parent nor half-write a message that anybody reads. One call at a time: keep
-one Zygote per core that traces. Knows nothing of what the children do.
+The warm process (`zygote_main.py`) has torch and triton imported and no GPU. Requests and results are files in a
+private scratch folder, so a child can neither block its parent nor half-write a message that anybody reads. One call
+at a time: keep one Zygote per core that traces. Knows nothing of what the children do.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class ChildOutcome:
 
 
 class Zygote:
-    """A warm process that forks children on request, ready for the named entries. Use as a context manager, or call `close`."""
+    """A warm process that forks children on request, ready for the named entries. Use as a context manager, or call
+    `close`."""
 
     def __init__(self, entries: tuple[str, ...], *, isolation_level: str) -> None:
         self._entries = entries
@@ -61,9 +62,12 @@ class Zygote:
         home.mkdir(mode=0o700)
         environment = isolation.scrubbed_environment(str(home))
         if "interpret" in self._entries:
-            # Triton decides between compiling and interpreting when a function is decorated, its own library's at import.
+            # Triton decides between compiling and interpreting when a function is decorated, its own library's at
+            # import.
             environment["TRITON_INTERPRET"] = "1"
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in (str(Path(__file__).parent.parent), *sys.path) if path)
+        environment["PYTHONPATH"] = os.pathsep.join(
+            path for path in (str(Path(__file__).parent.parent), *sys.path) if path
+        )
         with (home / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "sandbox.zygote_main", json.dumps([self._layers, self._entries])],
@@ -84,7 +88,8 @@ class Zygote:
         return self._process.pid
 
     def run(self, entry: str, request: bytes, *, limits: Limits) -> ChildOutcome:
-        """Forks a child that runs `entry` on `request` under `limits`. Raises SandboxError if the warm process fails."""
+        """Forks a child that runs `entry` on `request` under `limits`. Raises SandboxError if the warm process
+        fails."""
         self._calls += 1
         scratch = self._root / f"call-{self._calls}"
         try:

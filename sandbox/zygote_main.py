@@ -1,7 +1,7 @@
 """The warm process: imports torch and triton once, then forks a supervised child for each request.
 
-Trusted, single-threaded (so that forking is safe), without a GPU, and never runs what a model wrote: only its children do,
-after `isolation.lock_down`. Run as `python -m sandbox.zygote_main LAYERS`; requests and replies are JSON lines.
+Trusted, single-threaded (so that forking is safe), without a GPU, and never runs what a model wrote: only its children
+do, after `isolation.lock_down`. Run as `python -m sandbox.zygote_main LAYERS`; requests and replies are JSON lines.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _ENTRIES = {"describe": "sandbox.describe", "trace": "sandbox.trace", "interpret
 
 
 def main() -> None:
-    # Not die_with_parent: that signal follows the starting thread, not its process. The closed pipe ends the loop instead.
+    # Not die_with_parent: that signal follows the starting thread, not its process. The closed pipe ends the loop
+    # instead.
     isolation.become_subreaper()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not look like a reply
@@ -73,8 +74,15 @@ def _supervised(request: dict[str, Any], layers: tuple[str, ...]) -> dict[str, A
     if report:
         parsed: dict[str, Any] = json.loads(report)
         return parsed
-    # The candidate killed its supervisor (possible without a PID namespace): its doing, so it is told as a killed child.
-    return {"exit_code": None, "signal": int(signal.SIGKILL), "timed_out": not ready, "cpu_seconds": 0.0, "max_rss_bytes": 0}
+    # The candidate killed its supervisor (possible without a PID namespace): its doing, so it is told as a killed
+    # child.
+    return {
+        "exit_code": None,
+        "signal": int(signal.SIGKILL),
+        "timed_out": not ready,
+        "cpu_seconds": 0.0,
+        "max_rss_bytes": 0,
+    }
 
 
 def _supervise(request: dict[str, Any], layers: tuple[str, ...], writer: int) -> None:

@@ -26,11 +26,13 @@ HEADER = re.compile(r"# expect: (?P<expect>\S+) problem: (?P<problem>\S+)(?: lim
 
 def settings_with(wall_seconds: float) -> JudgeSettings:
     limits = Limits(
-        wall_seconds=wall_seconds, cpu_seconds=60, memory_bytes=8 << 30, output_bytes=16 << 20, file_bytes=16 << 20, num_processes=64
+        wall_seconds=wall_seconds, cpu_seconds=60, memory_bytes=8 << 30, output_bytes=16 << 20, file_bytes=16 << 20,
+        num_processes=64,
     )  # fmt: skip
     return JudgeSettings(
-        mode="interpret", capability=90, num_seeds=3, seed=0, policy="triton", min_kernel_share=0.5, isolation="best_effort",
-        trace_limits=limits, interpret_limits=dataclasses.replace(limits, wall_seconds=20), interpret_max_bytes=64 << 20,
+        mode="interpret", capability=90, num_seeds=3, seed=0, policy="triton", min_kernel_share=0.5,
+        isolation="best_effort", trace_limits=limits, interpret_limits=dataclasses.replace(limits, wall_seconds=20),
+        interpret_max_bytes=64 << 20,
         interpret_max_programs=20_000, replay_seconds=60.0, timing_rounds=20, timing_seconds=2.0,
     )  # fmt: skip
 

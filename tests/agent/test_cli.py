@@ -14,6 +14,7 @@ import pytest
 
 from agent import cli, run_command
 from agent.pool import Pool, PoolError
+from sandbox.tracer import ProblemFailed
 from sandbox.types import Candidate, Correctness, Failure, Problem, Spend, Status, Verdict
 
 ROOT = Path(cli.__file__).parents[1]
@@ -43,6 +44,8 @@ class ScriptedPool:
     async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
         if "FAULT" in candidate.source:
             raise PoolError("the worker died three times")
+        if "INADMISSIBLE" in problem.source:
+            raise ProblemFailed("the reference does not agree with itself")
         if "GOOD" in candidate.source:
             return Verdict(
                 candidate_id=candidate.id,
@@ -84,6 +87,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_command, "open_pool", scripted_pool)
+    monkeypatch.setattr("sandbox.environment.output_of", lambda command: None)  # no GPU, on GPU machines too
     return tmp_path
 
 
@@ -181,6 +185,16 @@ def test_a_file_that_is_no_problem_is_named_and_left_out(folder: Path, capsys: p
     (folder / "problems" / "broken.py").write_text("def get_inputs(:\n")
     assert cli.main(["run", "config.yaml"]) == 0
     assert "broken.py" in capsys.readouterr().err
+
+
+def test_an_inadmissible_problem_is_reported_and_the_others_go_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "problems" / "easy.py").write_text(PROBLEM + "\n# INADMISSIBLE\n")
+    assert cli.main(["run", "config.yaml"]) == 0
+    assert "1 of 2 problems solved" in capsys.readouterr().out
+    report = (folder / "out" / "report.md").read_text()
+    assert "- easy: inadmissible: the reference does not agree with itself" in report
 
 
 def test_our_fault_is_exit_code_1_and_the_run_goes_on_where_it_stopped(

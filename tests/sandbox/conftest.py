@@ -11,7 +11,8 @@ from sandbox.tracer import Traced, Tracer
 from sandbox.types import Candidate, JudgeSettings, Limits, Operator, Problem, Verdict
 
 LIMITS = Limits(
-    wall_seconds=60, cpu_seconds=60, memory_bytes=16 << 30, output_bytes=64 << 20, file_bytes=64 << 20, num_processes=256
+    wall_seconds=60, cpu_seconds=60, memory_bytes=16 << 30, output_bytes=64 << 20, file_bytes=64 << 20,
+    num_processes=256,
 )  # fmt: skip
 
 RELU = """

@@ -53,7 +53,9 @@ def test_the_reference_s_own_error_widens_the_bound(exact: torch.Tensor) -> None
         (3.0e38, math.inf, False),
     ],
 )
-def test_infinities_and_nan_must_stand_in_the_same_places(exact: torch.Tensor, value: float, got: float, passes: bool) -> None:
+def test_infinities_and_nan_must_stand_in_the_same_places(
+    exact: torch.Tensor, value: float, got: float, passes: bool
+) -> None:
     exact[3, 4] = value
     output = exact.float()
     output[3, 4] = got

@@ -43,7 +43,9 @@ def test_scalars_are_packed_as_tritons_launcher_does(kind: str, value: float, pa
     assert pack_scalar(kind, value) == packed
 
 
-@pytest.mark.parametrize(("kind", "value"), [("fp16", 1e6), ("fp64", 10**400), ("fp32", 10**400)])
+@pytest.mark.parametrize(
+    ("kind", "value"), [("fp16", 1e6), ("fp64", 10**400), ("fp32", 10**400)], ids=("fp16", "fp64", "fp32")
+)
 def test_a_scalar_that_cannot_be_passed_is_the_candidates_fault(kind: str, value: float) -> None:
     with pytest.raises(LaunchFault, match=kind):
         pack_scalar(kind, value)
@@ -147,7 +149,7 @@ def test_a_kernel_that_cannot_be_loaded_is_the_candidates_fault(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("change", [{"shared_bytes": 10**9}, {"num_warps": 64}, {"num_ctas": 16}])
+@pytest.mark.parametrize("change", [{"shared_bytes": 10**9}, {"num_warps": 64}])
 def test_a_launch_beyond_the_hardware_is_the_candidates_fault(
     trace: Trace, sources: dict[str, str], driver: CudaDriver, change: dict[str, Any]
 ) -> None:

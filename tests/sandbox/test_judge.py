@@ -33,7 +33,14 @@ def test_a_right_answer_passes_and_is_not_timed(verdict: Judge, sources: dict[st
         (("return y", "return y[:1]"), Status.WRONG_SHAPE, None),
         (("return y", "return torch.relu(x)"), Status.REJECTED, None),
         (("y = torch.empty_like(x)", "y = x.clone()"), Status.PASSED, None),
-        (("relu_kernel[(triton.cdiv(n, 1024),)](x, y, n, BLOCK=1024)", "z = x.clone(); relu_kernel[(7,)](z, y, n, BLOCK=1024); y = torch.relu(z)"), Status.REJECTED, None),
+        (
+            (
+                "relu_kernel[(triton.cdiv(n, 1024),)](x, y, n, BLOCK=1024)",
+                "z = x.clone(); relu_kernel[(7,)](z, y, n, BLOCK=1024); y = torch.relu(z)",
+            ),
+            Status.REJECTED,
+            None,
+        ),
         (("return y", "return x"), Status.REJECTED, None),
         (("y = torch.empty_like(x)", "y = x"), Status.REJECTED, None),
     ],
@@ -87,10 +94,14 @@ def test_weights_are_matched_by_name_else_drawn_in_the_same_order(
     assert found.correctness is not None and found.correctness.weights == how
 
 
-def test_weights_folded_at_construction_are_folded_from_the_right_numbers(verdict: Judge, sources: dict[str, str]) -> None:
+def test_weights_folded_at_construction_are_folded_from_the_right_numbers(
+    verdict: Judge, sources: dict[str, str]
+) -> None:
     source = (sources["head"] + LINEAR_ANSWER).replace("NAME", "linear")
     source = source.replace("n_out)\n\n", "n_out)\n        self.w = (self.linear.weight * 2.0).detach()\n\n")
-    source = source.replace("self.linear.weight, self", "self.w, self").replace("w * x[None, :]", "w * 0.5 * x[None, :]")
+    source = source.replace("self.linear.weight, self", "self.w, self").replace(
+        "w * x[None, :]", "w * 0.5 * x[None, :]"
+    )
     found = verdict(sources["linear"], source)
     assert found.status is Status.PASSED, found.feedback
 
@@ -104,7 +115,8 @@ def test_too_large_is_unverified_with_a_reason(verdict: Judge, sources: dict[str
 def test_equal_plans_are_judged_once(tracer: Tracer, interpret_judge: InterpretJudge, sources: dict[str, str]) -> None:
     problem = Problem(id="once", source=sources["relu"] + "\n# once", origin="test")
     first, second = (
-        Candidate(problem_id="once", source=sources["relu_answer"] + comment, operator=Operator.DRAFT) for comment in ("", "\n# b")
+        Candidate(problem_id="once", source=sources["relu_answer"] + comment, operator=Operator.DRAFT)
+        for comment in ("", "\n# b")
     )
     one = interpret_judge.judge(problem, first, tracer.trace(problem, first))
     two = interpret_judge.judge(problem, second, tracer.trace(problem, second))
@@ -113,7 +125,67 @@ def test_equal_plans_are_judged_once(tracer: Tracer, interpret_judge: InterpretJ
 
 
 def test_a_problem_that_does_not_stand_is_the_users_to_mend(tracer: Tracer, sources: dict[str, str]) -> None:
-    broken = Problem(id="broken", source=sources["relu"].replace("torch.rand(64, 100)", "no_such_name"), origin="here.py")
+    broken = Problem(
+        id="broken", source=sources["relu"].replace("torch.rand(64, 100)", "no_such_name"), origin="here.py"
+    )
     candidate = Candidate(problem_id="broken", source=sources["relu_answer"], operator=Operator.DRAFT)
-    with pytest.raises(ProblemFailed, match="here.py"):
+    with pytest.raises(ProblemFailed, match=r"here\.py"):
         tracer.trace(broken, candidate)
+
+
+SOFTMAX = """
+import torch
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return torch.softmax(x, dim=1)
+def get_inputs():
+    return [torch.randn(8, 1000)]
+def get_init_inputs():
+    return []
+"""
+
+SOFTMAX_ANSWER = """
+from torch._inductor.runtime import triton_helpers
+from torch._inductor.runtime.triton_helpers import libdevice
+
+
+@triton.jit
+def add(a, b):
+    return a + b
+
+
+@triton.jit
+def softmax_kernel(x_ptr, y_ptr, columns, rnumel):
+    RBLOCK: tl.constexpr = 1024
+    row = tl.program_id(0)
+    r = tl.arange(0, RBLOCK)
+    x = tl.load(x_ptr + row * columns + r, mask=r < columns, other=float("-inf"))
+    top = triton_helpers.promote_to_tensor(triton_helpers.max2(x, 0))
+    e = libdevice.exp(x - top)
+    y = e / tl.reduce(e, 0, add)
+    tl.store(y_ptr + row * columns + r, y, mask=r < columns)
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        y = torch.empty_like(x)
+        softmax_kernel[(8,)](x, y, 1000, 1000)
+        return y
+"""
+
+
+def test_inductor_style_reductions_are_interpreted_quickly(verdict: Judge, sources: dict[str, str]) -> None:
+    found = verdict(SOFTMAX, sources["head"] + SOFTMAX_ANSWER)
+    assert found.status is Status.PASSED, found.feedback
+    assert found.stage_seconds["interpret"] < 20  # element by element it takes minutes
+
+
+def test_wrong_values_from_unmasked_reads_are_told_as_such(verdict: Judge, sources: dict[str, str]) -> None:
+    source = (sources["head"] + SOFTMAX_ANSWER).replace('mask=r < columns, other=float("-inf")', "")
+    found = verdict(SOFTMAX, source)
+    assert found.status is Status.ILLEGAL_ACCESS and "reads outside its tensors" in found.feedback
+
+
+def test_an_address_passed_as_a_number_is_refused(verdict: Judge, sources: dict[str, str]) -> None:
+    source = sources["relu_answer"].replace("](x, y, n,", "](x.data_ptr(), y, n,")
+    assert verdict(sources["relu"], source).status is not Status.PASSED

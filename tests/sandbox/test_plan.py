@@ -1,4 +1,5 @@
-"""Plans as hostile data: what is refused, that nothing else than PlanError comes out, and what dataflow calls a plan."""
+"""Plans as hostile data: what is refused, that nothing else than PlanError comes out, and what dataflow calls a
+plan."""
 
 from __future__ import annotations
 
@@ -84,7 +85,11 @@ def test_hostile_fields_are_refused_by_name(body: dict[str, Any], path: list[Any
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=8,
 )
@@ -133,7 +138,9 @@ def test_any_bytes_give_a_plan_error(raw: bytes) -> None:
         (("relu_kernel[(triton.cdiv(n, 1024),)](x, y, n, BLOCK=1024)", "y = x.clone()"), Work.NONE),
     ],
 )
-def test_dataflow_tells_who_does_the_work(trace: Trace, sources: dict[str, str], change: tuple[str, str], work: Work) -> None:
+def test_dataflow_tells_who_does_the_work(
+    trace: Trace, sources: dict[str, str], change: tuple[str, str], work: Work
+) -> None:
     traced = trace(sources["relu"], sources["relu_answer"].replace(*change))
     assert traced.plan is not None, traced.failure
     assert dataflow(decode(traced.plan)).work is work

@@ -1,4 +1,4 @@
-"""Running a plan on the device and checking it: the parts that need no GPU, and a plan of operators only on one."""
+"""Making a plan ready to be timed, and naming its buffers: the parts of replaying that need no GPU."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sandbox.capture import AdoptingArena, adoptable_storages
-from sandbox.execute import run_aten
+from sandbox.capture import AdoptingArena, adoptable_storages, run_operator
+from sandbox.execute import Arena, run_aten
 from sandbox.plan import AtenStep, Plan, decode
 from sandbox.plan_check import tensor_refs
 from sandbox.replay import storage_name
@@ -51,9 +51,6 @@ def test_results_are_adopted_only_where_the_plan_made_the_buffer_for_them(plan: 
 
 
 def test_an_adopting_arena_computes_what_a_plain_one_does(plan: Plan) -> None:
-    from sandbox.capture import _run_operator
-    from sandbox.execute import Arena
-
     x = torch.randn(64, 100)
     found = []
     for adopting in (False, True):
@@ -68,7 +65,7 @@ def test_an_adopting_arena_computes_what_a_plain_one_does(plan: Plan) -> None:
             for step in plan.steps:
                 assert isinstance(step, AtenStep)
                 if isinstance(arena, AdoptingArena):
-                    _run_operator(step, arena)
+                    run_operator(step, arena)
                 else:
                     run_aten(step, arena)
         found.append([arena.tensor(i).clone() for i in tensor_refs(plan.outputs)])

@@ -31,7 +31,9 @@ def test_one_kernel_becomes_one_launch_with_a_cubin(trace: Trace, sources: dict[
 
 
 def test_equal_work_has_one_hash_whatever_the_host_code(trace: Trace, sources: dict[str, str]) -> None:
-    renamed = sources["relu_answer"].replace("y = torch.empty_like(x)", "y = torch.empty_like(x)  # a comment\n        z = 1")
+    renamed = sources["relu_answer"].replace(
+        "y = torch.empty_like(x)", "y = torch.empty_like(x)  # a comment\n        z = 1"
+    )
     other = sources["relu_answer"].replace("BLOCK=1024", "BLOCK=512").replace("cdiv(n, 1024)", "cdiv(n, 512)")
     first, second, third = (trace(sources["relu"], s).plan_hash for s in (sources["relu_answer"], renamed, other))
     assert first == second != third

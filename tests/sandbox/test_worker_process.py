@@ -22,7 +22,10 @@ sys.path.insert(0, {str(ROOT)!r})
 from sandbox.worker_process import read_message, write_message
 out = os.fdopen(os.dup(1), "wb")
 """
-ECHO = HEAD + "while (m := read_message(sys.stdin.buffer)): write_message(out, {'body': m[0], 'sizes': [len(b) for b in m[1]]})"
+ECHO = (
+    HEAD
+    + "while (m := read_message(sys.stdin.buffer)): write_message(out, {'body': m[0], 'sizes': [len(b) for b in m[1]]})"
+)
 
 
 @contextmanager
