@@ -111,7 +111,9 @@ def unfit(plan: Plan, spec: Mapping[str, Any]) -> tuple[Status, Failure] | None:
     """What is wrong with the plan's outputs as they stand, before anything has run: structure, shape, dtype, memory."""
     wanted = spec["outputs"]
     if wanted is not None:
-        mine = [[path, plan.values[i].dtype, list(plan.values[i].shape)] for path, i in tree_tensors(plan.outputs)]
+        mine: list[tuple[str, str, list[int]]] = [
+            (path, plan.values[i].dtype, list(plan.values[i].shape)) for path, i in tree_tensors(plan.outputs)
+        ]
         if [path for path, _, _ in mine] != [path for path, _, _ in wanted]:
             message = (
                 f"returns {_told([m[0] for m in mine])} where the reference returns {_told([w[0] for w in wanted])}"
