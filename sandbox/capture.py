@@ -11,11 +11,10 @@ from typing import Any, Protocol
 import torch
 
 from sandbox.cuda_driver import CudaDriver
-from sandbox.execute import Arena, aten_operator, run_aten
+from sandbox.execute import Arena, run_aten
 from sandbox.plan import AtenStep, LaunchStep, Plan
 from sandbox.plan_check import tensor_refs
 from sandbox.runner import Runner
-from sandbox.trees import from_tree, tensors_in
 
 _WARM_UP_RUNS = 2
 # Without a graph the host has to be ahead of the device: each write of the flush gives it some thirty microseconds.
@@ -133,7 +132,7 @@ class TimedPlan:
             if isinstance(step, LaunchStep):
                 self._launch(step)
             elif isinstance(step, AtenStep):
-                run_operator(step, self._arena)
+                run_aten(step, self._arena)
 
     def run_launches(self) -> None:
         """Enqueues the kernels only; what operators would have made is left from the last whole run."""
@@ -149,11 +148,7 @@ class AdoptingArena(Arena):
         super().__init__(plan, device=device, poison=poison, guard_bytes=0)
         self._adoptable = adoptable_storages(plan)
 
-    def adopts(self, step: AtenStep) -> bool:
-        """Whether some result of `step` may become a buffer."""
-        return any(o is not None and self.plan.values[o].storage in self._adoptable for o in step.outputs)
-
-    def take(self, result: torch.Tensor, value: int) -> None:
+    def place(self, result: torch.Tensor, value: int, *, op: str) -> None:
         """Makes `result` the buffer of `value` where its layout is the plan's, else copies it."""
         record = self.plan.values[value]
         size = self.plan.storages[record.storage].num_bytes
@@ -165,9 +160,7 @@ class AdoptingArena(Arena):
                 memory, 0, (size,), (1,)
             )
             return
-        target = self.tensor(value)
-        if target.data_ptr() != result.data_ptr() or target.stride() != result.stride():
-            target.copy_(result)
+        super().place(result, value, op=op)
 
 
 def adoptable_storages(plan: Plan) -> frozenset[int]:
@@ -194,16 +187,3 @@ def adoptable_storages(plan: Plan) -> frozenset[int]:
 
 def _output_storages(plan: Plan, step: AtenStep) -> set[int]:
     return {plan.values[o].storage for o in step.outputs if o is not None}
-
-
-def run_operator(step: AtenStep, arena: AdoptingArena) -> None:
-    """Runs one operator of a plan that has been verified, adopting what it allocates."""
-    if not arena.adopts(step):
-        run_aten(step, arena)
-        return
-    args = from_tree(step.args, arena.tensor, device=arena.device)
-    kwargs = {k: from_tree(v, arena.tensor, device=arena.device) for k, v in step.kwargs.items()}
-    results = [tensor for _, tensor in tensors_in(aten_operator(step.op)(*args, **kwargs))]
-    for result, output in zip(results, step.outputs, strict=True):
-        if output is not None:
-            arena.take(result, output)

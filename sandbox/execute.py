@@ -110,6 +110,16 @@ class Arena:
         flags = torch.stack([flag for _, flag in checks]).tolist()
         return [storage for (storage, _), broken in zip(checks, flags, strict=True) if broken]
 
+    def place(self, result: torch.Tensor, value: int, *, op: str) -> None:
+        """Puts what an operator returned where the plan has it. Raises PlanError where shape or dtype differ."""
+        record = self.plan.values[value]
+        if tuple(result.shape) != record.shape or dtype_name(result.dtype) != record.dtype:
+            got = f"{dtype_name(result.dtype)}{tuple(result.shape)}"
+            raise PlanError(f"{op} gave {got}, the plan has {record.dtype}{record.shape}")
+        target = self.tensor(value)
+        if target.data_ptr() != result.data_ptr() or target.stride() != result.stride():
+            target.copy_(result)
+
     def load(self, other: Arena) -> None:
         """Copies the content of every buffer that another arena of the same plan has made."""
         for storage in other.made():
@@ -138,18 +148,7 @@ def run_aten(step: AtenStep, arena: Arena) -> None:
         raise PlanError(f"{step.op} gave {len(results)} tensors where the plan has {len(step.outputs)}")
     for result, output in zip(results, step.outputs, strict=True):
         if output is not None:
-            _place(result, output, arena, step.op)
-
-
-def _place(result: torch.Tensor, output: int, arena: Arena, op: str) -> None:
-    record = arena.plan.values[output]
-    if tuple(result.shape) != record.shape or dtype_name(result.dtype) != record.dtype:
-        raise PlanError(
-            f"{op} gave {dtype_name(result.dtype)}{tuple(result.shape)}, the plan has {record.dtype}{record.shape}"
-        )
-    target = arena.tensor(output)
-    if target.data_ptr() != result.data_ptr() or target.stride() != result.stride():
-        target.copy_(result)
+            arena.place(result, output, op=step.op)
 
 
 def aten_operator(name: str) -> Any:

@@ -17,6 +17,7 @@ import torch
 
 from sandbox import wire
 from sandbox.execute import Arena, bind_inputs, initialise, run_steps, same_bits
+from sandbox.kernel_source import SourceError
 from sandbox.plan import LaunchStep, Plan, PlanError, decode, num_alternatives, resolve
 from sandbox.plan_check import tensor_refs
 from sandbox.trees import dtype_name, dtype_named
@@ -108,6 +109,8 @@ class _Run:
             return _failed(Status.ILLEGAL_ACCESS, error)
         except NotInterpretable as error:
             return _failed(Status.UNVERIFIED, error)
+        except SourceError as error:
+            return _failed(Status.REJECTED, error)
         except PlanError as error:
             return _failed(Status.TRACE_ERROR, error)
         except MemoryError as error:

@@ -18,6 +18,7 @@ import triton.language as tl
 from triton.runtime import interpreter as ti
 
 from sandbox.execute import Arena
+from sandbox.kernel_check import check_text
 from sandbox.kernel_source import build, meaning_of
 from sandbox.plan import Kernel, LaunchStep
 
@@ -112,6 +113,7 @@ def interpreted(kernel: Kernel) -> Any:
             made[name] = triton.jit(raw)
             scope.update({used: meaning_of(raw_meaning, function) for used, raw_meaning in names.items()})
             scope["_language"] = tl
+            check_text(text, scope)
         return made[name]
 
     return function(kernel.name)

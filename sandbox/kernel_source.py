@@ -8,6 +8,7 @@ defaults stay, so that nothing runs but the bodies that Triton's own front end a
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib
 import linecache
 import types
@@ -157,6 +158,10 @@ def meaning_of(raw: Mapping[str, Any], function: Callable[[str], Any]) -> Any:
             raise SourceError("a kernel uses a name of unknown meaning")
 
 
+# The builtins that Triton's front end knows; a kernel's text gets no others.
+_BUILTINS = ("range", "min", "max", "abs", "len", "float", "int", "bool", "tuple", "list", "isinstance", "print", "zip")
+
+
 def build(
     text: str, *, name: str, filename: str, scope: dict[str, Any], constexprs: tuple[str, ...]
 ) -> types.FunctionType:
@@ -172,6 +177,7 @@ def build(
     text = ast.unparse(ast.fix_missing_locations(parsed))
     # `inspect.getsource`, which the interpreter calls, reads from here.
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    scope["__builtins__"] = {name: getattr(builtins, name) for name in _BUILTINS}
     exec(compile(text, filename, "exec"), scope)
     function: types.FunctionType = scope[name]
     return function

@@ -55,7 +55,11 @@ class Zygote:
         self._layers = isolation.layers_for(isolation_level)
         self._root = Path(tempfile.mkdtemp(prefix="kernelloop-"))
         self._calls = 0
-        self._process = self._start()
+        try:
+            self._process = self._start()
+        except SandboxError:
+            self.close()
+            raise
 
     def _start(self) -> subprocess.Popen[bytes]:
         home = self._root / "zygote"

@@ -51,9 +51,9 @@ def _reply(replies: Any, message: dict[str, Any]) -> None:
 def _warm(entries: tuple[str, ...]) -> None:
     for entry in entries:
         importlib.import_module(_ENTRIES[entry]).warm()
-    threads = len(os.listdir("/proc/self/task"))
-    if threads != 1:
-        raise RuntimeError(f"the warm process has {threads} threads; forking it would not be safe")
+    threads = [Path(f"/proc/self/task/{tid}/comm").read_text().strip() for tid in os.listdir("/proc/self/task")]
+    if len(threads) != 1:
+        raise RuntimeError(f"the warm process has threads {threads}; forking it would not be safe")
     gc.collect()
     gc.freeze()
 
