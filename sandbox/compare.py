@@ -8,7 +8,7 @@ processes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,21 +22,25 @@ POISON = (0xFF, 0x7B)
 
 _CHUNK_ELEMENTS = 1 << 26  # bounds the float64 temporaries of one comparison to a few GiB
 _PATTERN_ELEMENTS = 1 << 22
+KEPT_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """One output as it should be. `value` is float64 for floating dtypes (kept on the host), else the declared dtype.
+    """One output as it should be: its bounds, and `answer`, which gives the values when they are needed.
 
-    `scale` is the root mean square of the finite values; `max_relative` bounds |error| / (|value| + scale) of each
-    element and
-    `max_rms` the root mean square of the error over `scale`. Both are 0 for dtypes that must agree exactly.
+    The values are float64 for floating dtypes, else the declared dtype. Small ones are kept on the host (`kept_bytes`),
+    large ones computed again, since moving gigabytes over the bus costs more. `scale` is the root mean square of the
+    finite values; `max_relative` bounds |error| / (|value| + scale) of each element and `max_rms` the root mean square
+    of the error over `scale`. Both are 0 for dtypes that must agree exactly.
     """
 
     path: str
     dtype: str
     shape: tuple[int, ...]
-    value: torch.Tensor
+    answer: Callable[[], torch.Tensor]
+    kept_bytes: int
+    all_finite: bool
     scale: float
     max_relative: float
     max_rms: float
@@ -62,23 +66,47 @@ class _Errors:
     first_wrong: int | None
 
 
-def expect(path: str, exact: torch.Tensor, own: torch.Tensor, tolerance: Tolerance) -> Expected:
-    """The expectation for one output from the float64 answer and PyTorch's own in the declared dtype."""
-    dtype = dtype_name(own.dtype)
+def expect(
+    path: str,
+    exact: torch.Tensor,
+    own: torch.Tensor,
+    tolerance: Tolerance,
+    *,
+    recompute: Callable[[], torch.Tensor] | None,
+) -> Expected:
+    """The expectation for one output from the float64 answer and PyTorch's own in the declared dtype.
+
+    `recompute` gives the values again; without it they are kept whatever their size.
+    """
+    all_finite = True
     if not own.dtype.is_floating_point:
         value, scale, relative, rms = own, 1.0, 0.0, 0.0
     else:
         value = exact.to(torch.float64)
-        finite = torch.where(torch.isfinite(value), value, 0.0)
-        scale = float(finite.square().mean().sqrt()) if value.numel() else 1.0
+        scale, all_finite = _scale_of(value)
         errors = _errors(own, value, scale=scale, max_relative=math.inf)
         floor = tolerance.floor_eps * torch.finfo(own.dtype).eps
         relative = max(tolerance.elementwise * errors.max_relative, floor)
         rms = max(tolerance.rms * errors.rms, floor)
+    if recompute is None or value.nbytes <= KEPT_BYTES:
+        kept = value.cpu()
+        recompute = lambda: kept  # noqa: E731
     return Expected(
-        path=path, dtype=dtype, shape=tuple(own.shape), value=value.cpu(), scale=scale,
-        max_relative=relative, max_rms=rms,
+        path=path, dtype=dtype_name(own.dtype), shape=tuple(own.shape), answer=recompute, all_finite=all_finite,
+        kept_bytes=value.nbytes if value.nbytes <= KEPT_BYTES else 0, scale=scale, max_relative=relative, max_rms=rms,
     )  # fmt: skip
+
+
+def _scale_of(value: torch.Tensor) -> tuple[float, bool]:
+    """The root mean square of the finite values (1 where there are none), and whether all are finite."""
+    square_sum, num_finite = 0.0, 0
+    flat = value.reshape(-1)
+    for start in range(0, flat.numel(), _CHUNK_ELEMENTS):
+        part = flat[start : start + _CHUNK_ELEMENTS]
+        finite = torch.isfinite(part)
+        num_finite += int(finite.sum())
+        square_sum += float(torch.where(finite, part, 0.0).square().sum())
+    return (math.sqrt(square_sum / num_finite) if num_finite else 1.0), num_finite == flat.numel()
 
 
 def compare(outputs: Sequence[torch.Tensor], expected: Sequence[Expected]) -> Comparison:
@@ -94,12 +122,13 @@ def compare(outputs: Sequence[torch.Tensor], expected: Sequence[Expected]) -> Co
             return _failed(Status.WRONG_DTYPE, f"{name} is {dtype_name(output.dtype)}, the reference {want.dtype}")
     worst, worst_rms = 0.0, 0.0
     for output, want in zip(outputs, expected, strict=True):
-        errors = _errors(output, want.value, scale=want.scale, max_relative=want.max_relative)
+        value = want.answer()
+        errors = _errors(output, value, scale=want.scale, max_relative=want.max_relative)
         ratio = _ratio(errors.max_relative, want.max_relative)
         rms_ratio = _ratio(errors.rms, want.max_rms)
         worst, worst_rms = max(worst, ratio), max(worst_rms, rms_ratio)
         if errors.num_wrong or ratio > 1 or rms_ratio > 1:
-            failure = _describe(output, want, errors)
+            failure = _describe(output, value, want, errors)
             return Comparison(
                 status=Status.WRONG_VALUES, failure=failure, max_error_ratio=worst, rms_error_ratio=worst_rms
             )
@@ -151,8 +180,8 @@ def _relative_errors(got: torch.Tensor, expected: torch.Tensor, scale: float) ->
     return torch.where(same, 0.0, error)
 
 
-def _describe(output: torch.Tensor, want: Expected, errors: _Errors) -> Failure:
-    flat, value = output.reshape(-1), want.value.reshape(-1)
+def _describe(output: torch.Tensor, answer: torch.Tensor, want: Expected, errors: _Errors) -> Failure:
+    flat, value = output.reshape(-1), answer.reshape(-1)
     if errors.first_wrong is None:  # no single element is beyond its bound, but all together are: show the largest
         first = int(_relative_errors(flat, value.to(flat.device), want.scale).argmax())
     else:
@@ -165,19 +194,19 @@ def _describe(output: torch.Tensor, want: Expected, errors: _Errors) -> Failure:
         else (),
         expected=float(value[first]),
         got=float(flat[first]),
-        pattern=_pattern(output, want, first_wrong=first),
+        pattern=_pattern(output, value, want, first_wrong=first),
     )
     message = f"{mismatch.output}: {errors.num_wrong} of {flat.numel()} values are wrong"
     return Failure(error_class="wrong_values", message=message, mismatch=mismatch)
 
 
-def _pattern(output: torch.Tensor, want: Expected, *, first_wrong: int) -> Pattern | None:
+def _pattern(output: torch.Tensor, answer: torch.Tensor, want: Expected, *, first_wrong: int) -> Pattern | None:
     """The one thing that explains most wrong values, if there is one. Looks at no more than the first few million
     elements."""
     if not output.dtype.is_floating_point or output.numel() == 0:
         return None
     got = output.reshape(-1)[:_PATTERN_ELEMENTS].to("cpu", torch.float64)
-    value = want.value.reshape(-1)[:_PATTERN_ELEMENTS].to("cpu", torch.float64)
+    value = answer.reshape(-1)[:_PATTERN_ELEMENTS].to("cpu", torch.float64)
     wrong = ~(_relative_errors(got, value, want.scale) <= want.max_relative)
     if not bool(wrong.any()):
         return None

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from sandbox.plan import AtenStep, LaunchStep, Plan, PlanError
+from sandbox.plan import AtenStep, LaunchStep, Plan, PlanError, flat_steps
+from sandbox.plan_check import tensor_refs
 from sandbox.trees import TreeError, dtype_name, dtype_named, from_tree, tensors_in
 
 Launch = Callable[[LaunchStep], None]
@@ -176,13 +177,40 @@ def initialise(plan: Plan, *, seed: int, weights: Mapping[str, torch.Tensor]) ->
     torch.manual_seed(seed)
     for name in due.get(-1, ()):
         arena.tensor(matched[name]).copy_(weights[name])
+    skipped = _construction_is_overwritten(plan, matched)
     for at, step in enumerate(plan.init_steps):
-        run_aten(step, arena)
+        if not skipped:
+            run_aten(step, arena)
         for name in due.get(at, ()):
             arena.tensor(matched[name]).copy_(weights[name])
     if not plan.weights:
         return arena, "none"
     return arena, "by_name" if len(matched) == len(plan.weights) else "mixed" if matched else "by_seed"
+
+
+def _construction_is_overwritten(plan: Plan, matched: Mapping[str, int]) -> bool:
+    """Whether nothing that construction computes is left once the matched weights have their values.
+
+    So it is for most modules, and drawing millions of random numbers only to write over them would cost seconds.
+    """
+    whole = {
+        plan.values[i].storage
+        for i in matched.values()
+        if plan.value_bytes(i) == plan.storages[plan.values[i].storage].num_bytes
+    }
+    written = set()
+    for step in plan.init_steps:
+        touched = [o for o in step.outputs if o is not None] or [*tensor_refs(step.args), *tensor_refs(step.kwargs)]
+        written |= {plan.values[i].storage for i in touched}
+    used = {plan.values[i].storage for i in tensor_refs(plan.outputs)}
+    for forward in flat_steps(plan):
+        if isinstance(forward, LaunchStep):
+            kinds = (kind for _, kind in plan.kernels[forward.kernel].params)
+            pointers = (a for a, k in zip(forward.args, kinds, strict=True) if k.startswith("*") and a is not None)
+            used |= {plan.values[int(a)].storage for a in pointers}
+        else:
+            used |= {plan.values[i].storage for i in (*tensor_refs(forward.args), *tensor_refs(forward.kwargs))}
+    return not (written & used) - whole
 
 
 def takes_weights_by_name(plan: Plan, spec_weights: Sequence[Sequence[Any]]) -> bool:

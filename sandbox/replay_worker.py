@@ -52,7 +52,7 @@ class OpenProblem:
 
     @property
     def host_bytes(self) -> int:
-        return sum(expected.value.nbytes for case in self.cases for expected in case.expected)
+        return sum(expected.kept_bytes for case in self.cases for expected in case.expected)
 
 
 class ReplayWorker:
@@ -157,8 +157,7 @@ class ReplayWorker:
             self._machine = timing.survey(self._flush, device=self._device, conditions=self._conditions())
         if opened.baseline is None:
             first = opened.cases[0]
-            # Every second case is a stress case; an even index asks for the problem's own distribution.
-            inputs = [opened.reference.case(0, seed=seed, vary_weights=False).inputs for seed in opened.timing_seeds]
+            inputs = [opened.reference.inputs(seed) for seed in opened.timing_seeds]
             cases = [dataclasses.replace(first, inputs=leaves, expected=()) for leaves in inputs]
             opened.baseline = timing.prepare_baseline(opened.reference, cases, flush=self._flush)
         return {"seconds": time.monotonic() - start}

@@ -67,21 +67,20 @@ def check(problems: list[Problem], *, out: Path | None) -> collections.Counter[s
         threading.Thread(target=trace_all, args=(todo, done), daemon=True).start()
     judge = open_judge(settings(), device=0)
     counts: collections.Counter[str] = collections.Counter()
-    lines: list[dict[str, Any]] = []
     for at in range(len(problems)):
         problem, candidate, traced = done.get()
         start = time.monotonic()
         line = {"id": problem.id, **_judged(judge, problem, candidate, traced)}
         line["seconds"] = round(time.monotonic() - start, 2)
-        lines.append(line)
+        if out is not None:
+            with out.open("a") as file:
+                file.write(json.dumps(line) + "\n")
         counts[line["status"]] += 1
         if line["status"] != "passed":
             print(f"{problem.id}: {line['status']}: {line['reason']}", flush=True)
         if at % 25 == 24:
             print(f"-- {at + 1}/{len(problems)} {dict(counts)}", flush=True)
     judge.close()
-    if out is not None:
-        out.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return counts
 
 

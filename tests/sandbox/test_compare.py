@@ -12,7 +12,7 @@ from sandbox.types import Pattern, Status, Tolerance
 
 
 def expectation(exact: torch.Tensor, dtype: torch.dtype = torch.float32) -> Expected:
-    return expect("", exact.double(), exact.to(dtype), Tolerance())
+    return expect("", exact.double(), exact.to(dtype), Tolerance(), recompute=None)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_tf32_like_error_fails_where_float32_is_declared(exact: torch.Tensor) ->
 
 
 def test_the_reference_s_own_error_widens_the_bound(exact: torch.Tensor) -> None:
-    rough = expect("", exact, (exact * (1 + 1e-3)).float(), Tolerance())
+    rough = expect("", exact, (exact * (1 + 1e-3)).float(), Tolerance(), recompute=None)
     assert compare([exact.float() * (1 + 2e-3)], [rough]).status is None
 
 
@@ -68,8 +68,11 @@ def test_infinities_and_nan_must_stand_in_the_same_places(
 
 def test_integers_must_agree_exactly() -> None:
     value = torch.arange(10)
-    assert compare([value], [expect("", value, value, Tolerance())]).status is None
-    assert compare([value + (value == 7)], [expect("", value, value, Tolerance())]).status is Status.WRONG_VALUES
+    assert compare([value], [expect("", value, value, Tolerance(), recompute=None)]).status is None
+    assert (
+        compare([value + (value == 7)], [expect("", value, value, Tolerance(), recompute=None)]).status
+        is Status.WRONG_VALUES
+    )
 
 
 def test_zeros_where_all_is_zero_pass_and_anything_else_fails() -> None:
@@ -116,3 +119,16 @@ def test_one_wrong_element_among_many_outliers_is_found(exact: torch.Tensor) -> 
     assert found.failure is not None and found.failure.mismatch is not None
     assert found.failure.mismatch.first_bad_index == (10, 20)
     assert found.failure.mismatch.share_wrong == pytest.approx(1 / 4096)
+
+
+def test_large_answers_are_computed_again_instead_of_kept(exact: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.compare.KEPT_BYTES", 64)
+    calls = []
+
+    def recompute() -> torch.Tensor:
+        calls.append(1)
+        return exact
+
+    want = expect("", exact, exact.float(), Tolerance(), recompute=recompute)
+    assert want.kept_bytes == 0 and not calls
+    assert compare([exact.float()], [want]).status is None and calls == [1]
