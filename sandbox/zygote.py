@@ -84,7 +84,7 @@ class Zygote:
             )
         self._process = process
         if self._answer(deadline=time.monotonic() + _START_SECONDS).get("ready") is not True:
-            raise SandboxError(f"the sandbox did not start: {self._stderr_tail()}")
+            raise SandboxError(f"the sandbox did not start: {self._last_words()}")
         return process
 
     @property
@@ -131,18 +131,20 @@ class Zygote:
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
             self.close()
-            raise SandboxError(f"the sandbox does not answer: {self._stderr_tail()}")
+            raise SandboxError(f"the sandbox does not answer: {self._last_words()}")
         line = self._process.stdout.readline()
         if not line:
-            raise SandboxError(f"the sandbox died: {self._stderr_tail()}")
+            raise SandboxError(f"the sandbox died: {self._last_words()}")
         reply: dict[str, Any] = json.loads(line)
         return reply
 
-    def _stderr_tail(self) -> str:
+    def _last_words(self) -> str:
+        """The last line that the warm process wrote, which for a Python error is the error itself."""
         try:
-            return (self._root / "zygote" / "stderr").read_text(errors="replace")[-800:].strip()
+            lines = (self._root / "zygote" / "stderr").read_text(errors="replace").strip().splitlines()
         except OSError:
-            return "no output"
+            lines = []
+        return lines[-1][:400] if lines else "no output"
 
     def close(self) -> None:
         """Ends the warm process and all that it started, and removes the scratch folder."""
