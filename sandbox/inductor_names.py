@@ -139,7 +139,13 @@ _GUARDS: dict[str, Any] = {
 
 
 def warm() -> None:
-    """Imports, in the warm process, the modules that answers import."""
+    """Imports, in the warm process, the modules that answers import.
+
+    On a CUDA build they ask whether there is a GPU, and asking starts a driver thread, after which forking is not safe.
+    The warm process has none by design, so the question is answered for it.
+    """
+    torch.cuda.is_available = lambda: False
+    torch.cuda.device_count = lambda: 0
     for name in ("triton_heuristics", "triton_helpers", "hints"):
         importlib.import_module(f"torch._inductor.runtime.{name}")
 
