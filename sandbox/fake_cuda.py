@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from sandbox.recorder import Recorder, Untraceable
@@ -256,7 +257,9 @@ _LIBRARY: list[Any] = []  # registrations live as long as their library object
 
 
 def warm() -> None:
-    """Registers, in the warm process, the shape functions that torch lacks."""
+    """Registers, in the warm process, the shape functions that torch lacks, and keeps fake tensors off the driver."""
+    # On a CUDA build the first fake CUDA tensor makes a real one, to start the driver; here there is none to start.
+    fake_tensor.init_gpu_context = lambda _device: None
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     library.impl("_thnn_fused_gru_cell", _gru_cell_shapes, "Meta")  # type: ignore[no-untyped-call]
     _LIBRARY.append(library)

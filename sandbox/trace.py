@@ -46,8 +46,8 @@ def warm() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL + 1)
-    inductor_names.warm()
     fake_cuda.warm()
+    inductor_names.warm()
     mode = FakeTensorMode()
     with mode, torch.no_grad(), Recorder(mode):
         # On the fake CPU: on a CUDA build even a fake CUDA tensor starts a driver thread, after which no fork is safe.
