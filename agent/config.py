@@ -23,6 +23,8 @@ from sandbox.types import Budget, JudgeSettings, Limits
 
 GIB = 2**30
 MIB = 2**20
+# About 15,000 tokens: with an answer of 2,048 it fits the smallest window that models of code are served with today.
+PROMPT_CHARACTERS = 48_000
 
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -43,10 +45,14 @@ class RecordedSamplerConfig(Section):
     kind: Literal["recorded"]
     path: str
     concurrency: Positive = 64
+    prompt_characters: Positive = PROMPT_CHARACTERS
 
 
 class HttpSamplerConfig(Section):
-    """Any OpenAI-compatible server. `api_key_env` names the environment variable that holds the key."""
+    """Any OpenAI-compatible server. `api_key_env` names the environment variable that holds the key.
+
+    A prompt is cut to `prompt_characters`; one that cannot be cut so far is not sent.
+    """
 
     kind: Literal["http"]
     base_url: str
@@ -57,6 +63,7 @@ class HttpSamplerConfig(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.97
     max_tokens: Positive = 2048
     concurrency: Positive = 64
+    prompt_characters: Positive = PROMPT_CHARACTERS
     timeout_seconds: PositiveFloat = 300.0
     max_retries: Count = 5
     template: str | None = None

@@ -34,7 +34,7 @@ from agent.ledger import Ledger, LedgerError, judging, sampling
 from agent.pool import Pool, PoolError
 from agent.prompts import PromptTooLong
 from agent.run_folder import RunFolder, RunFolderError
-from agent.sampler import Sampler, SampleRequest, SamplerError, SamplerExhausted
+from agent.sampler import PromptRefused, Sampler, SampleRequest, SamplerError, SamplerExhausted, SamplerRefused
 from agent.search import Search
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Budget, Observation, Problem, Proposal
@@ -96,8 +96,8 @@ class Controller:
     async def run(self) -> RunSummary:
         """Replays the ledger, works until every search is done, and closes the ledger.
 
-        Trouble with sampler, pool, ledger or disk ends the run with outcome `failed`. Raises ResumeError, before any
-        work, if the ledger does not fit the plan.
+        Trouble with sampler, pool, ledger or disk ends the run with outcome `failed`, a server that will not do what is
+        asked of it with `refused`. Raises ResumeError, before any work, if the ledger does not fit the plan.
         """
         outcome, error = Outcome.STOPPED, None
         try:
@@ -105,7 +105,8 @@ class Controller:
             try:
                 outcome = await self._work()
             except (SamplerError, PoolError, LedgerError, RunFolderError) as trouble:
-                outcome, error = Outcome.FAILED, " ".join(str(trouble).split())
+                outcome = Outcome.REFUSED if isinstance(trouble, SamplerRefused) else Outcome.FAILED
+                error = " ".join(str(trouble).split())
         finally:
             await self._cancel()
             self._ledger.close()
@@ -159,6 +160,7 @@ class Controller:
         num_free = self._sampling_slots - len(self._sampling) - len(self._to_sample)
         first_attempt = Attempt(epoch=self._ledger.epoch, number=1)
         jobs: list[SampleJob] = []
+        ended: list[SearchEnded] = []
         while self._ready and len(jobs) < num_free:
             problem_id = next(iter(self._ready))
             search = self._ready.pop(problem_id)
@@ -166,11 +168,11 @@ class Controller:
             if asked is not None:
                 self._ready[problem_id] = search  # to the end of the queue: it may have more
                 jobs.append(SampleJob(search=search, asked=asked, attempt=first_attempt))
-            elif search.done and problem_id in self._going_on:
+            elif search.ended is not None and search.done and problem_id in self._going_on:
                 self._going_on.remove(problem_id)
-                self._on_event(SearchEnded(summary=search.summary()))
-        events = [Proposed(problem_id=job.search.problem.id, proposal=job.asked.proposal) for job in jobs]
-        await self._record(events)
+                ended.append(search.ended)
+        proposed = [Proposed(problem_id=job.search.problem.id, proposal=job.asked.proposal) for job in jobs]
+        await self._record([*proposed, *ended])
         self._to_sample.extend(jobs)
 
     def _start_tasks(self) -> None:
@@ -199,7 +201,7 @@ class Controller:
                 seed=seed_of(self._plan.seed, problem.id, proposal.id),
             )
             completion = await self._sampler.sample(request)
-        except (SamplerExhausted, PromptTooLong) as error:
+        except (SamplerExhausted, PromptRefused, PromptTooLong) as error:
             return Unsampled(problem_id=problem.id, proposal=proposal, attempt=job.attempt, reason=str(error))
         return sampled(request, completion=completion, attempt=job.attempt)
 

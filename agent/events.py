@@ -62,7 +62,7 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unsampled:
-    """The sampler has no more answers for this proposal; it is told to the strategy as None."""
+    """There is no answer to be had for this proposal; it is told to the strategy as None."""
 
     problem_id: str
     proposal: Proposal
@@ -79,17 +79,26 @@ class Judged:
     attempt: Attempt
 
 
-DurableEvent = Proposed | Sampled | Unsampled | Judged
-
-
 class EndReason(StrEnum):
     """Why a search proposes no more."""
 
     FINISHED = "finished"  # the strategy is done
-    EXHAUSTED = "exhausted"  # the sampler has no more answers
+    EXHAUSTED = "exhausted"  # the sampler has no more answers, or takes none of its prompts
     BUDGET = "budget"
     INADMISSIBLE = "inadmissible"  # the problem's own code cannot be judged; a resume tries again
     IDLE = "idle"  # nothing open, nothing proposed: a strategy that breaks its contract
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchEnded:
+    """One problem is done: nothing open, and nothing more will be proposed unless a resume takes it up again."""
+
+    problem_id: str
+    end: EndReason
+    detail: str | None
+
+
+DurableEvent = Proposed | Sampled | Unsampled | Judged | SearchEnded
 
 
 class Outcome(StrEnum):
@@ -97,7 +106,8 @@ class Outcome(StrEnum):
 
     COMPLETED = "completed"
     STOPPED = "stopped"
-    FAILED = "failed"
+    FAILED = "failed"  # our fault
+    REFUSED = "refused"  # the model server refuses what the configuration asks of it: the user's to mend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +120,14 @@ class SearchSummary:
     best: Verdict | None
     end: EndReason | None
     end_detail: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starting:
+    """The first event: the run has its folder, and what it needs is being started, which takes seconds."""
+
+    run_dir: str
+    what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,15 +147,8 @@ class NewBest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchEnded:
-    """One problem is done: nothing open, and nothing more will be proposed."""
-
-    summary: SearchSummary
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
-    """The last event. `error` is one line, and None unless the outcome is `failed`."""
+    """The last event. `error` is one line, and None unless the outcome is `failed` or `refused`."""
 
     outcome: Outcome
     error: str | None
@@ -146,4 +157,4 @@ class RunEnded:
 
 
 RunSummary = RunEnded
-Event = RunStarted | Proposed | Sampled | Unsampled | Judged | NewBest | SearchEnded | RunEnded
+Event = Starting | RunStarted | DurableEvent | NewBest | RunEnded

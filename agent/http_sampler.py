@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -18,7 +20,7 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from agent.config import HttpSamplerConfig
-from agent.sampler import Completion, SampleRequest, SamplerError, SamplerRefused, completion_of
+from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused, completion_of
 
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
@@ -26,6 +28,8 @@ MAX_BACKOFF_SECONDS = 30.0
 MAX_RETRY_AFTER_SECONDS = 300.0
 MAX_CONNECT_SECONDS = 20.0
 MAX_QUOTED_CHARACTERS = 300
+# How servers word a prompt that is too long: OpenAI and vLLM; llama.cpp; SGLang and others. They send 400, 413 or 422.
+TOO_LONG = re.compile(r"context[ _-]?(length|size|window)|maximum model length|prompt.{0,40}too long", re.IGNORECASE)
 PATHS = {"completions": "completions", "chat": "chat/completions"}
 
 logger = logging.getLogger(__name__)
@@ -65,7 +69,8 @@ class HttpSampler:
 
     Tried again, up to `max_retries` times and with exponential backoff and jitter: 408, 429 and 5xx (for as long as
     Retry-After says, if it does), timeouts, lost connections, and replies that are not the promised JSON. Any other
-    status is SamplerRefused at once. `timeout_seconds` bounds one whole attempt.
+    status is SamplerRefused at once, or PromptRefused where the reply says that the prompt is too long.
+    `timeout_seconds` bounds one whole attempt.
     """
 
     def __init__(
@@ -78,10 +83,10 @@ class HttpSampler:
     ) -> None:
         """Raises SamplerRefused when the address or the key's variable is not usable."""
         self._config = config
-        self._url = endpoint(config.base_url, api=config.api)
-        self._key = _read_key(config.api_key_env, environ=environ)
+        self._url, self._key = access(config, environ=environ)
         self._jitter = jitter
         self._sleep = sleep
+        self._waited_out: Counter[str] = Counter()  # requests that wait now, by reason
         self._slots = asyncio.Semaphore(config.concurrency)
         self._client = httpx.AsyncClient(
             headers={} if self._key is None else {"Authorization": f"Bearer {self._key}"},
@@ -100,9 +105,7 @@ class HttpSampler:
                     return outcome
                 if attempt >= self._config.max_retries:
                     raise SamplerError(f"{self._url}: no completion in {attempt + 1} attempts, last: {outcome.reason}")
-                wait_seconds = self._wait_seconds(outcome, attempt=attempt)
-                logger.warning("%s: %s; trying again in %.1f s", self._url, outcome.reason, wait_seconds)
-                await self._sleep(wait_seconds)
+                await self._wait_out(outcome, attempt=attempt)
                 attempt += 1
 
     async def close(self) -> None:
@@ -138,6 +141,8 @@ class HttpSampler:
         reason = f"status {response.status_code}: {self._quoted(response)}"
         if response.status_code in (408, 429) or response.status_code >= 500:
             return Fault(reason=reason, wait_seconds=retry_after_seconds(response.headers))
+        if response.status_code in (400, 413, 422) and TOO_LONG.search(response.text):
+            raise PromptRefused(f"{self._url}: {reason}")
         raise SamplerRefused(f"{self._url}: {reason}")
 
     def _completion(self, response: httpx.Response, *, prompt: str) -> Completion | Fault:
@@ -159,6 +164,17 @@ class HttpSampler:
             completion_tokens=_count(reply.usage, "completion_tokens"),
         )
 
+    async def _wait_out(self, fault: Fault, *, attempt: int) -> None:
+        """Of requests that fail together, the first alone is told."""
+        wait_seconds = self._wait_seconds(fault, attempt=attempt)
+        if fault.reason not in self._waited_out:
+            logger.warning("%s: %s; trying again in %.1f s", self._url, fault.reason, wait_seconds)
+        self._waited_out[fault.reason] += 1
+        try:
+            await self._sleep(wait_seconds)
+        finally:
+            self._waited_out -= Counter({fault.reason: 1})  # drops what comes to zero
+
     def _wait_seconds(self, fault: Fault, *, attempt: int) -> float:
         """At least what the server asked for; jitter keeps requests that failed together from coming back together."""
         longest_seconds = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt, 30))
@@ -171,6 +187,11 @@ class HttpSampler:
         if self._key is not None:
             text = text.replace(self._key, "[key]")
         return text[:MAX_QUOTED_CHARACTERS] or "an empty reply"
+
+
+def access(config: HttpSamplerConfig, *, environ: Mapping[str, str]) -> tuple[str, str | None]:
+    """The address to post to and the key, if one is wanted. Raises SamplerRefused when either is not usable."""
+    return endpoint(config.base_url, api=config.api), _read_key(config.api_key_env, environ=environ)
 
 
 def endpoint(base_url: str, *, api: str) -> str:

@@ -39,9 +39,14 @@ def settings_for(options: Mapping[str, str | int | None], *, seed: int) -> Judge
 def judge_one(problem_path: Path, candidate_path: Path, *, settings: JudgeSettings, as_json: bool) -> int:
     problem = read_problem(problem_path)
     candidate = read_candidate(candidate_path, problem_id=problem.id)
+    tell_start(f"judging {candidate_path.name} on {problem.id}")
     verdict = asyncio.run(one_verdict(problem, candidate, settings=settings))
     print(json.dumps(verdict.to_json()) if as_json else wording.verdict_text(verdict))
     return 0
+
+
+def tell_start(what: str) -> None:
+    print(f"{what}; starting the sandbox, some seconds ...", file=sys.stderr)
 
 
 async def one_verdict(problem: Problem, candidate: Candidate, *, settings: JudgeSettings) -> Verdict:
@@ -60,6 +65,7 @@ def judge_many(pairs_path: Path, *, out: Path, jobs: int | None, settings: Judge
     except OSError as error:
         raise PairsError(f"--out {out}: {error.strerror}") from error
     with file:
+        tell_start(f"judging {len(pairs)} pairs")
         desk = _Desk(file=file, num_pairs=len(pairs))
         asyncio.run(judge_on_pool(pairs, jobs=jobs, settings=settings, desk=desk))
     return desk.close()
@@ -120,6 +126,7 @@ def trace(problem_path: Path, candidate_path: Path, *, settings: JudgeSettings) 
     """Shows the candidate's plan, or why there is none."""
     problem = read_problem(problem_path)
     candidate = read_candidate(candidate_path, problem_id=problem.id)
+    tell_start(f"tracing {candidate_path.name}")
     traced = traced_by_itself(problem, candidate, settings=settings)
     if traced.plan is not None:
         print(f"plan {traced.plan_hash}")

@@ -1,26 +1,34 @@
-"""The append-only record of a run in SQLite: what was proposed, sampled and judged, durable before anyone acts on it.
+"""The append-only record of a run in SQLite: what was proposed, sampled, judged and ended, durable before it counts.
 
 Knows nothing of strategies, budgets or of what to do next. Resuming is replaying `events()`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import heapq
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from agent.events import Attempt, DurableEvent, Judged, Proposed, Sampled, Transcript, Unsampled
+from agent.events import Attempt, DurableEvent, Judged, Proposed, Sampled, SearchEnded, Transcript, Unsampled
+from agent.ledger_file import (
+    LedgerError,
+    LedgerInUse,
+    ResumeError,
+    check_schema,
+    lock,
+    make_or_check_schema,
+    named_errors,
+    reading,
+    transaction,
+)
 from agent.ledger_rows import (
     JOURNAL,
     READERS,
-    SCHEMA,
-    SCHEMA_VERSION,
     Entry,
     parents_of,
     parents_text,
@@ -29,19 +37,9 @@ from agent.ledger_rows import (
 )
 from sandbox.types import Candidate, Observation, Operator, Proposal
 
+__all__ = ["Ledger", "LedgerError", "LedgerInUse", "ResumeError", "judging", "sampling"]
+
 CACHE = "cache_size = -65536"  # KiB; holds the indexes of 100,000 candidates, SQLite's own 2 MiB do not
-
-
-class LedgerError(RuntimeError):
-    """The ledger cannot be opened, read or written; the message is one line."""
-
-
-class LedgerInUse(LedgerError):
-    """Another process is writing this ledger."""
-
-
-class ResumeError(LedgerError):
-    """What the ledger holds does not fit the run that is to go on: the user's to mend."""
 
 
 def sampling(problem_id: str, proposal: Proposal) -> str:
@@ -61,9 +59,10 @@ class Ledger:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, *, epoch: int, next_seq: int, lock_descriptor: int | None
+        self, connection: sqlite3.Connection, *, path: Path, epoch: int, next_seq: int, lock_descriptor: int | None
     ) -> None:
         """Use `open` or `open_read_only`."""
+        self._path = path
         self._connection = connection
         self._epoch = epoch
         self._next_seq = next_seq
@@ -77,34 +76,34 @@ class Ledger:
         Raises LedgerInUse while another process has it open for writing.
         """
         path = Path(path)
-        with ExitStack() as undo, _named_errors(path):
-            lock_descriptor = _lock(path.with_name(path.name + ".lock"))
+        with ExitStack() as undo, named_errors(path):
+            lock_descriptor = lock(path.with_name(path.name + ".lock"))
             undo.callback(os.close, lock_descriptor)
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             undo.callback(connection.close)
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", CACHE):
                 connection.execute(f"PRAGMA {pragma}")
-            with _transaction(connection):
-                _make_or_check_schema(connection, path=path)
+            with transaction(connection):
+                make_or_check_schema(connection, path=path)
                 connection.execute("UPDATE attempts SET ended = 'orphaned' WHERE ended IS NULL")
                 epoch = connection.execute("INSERT INTO epochs DEFAULT VALUES RETURNING epoch").fetchone()[0]
             queries = (f"SELECT ifnull(max(seq), 0) FROM {table}" for table in JOURNAL)
             last_seq = max(connection.execute(query).fetchone()[0] for query in queries)
             undo.pop_all()
-        return cls(connection, epoch=epoch, next_seq=last_seq + 1, lock_descriptor=lock_descriptor)
+        return cls(connection, path=path, epoch=epoch, next_seq=last_seq + 1, lock_descriptor=lock_descriptor)
 
     @classmethod
     def open_read_only(cls, path: str | Path) -> Self:
         """For reports, also while another process writes."""
         path = Path(path)
-        with ExitStack() as undo, _named_errors(path):
+        with ExitStack() as undo, named_errors(path):
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
             undo.callback(connection.close)
             connection.execute(f"PRAGMA {CACHE}")
-            _check_schema(connection, path=path)
+            check_schema(connection, path=path)
             epoch = connection.execute("SELECT ifnull(max(epoch), 0) FROM epochs").fetchone()[0]
             undo.pop_all()
-        return cls(connection, epoch=epoch, next_seq=0, lock_descriptor=None)
+        return cls(connection, path=path, epoch=epoch, next_seq=0, lock_descriptor=None)
 
     def close(self) -> None:
         """May be called twice."""
@@ -130,7 +129,7 @@ class Ledger:
         A proposal begins an attempt to sample it, the first answer that holds a candidate an attempt to judge it, both
         with number 1 of this epoch. A result ends its attempt; one whose attempt is not open is refused.
         """
-        with self._turn, _named_errors("ledger"), _transaction(self._connection):
+        with self._turn, named_errors(self._path), transaction(self._connection):
             for seq, event in enumerate(events, start=self._next_seq):
                 self._insert(event, stamp=(seq, self._epoch, seconds))
             self._next_seq += len(events)
@@ -138,7 +137,7 @@ class Ledger:
     def begin_attempts(self, works: Sequence[str]) -> list[Attempt]:
         """New attempts at work that an earlier epoch left undone, numbered on from its last."""
         attempts = []
-        with self._turn, _named_errors("ledger"), _transaction(self._connection):
+        with self._turn, named_errors(self._path), transaction(self._connection):
             for work in works:
                 query = "SELECT ifnull(max(number), 0) FROM attempts WHERE work = ?"
                 number = 1 + self._connection.execute(query, (work,)).fetchone()[0]
@@ -153,27 +152,31 @@ class Ledger:
             changed = sorted(id for id in {*known, *keys} if known.get(id) != keys.get(id))
             raise ResumeError(f"the run was begun with other problems; added, gone or changed: {', '.join(changed)}")
         if not known:
-            with self._turn, _named_errors("ledger"), _transaction(self._connection):
+            with self._turn, named_errors(self._path), transaction(self._connection):
                 self._connection.executemany("INSERT INTO problems VALUES (?, ?)", keys.items())
 
     def problem_keys(self) -> dict[str, str]:
-        return dict(self._connection.execute("SELECT id, key FROM problems"))
+        with reading(self._path):
+            return dict(self._connection.execute("SELECT id, key FROM problems"))
 
     def best(self) -> dict[str, str]:
         """Ids of the best passed candidates so far, by problem id."""
-        return dict(self._connection.execute("SELECT problem_id, candidate_id FROM best"))
+        with reading(self._path):
+            return dict(self._connection.execute("SELECT problem_id, candidate_id FROM best"))
 
     def events(self) -> Iterator[Entry]:
         """Every event in order, without transcripts."""
-        streams = (map(READERS[table], self._connection.execute(query)) for table, query in JOURNAL.items())
-        return heapq.merge(*streams, key=lambda entry: entry.seq)
+        with reading(self._path):
+            streams = (map(READERS[table], self._connection.execute(query)) for table, query in JOURNAL.items())
+            yield from heapq.merge(*streams, key=lambda entry: entry.seq)
 
     def transcript(self, problem_id: str, proposal: Proposal) -> Transcript | None:
         """What was sent and answered for one proposal; None if it is not sampled."""
         query = (
             "SELECT prompt, completion FROM transcripts NATURAL JOIN sampled WHERE problem_id = ? AND proposal_id = ?"
         )
-        row = self._connection.execute(query, (problem_id, proposal.id)).fetchone()
+        with reading(self._path):
+            row = self._connection.execute(query, (problem_id, proposal.id)).fetchone()
         return None if row is None else Transcript(prompt=row[0], completion=row[1])
 
     def observation(self, candidate_id: str) -> Observation:
@@ -181,18 +184,19 @@ class Ledger:
         query = """
             SELECT c.problem_id, c.operator, c.parents, c.truncated, c.source, j.verdict
             FROM candidates c JOIN judged j ON j.candidate_id = c.id WHERE c.id = ?"""
-        row = self._connection.execute(query, (candidate_id,)).fetchone()
-        if row is None:
-            raise LedgerError(f"candidate {candidate_id} has no verdict in the ledger")
-        problem_id, operator, parents, truncated, source, verdict = row
-        candidate = Candidate(
-            problem_id=problem_id,
-            source=source,
-            operator=Operator(operator),
-            parent_ids=parents_of(parents),
-            truncated=bool(truncated),
-        )
-        return Observation(candidate=candidate, verdict=verdict_of(verdict))
+        with reading(self._path):
+            row = self._connection.execute(query, (candidate_id,)).fetchone()
+            if row is None:
+                raise LedgerError(f"{self._path}: holds no verdict on candidate {candidate_id}")
+            problem_id, operator, parents, truncated, source, verdict = row
+            candidate = Candidate(
+                problem_id=problem_id,
+                source=source,
+                operator=Operator(operator),
+                parent_ids=parents_of(parents),
+                truncated=bool(truncated),
+            )
+            return Observation(candidate=candidate, verdict=verdict_of(verdict))
 
     def _insert(self, event: DurableEvent, *, stamp: tuple[int, int, float]) -> None:
         match event:
@@ -208,6 +212,9 @@ class Ledger:
                 self._connection.execute(f"INSERT INTO unsampled VALUES {_slots(unsampled)}", unsampled)
             case Judged():
                 self._insert_judged(event, stamp=stamp)
+            case SearchEnded(problem_id=problem_id, end=end, detail=detail):
+                ended = (*stamp, problem_id, end, detail)
+                self._connection.execute(f"INSERT INTO ended VALUES {_slots(ended)}", ended)
 
     def _insert_sampled(self, event: Sampled, *, stamp: tuple[int, int, float]) -> None:
         self._end(sampling(event.problem_id, event.proposal), attempt=event.attempt, how="sampled")
@@ -250,52 +257,3 @@ class Ledger:
 
 def _slots(row: tuple[object, ...]) -> str:
     return f"({', '.join('?' * len(row))})"
-
-
-def _lock(path: Path) -> int:
-    """The descriptor that holds the lock.
-
-    A POSIX record lock, because a child that is forked without exec inherits a `flock` and would outlive us with it.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise LedgerInUse(f"{path}: another process is writing this run") from error
-    return descriptor
-
-
-def _make_or_check_schema(connection: sqlite3.Connection, *, path: Path) -> None:
-    if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] > 0:
-        _check_schema(connection, path=path)
-        return
-    for statement in SCHEMA.split(";"):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _check_schema(connection: sqlite3.Connection, *, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != SCHEMA_VERSION:
-        raise LedgerError(f"{path}: has schema version {version}; this KernelLoop reads version {SCHEMA_VERSION}")
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
-def _named_errors(where: Path | str) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise LedgerError(f"{where}: {error}") from error

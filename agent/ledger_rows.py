@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agent.events import Attempt, DurableEvent, Judged, Proposed, Sampled, Unsampled
+from agent.events import Attempt, DurableEvent, EndReason, Judged, Proposed, Sampled, SearchEnded, Unsampled
 from sandbox.types import Candidate, Operator, Proposal, Verdict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE problems (id TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT;
 CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, opened_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT;
@@ -48,6 +48,10 @@ CREATE TABLE judged (
     seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seconds REAL NOT NULL,
     problem_id TEXT NOT NULL, candidate_id TEXT NOT NULL UNIQUE REFERENCES candidates, number INTEGER NOT NULL,
     status TEXT NOT NULL, speedup REAL NOT NULL, verdict TEXT NOT NULL
+) STRICT;
+CREATE TABLE ended (
+    seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seconds REAL NOT NULL,
+    problem_id TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT
 ) STRICT;
 CREATE TABLE attempts (
     work TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL, ended TEXT,
@@ -84,6 +88,7 @@ JOURNAL = {
         SELECT u.seq, u.epoch, u.seconds, u.problem_id, u.proposal_id, p.operator, p.parents, u.number, u.reason
         FROM unsampled u JOIN proposed p USING (problem_id, proposal_id) ORDER BY u.seq""",
     "judged": "SELECT seq, epoch, seconds, problem_id, number, verdict FROM judged ORDER BY seq",
+    "ended": "SELECT seq, epoch, seconds, problem_id, reason, detail FROM ended ORDER BY seq",
 }
 
 
@@ -153,11 +158,18 @@ def read_judged(row: Row) -> Entry:
     return Entry(seq=seq, epoch=epoch, seconds=seconds, event=event)
 
 
+def read_ended(row: Row) -> Entry:
+    seq, epoch, seconds, problem_id, reason, detail = row
+    event = SearchEnded(problem_id=problem_id, end=EndReason(reason), detail=detail)
+    return Entry(seq=seq, epoch=epoch, seconds=seconds, event=event)
+
+
 READERS: dict[str, Callable[[Row], Entry]] = {
     "proposed": read_proposed,
     "sampled": read_sampled,
     "unsampled": read_unsampled,
     "judged": read_judged,
+    "ended": read_ended,
 }
 
 

@@ -26,6 +26,7 @@ from agent.events import (
     RunStarted,
     Sampled,
     SearchEnded,
+    Starting,
     Unsampled,
 )
 from agent.tally import Tally
@@ -61,6 +62,10 @@ def tally_lines(tally: Tally) -> list[str]:
     ]
 
 
+def starting_text(event: Starting) -> str:
+    return f"starting {event.what}, some seconds ..."
+
+
 class LiveDisplay:
     """Redraws in place. For terminals."""
 
@@ -69,6 +74,10 @@ class LiveDisplay:
         self._live = Live(console=console, refresh_per_second=REFRESHES_PER_SECOND, transient=True)
 
     def show(self, event: Event) -> None:
+        if isinstance(event, Starting):
+            self._live.console.print(f"run folder: {event.run_dir}", markup=False, highlight=False, soft_wrap=True)
+            self._live.update(Text(starting_text(event)))
+            return
         self._tally.add(event)
         bar = ProgressBar(total=max(1, self._tally.num_problems), completed=self._tally.num_done, width=60)
         rows = Table.grid()
@@ -97,6 +106,9 @@ class PlainDisplay:
         self._shown_at: float | None = None
 
     def show(self, event: Event) -> None:
+        if isinstance(event, Starting):
+            print(f"run folder: {event.run_dir}\n{starting_text(event)}", file=self._stream, flush=True)
+            return
         self._tally.add(event)
         now = self._clock()
         if self._shown_at is None or now - self._shown_at >= PLAIN_SECONDS or isinstance(event, RunEnded):
@@ -152,13 +164,10 @@ def event_json(event: Event) -> dict[str, Any] | None:
         case NewBest(problem_id=problem_id, verdict=verdict):
             speedup = verdict.speedup if verdict.timed else None
             return {"event": "new_best", "problem": problem_id, "candidate": verdict.candidate_id, "speedup": speedup}
-        case SearchEnded(summary=summary):
-            return {
-                "event": "search_ended",
-                "problem": summary.problem_id,
-                "end": summary.end,
-                "detail": summary.end_detail,
-            }
+        case SearchEnded(problem_id=problem_id, end=end, detail=detail):
+            return {"event": "search_ended", "problem": problem_id, "end": end, "detail": detail}
+        case Starting(run_dir=run_dir, what=what):
+            return {"event": "starting", "run_dir": run_dir, "what": what}
         case RunEnded():
             return None
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -22,6 +21,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from agent.config import RayConfig
+from agent.crew_sizes import CrewSizes, crew_sizes
 from agent.pool import MAX_ATTEMPTS, PoolError
 from sandbox.judge import Judge, ProblemFailed, SandboxError, Traced, Tracer, open_judge, verdict_of
 from sandbox.types import Candidate, JudgeSettings, Problem, Spend, Verdict
@@ -36,7 +36,6 @@ CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 # Plans are all that passes through the store: some hundred kB each, one or two a worker.
 OBJECT_STORE_BYTES = 256 * 2**20
-RESOURCE_UNITS_PER_CORE = 10_000  # Ray's own resolution
 MAX_QUOTED_CHARACTERS = 300
 
 ResultT = TypeVar("ResultT")
@@ -185,31 +184,6 @@ class Crew:
             return
         log.warning("worker_replaced: a %s, now process %d", self._kind, pid)
         self._idle.put_nowait(worker)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrewSizes:
-    """How many workers of each kind, and the cores that each of them books."""
-
-    num_tracers: int
-    num_judges: int
-    cores_per_worker: float
-
-
-def crew_sizes(config: RayConfig, *, replaying: bool, num_cores: int, num_gpus: int) -> CrewSizes:
-    """What `config` says; else a judge for each GPU to replay, or for half the cores to interpret. Raises PoolError."""
-    if num_cores < 1:
-        raise PoolError("the Ray cluster has no whole core for workers")
-    num_judges = config.judges or (num_gpus if replaying else max(1, num_cores // 2))
-    if replaying and not 1 <= num_judges <= num_gpus:
-        raise PoolError(
-            f"replay needs a GPU for each judge; the Ray cluster has {num_gpus}, ray.judges is {num_judges}"
-        )
-    num_tracers = config.trace_workers or max(1, num_cores - num_judges)
-    # A whole number of workers to a core, or some would fit the sum of the nodes' cores and no single node.
-    workers_per_core = math.ceil((num_tracers + num_judges) / num_cores)
-    cores_per_worker = math.floor(RESOURCE_UNITS_PER_CORE / workers_per_core) / RESOURCE_UNITS_PER_CORE
-    return CrewSizes(num_tracers=num_tracers, num_judges=num_judges, cores_per_worker=cores_per_worker)
 
 
 class RayPool:

@@ -13,9 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from agent import wording
-from agent.events import EndReason
-from agent.run_record import ProblemResult, RunRecord
+from agent.run_record import INADMISSIBLE, NOTHING_JUDGED, UNVERIFIED, ProblemResult, RunRecord
 from sandbox.types import Spend
+
+MAX_REASONS = 12  # on a terminal, under the table
+UNTOLD = frozenset({INADMISSIBLE, NOTHING_JUDGED, UNVERIFIED})  # results that the table's counts do not explain
 
 
 def headline(record: RunRecord) -> str:
@@ -47,6 +49,18 @@ def summary_table(record: RunRecord) -> Table:
     return table
 
 
+def closing_lines(record: RunRecord) -> Iterator[str]:
+    """What stands under that table: what became of the run, and whatever the table alone would leave unsaid."""
+    yield headline(record)
+    if record.why_nothing_was_timed is not None:
+        yield record.why_nothing_was_timed
+    untold = [result for result in record.results if result.word in UNTOLD]
+    yield from (failure_line(result) for result in untold[:MAX_REASONS])
+    if len(untold) > MAX_REASONS:
+        yield f"and {len(untold) - MAX_REASONS} more like these, all in the report"
+    yield f"report: {record.folder.report}"
+
+
 def summary_json(record: RunRecord, *, outcome: str, error: str | None) -> dict[str, Any]:
     """The last object that `--json` prints."""
     return {
@@ -71,7 +85,7 @@ def result_json(record: RunRecord, result: ProblemResult) -> dict[str, Any]:
         "problem": result.problem_id,
         "solved": best is not None,
         "end": None if result.end is None else result.end.value,
-        "end_detail": result.end_detail,
+        "end_detail": None if result.ended is None else result.ended.detail,
         "operator": None if result.best_candidate is None else result.best_candidate.operator.value,
         "candidate": None if best is None else best.candidate_id,
         "best": None if best is None else str(record.folder.best(result.problem_id)),
@@ -98,8 +112,8 @@ def report_text(record: RunRecord) -> str:
 
 def report_lines(record: RunRecord) -> Iterator[str]:
     yield from (f"# Run {record.folder.root.name}", "", f"{headline(record)}.")
-    if ends := Counter(result.end.value for result in record.results if result.end is not None):
-        yield from ("", f"Searches ended: {', '.join(f'{end} {count}' for end, count in ends.most_common())}.")
+    ends = Counter("not ended" if result.end is None else result.end.value for result in record.results)
+    yield from ("", f"How searches ended: {', '.join(f'{end} {count}' for end, count in ends.most_common())}.")
     if record.why_nothing_was_timed is not None:
         yield from ("", f"**{record.why_nothing_was_timed}** A kernel below is verified, not known to be faster.")
     yield from ("", "## Problems", "", *problem_rows(record))
@@ -137,11 +151,10 @@ def time_rows(record: RunRecord) -> Iterator[str]:
 
 
 def failure_line(result: ProblemResult) -> str:
-    """The latest failure of a problem that is not solved, in a line."""
-    if result.end is EndReason.INADMISSIBLE:
-        return f"{result.problem_id}: inadmissible: {' '.join((result.end_detail or 'no reason').split())}"
-    if result.last is None or result.last.failure is None:
-        return f"{result.problem_id}: {result.word}"
+    """Why a problem is not solved: its latest failure, or what ended its search before there was one."""
+    if result.word == INADMISSIBLE or result.last is None or result.last.failure is None:
+        detail = None if result.ended is None else result.ended.detail
+        return f"{result.problem_id}: {result.word}{'' if detail is None else ': ' + ' '.join(detail.split())}"
     failure = result.last.failure
     where = f" (line {failure.line_number})" if failure.line_number is not None else ""
     message = " ".join(failure.message.split())

@@ -6,6 +6,7 @@ Knows nothing of how the parts work. What the user got wrong is found before a r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -18,43 +19,44 @@ from pathlib import Path
 from rich.console import Console
 
 from agent import report
-from agent.config import HttpSamplerConfig, ProblemsConfig, RunConfig, load_config
+from agent.config import HttpSamplerConfig, ProblemsConfig, RecordedSamplerConfig, RunConfig, load_config
 from agent.config_section import ConfigError
 from agent.controller import Controller, RunPlan
-from agent.events import Outcome, RunSummary
+from agent.events import Outcome, RunSummary, Starting
 from agent.ledger import Ledger
-from agent.pool import Pool, SerialPool
+from agent.pool import Pool, PoolError, SerialPool
 from agent.progress import Display, JsonDisplay, LiveDisplay, PlainDisplay
 from agent.prompts import PromptWriter, load_prompt_writer
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
-from agent.sampler import RecordedSampler, Sampler
+from agent.sampler import RecordedSampler, Sampler, SamplerRefused
 from sandbox import environment
 from sandbox.isolation import probe
-from sandbox.problems import scan_problems
+from sandbox.problems import ProblemError, scan_problems
 from sandbox.types import JudgeSettings, Problem
 from strategies import STRATEGIES
 
-# About 15,000 tokens: with an answer of 2,048 it fits the smallest window that models of code are served with today.
-PROMPT_CHARACTERS = 48_000
 PLAIN_WIDTH = 200  # columns of the summary in a file or a pipe, where nothing can be asked
 
 
 def start(config_path: Path, *, overrides: list[str], as_json: bool) -> int:
     config = load_config(config_path, overrides)
-    check_parts(config)
+    problems = check_parts(config, path=config_path)
+    config = with_mode_settled(config)
     try:
         folder = RunFolder.create(config.run_dir, runs=Path("runs"), now=datetime.now())
     except RunFolderError as error:
         raise ConfigError(f"{config_path}: {error}") from error
     folder.write_config(config.to_yaml())
     folder.write_environment(environment.record(isolation=probe()))
-    return carry_out(folder, config=config, as_json=as_json)
+    return carry_out(folder, config=config, problems=problems, as_json=as_json)
 
 
 def resume(run: Path, *, as_json: bool) -> int:
     folder = open_folder(run)
-    return carry_out(folder, config=load_config(folder.config), as_json=as_json)
+    config = load_config(folder.config)
+    problems = check_parts(config, path=folder.config)
+    return carry_out(folder, config=config, problems=problems, as_json=as_json)
 
 
 def write_report(run: Path) -> Path:
@@ -71,29 +73,55 @@ def open_folder(run: Path) -> RunFolder:
         raise ConfigError(str(error)) from error
 
 
-def check_parts(config: RunConfig) -> None:
-    """Raises the errors of whatever the configuration names and is not usable."""
-    find_problems(config.problems)
-    open_prompt_writer(config)
-    if not isinstance(config.sampler, HttpSamplerConfig):
-        RecordedSampler(config.sampler.path)
-    settings_of(config)
+def check_parts(config: RunConfig, *, path: Path) -> list[Problem]:
+    """The problems. Raises the errors of whatever the configuration in `path` names and is not usable."""
+    try:
+        problems = find_problems(config.problems)
+        settings_of(config)
+        open_prompt_writer(config)
+        check_sampler(config.sampler)
+    except (ConfigError, ProblemError, SamplerRefused) as error:  # the others name a file of their own
+        raise type(error)(f"{path}: {error}") from error
+    return problems
 
 
-def carry_out(folder: RunFolder, *, config: RunConfig, as_json: bool) -> int:
+def check_sampler(config: HttpSamplerConfig | RecordedSamplerConfig) -> None:
+    """Raises SamplerRefused or RecordingError. Asks no server."""
+    if isinstance(config, HttpSamplerConfig):
+        from agent.http_sampler import access
+
+        access(config, environ=os.environ)
+    else:
+        RecordedSampler(config.path)
+
+
+def with_mode_settled(config: RunConfig) -> RunConfig:
+    """`judge.mode: auto` decided once and for all, so that a resume elsewhere judges as before. Raises ConfigError."""
+    judge = config.judge.model_copy(update={"mode": settings_of(config).mode})
+    return config.model_copy(update={"judge": judge})
+
+
+def carry_out(folder: RunFolder, *, config: RunConfig, problems: list[Problem], as_json: bool) -> int:
     """Runs to the end, or to the first interrupt, and says what came of it."""
-    problems = find_problems(config.problems)
     with Ledger.open(folder.ledger) as ledger, open_display(as_json=as_json) as display:
+        ledger.record_problems({problem.id: problem.key for problem in problems})  # refused before anything is started
+        what = "Ray and the sandbox" if config.ray.pool == "ray" else "the sandbox"
+        display.show(Starting(run_dir=str(folder.root), what=what))
         try:
-            summary = asyncio.run(work(folder, config=config, problems=problems, ledger=ledger, display=display))
+            pool = open_pool(config)  # outside of the event loop, which would hold an interrupt back for seconds
+            running = work(folder, config=config, problems=problems, ledger=ledger, pool=pool, display=display)
+            summary = asyncio.run(running)
         except KeyboardInterrupt:
             return told_to_resume(folder, reason="interrupted")
+        except PoolError as error:  # the pool did not open; later on, the controller takes it
+            return told_to_resume(folder, reason=str(error))
     return conclude(folder, summary=summary, as_json=as_json)
 
 
 async def work(
-    folder: RunFolder, *, config: RunConfig, problems: list[Problem], ledger: Ledger, display: Display
+    folder: RunFolder, *, config: RunConfig, problems: list[Problem], ledger: Ledger, pool: Pool, display: Display
 ) -> RunSummary:
+    """The whole run; closes the pool."""
     strategy, options = STRATEGIES[config.strategy.name], config.strategy_options()
     plan = RunPlan(
         problems=problems,
@@ -102,26 +130,22 @@ async def work(
         budget=config.budget.limits(),
         seed=config.seed,
     )
-    sampler = open_sampler(config)
-    try:
-        pool = open_pool(config)
-        try:
-            controller = Controller(
-                plan,
-                sampler=sampler,
-                pool=pool,
-                ledger=ledger,
-                folder=folder,
-                sampling_slots=config.sampler.concurrency,
-                on_event=display.show,
-                clock=time.monotonic,
-            )
-            stop_on_signals(controller)
-            return await controller.run()
-        finally:
-            await pool.close()
-    finally:
-        await sampler.close()
+    async with contextlib.AsyncExitStack() as closing:
+        closing.push_async_callback(pool.close)
+        sampler = open_sampler(config)
+        closing.push_async_callback(sampler.close)
+        controller = Controller(
+            plan,
+            sampler=sampler,
+            pool=pool,
+            ledger=ledger,
+            folder=folder,
+            sampling_slots=config.sampler.concurrency,
+            on_event=display.show,
+            clock=time.monotonic,
+        )
+        stop_on_signals(controller)
+        return await controller.run()
 
 
 def stop_on_signals(controller: Controller) -> None:
@@ -130,6 +154,7 @@ def stop_on_signals(controller: Controller) -> None:
 
     def stop(number: signal.Signals) -> None:
         loop.remove_signal_handler(number)
+        print("kernelloop: stopping, some seconds; what is in flight is given up", file=sys.stderr)
         controller.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -138,17 +163,15 @@ def stop_on_signals(controller: Controller) -> None:
 
 def conclude(folder: RunFolder, *, summary: RunSummary, as_json: bool) -> int:
     """Writes the report, shows the summary, and gives the exit code."""
-    record = read_run(folder, searches=summary.searches)
+    record = read_run(folder)
     folder.write_report(report.report_text(record))
     if as_json:
         print(json.dumps(report.summary_json(record, outcome=summary.outcome, error=summary.error)))
     else:
         console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
         console.print(report.summary_table(record))
-        console.print(f"\n{report.headline(record)}", markup=False, highlight=False)
-        if record.why_nothing_was_timed is not None:
-            console.print(record.why_nothing_was_timed, markup=False)
-        console.print(f"report: {folder.report}", markup=False, highlight=False, soft_wrap=True)
+        for line in ("", *report.closing_lines(record)):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     match summary.outcome:
         case Outcome.COMPLETED:
             return 0
@@ -156,9 +179,13 @@ def conclude(folder: RunFolder, *, summary: RunSummary, as_json: bool) -> int:
             return told_to_resume(folder, reason="interrupted")
         case Outcome.FAILED:
             return told_to_resume(folder, reason=summary.error or "the run failed")
+        case Outcome.REFUSED:
+            told_to_resume(folder, reason=f"{summary.error}; mend `sampler` in {folder.config}")
+            return 2
 
 
 def told_to_resume(folder: RunFolder, *, reason: str) -> int:
+    """The exit code for a run that was not the user's to end."""
     print(f"kernelloop: {reason}; to go on: kernelloop resume {folder.root}", file=sys.stderr)
     return 1
 
@@ -186,7 +213,8 @@ def settings_of(config: RunConfig) -> JudgeSettings:
 
 def open_prompt_writer(config: RunConfig) -> PromptWriter:
     template = config.sampler.template if isinstance(config.sampler, HttpSamplerConfig) else None
-    return load_prompt_writer(None if template is None else Path(template), limit_characters=PROMPT_CHARACTERS)
+    limit_characters = config.sampler.prompt_characters
+    return load_prompt_writer(None if template is None else Path(template), limit_characters=limit_characters)
 
 
 def open_sampler(config: RunConfig) -> Sampler:

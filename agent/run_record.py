@@ -7,25 +7,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from agent.events import EndReason, Judged, SearchSummary
+from agent.events import EndReason, Judged, SearchEnded
 from agent.ledger import Ledger
 from agent.run_folder import RunFolder, RunFolderError
 from agent.search import Standing
 from sandbox.types import Candidate, Spend, Status, Verdict
+
+INADMISSIBLE = "inadmissible"
+NOTHING_JUDGED = "nothing judged"
+UNVERIFIED = "unverified"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemResult:
     """What is on record for one problem. `best` passed; `last` is the latest verdict of any kind.
 
-    `end` and `end_detail` say why its search is over; the ledger does not hold them, so they are None when a report is
-    written later.
+    `ended` says why its search is over; None while it is to go on.
     """
 
     problem_id: str
@@ -34,19 +37,24 @@ class ProblemResult:
     best: Verdict | None
     best_candidate: Candidate | None
     last: Verdict | None
-    end: EndReason | None
-    end_detail: str | None
+    ended: SearchEnded | None
+
+    @property
+    def end(self) -> EndReason | None:
+        return None if self.ended is None else self.ended.end
 
     @property
     def word(self) -> str:
-        """solved (by which operator), inadmissible, unverified, unsolved, or nothing judged."""
+        """solved (by which operator), inadmissible, not done, nothing judged, unverified, or unsolved."""
         if self.best is not None and self.best_candidate is not None:
             return f"solved by {self.best_candidate.operator}"
         if self.end is EndReason.INADMISSIBLE:
-            return "inadmissible"
+            return INADMISSIBLE
+        if self.ended is None:
+            return "not done"
         if not self.num_by_status:
-            return "nothing judged"
-        return "unverified" if Status.UNVERIFIED in self.num_by_status else "unsolved"
+            return NOTHING_JUDGED
+        return UNVERIFIED if Status.UNVERIFIED in self.num_by_status else "unsolved"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +96,10 @@ class RunRecord:
         return "Nothing was timed: no candidate passed on the GPU."
 
 
-def read_run(folder: RunFolder, *, searches: Sequence[SearchSummary] = ()) -> RunRecord:
-    """What the run has on record; `searches` add how they ended, if it just did. Raises RunFolderError, LedgerError."""
+def read_run(folder: RunFolder) -> RunRecord:
+    """What the run has on record. Raises RunFolderError, LedgerError."""
     with Ledger.open_read_only(folder.ledger) as ledger:
-        results, wall_seconds = read_results(ledger, ended={search.problem_id: search for search in searches})
+        results, wall_seconds = read_results(ledger)
     try:
         environment = json.loads(folder.environment.read_text(encoding="utf-8"))
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
@@ -100,7 +108,7 @@ def read_run(folder: RunFolder, *, searches: Sequence[SearchSummary] = ()) -> Ru
     return RunRecord(folder=folder, results=results, environment=environment, config=config, wall_seconds=wall_seconds)
 
 
-def read_results(ledger: Ledger, *, ended: Mapping[str, SearchSummary]) -> tuple[tuple[ProblemResult, ...], float]:
+def read_results(ledger: Ledger) -> tuple[tuple[ProblemResult, ...], float]:
     """Every problem's result in the order of the problems, and the seconds that the run has taken."""
     standings = {problem_id: Standing(problem_id) for problem_id in ledger.problem_keys()}
     last: dict[str, Verdict] = {}
@@ -119,8 +127,7 @@ def read_results(ledger: Ledger, *, ended: Mapping[str, SearchSummary]) -> tuple
             best=standing.best,
             best_candidate=None if standing.best is None else ledger.observation(standing.best.candidate_id).candidate,
             last=last.get(problem_id),
-            end=ended[problem_id].end if problem_id in ended else None,
-            end_detail=ended[problem_id].end_detail if problem_id in ended else None,
+            ended=standing.ended,
         )
         for problem_id, standing in standings.items()
     )

@@ -27,7 +27,11 @@ class SamplerError(RuntimeError):
 
 
 class SamplerRefused(SamplerError):
-    """The server said that the request itself is wrong (key, model name, length): the user's to mend, never retried."""
+    """The server will not do what the configuration asks (key, model name): the user's to mend, never retried."""
+
+
+class PromptRefused(RuntimeError):
+    """The server finds this one prompt too long: there is no answer to it, while others may have one."""
 
 
 class SamplerExhausted(RuntimeError):
@@ -74,7 +78,7 @@ class Sampler(Protocol):
     """Gives one completion a request. May be called many times at once."""
 
     async def sample(self, request: SampleRequest) -> Completion:
-        """Raises SamplerExhausted when there are no more answers, SamplerError when none could be had."""
+        """Raises SamplerExhausted or PromptRefused when there is no answer, SamplerError when none could be had."""
         ...
 
     async def close(self) -> None: ...

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from agent.events import DurableEvent, EndReason, Judged, Proposed, Sampled, SearchSummary, Unsampled
+from agent.events import DurableEvent, EndReason, Judged, Proposed, Sampled, SearchEnded, SearchSummary, Unsampled
 from agent.ledger import ResumeError
 from agent.ledger_rows import Entry
 from sandbox.types import Budget, Candidate, Observation, Operator, Problem, Proposal, Spend, Status, Verdict
@@ -18,12 +18,17 @@ from strategies.base import Strategy
 
 
 class Standing:
-    """What one search spent and reached. A reused verdict is not charged, an unsampled proposal costs nothing."""
+    """What one search spent and reached. A reused verdict is not charged, an unsampled proposal costs nothing.
+
+    `ended` is how it ended when last worked on; None once a later epoch goes on with it.
+    """
 
     def __init__(self, problem_id: str) -> None:
         self.problem_id = problem_id
         self.num_by_status: Counter[Status] = Counter()
         self.best: Verdict | None = None
+        self.ended: SearchEnded | None = None
+        self._ended_in = 0  # the epoch; what was in flight may still come in there
         self._num_samples = self._num_tokens = self._num_judged = 0
         self._gpu_seconds = 0.0
         self._wall_seconds: dict[int, float] = {}  # by epoch
@@ -44,7 +49,11 @@ class Standing:
 
     def add(self, event: DurableEvent, *, epoch: int, seconds: float) -> None:
         self.pass_time(epoch=epoch, seconds=seconds)
+        if epoch != self._ended_in:
+            self.ended = None
         match event:
+            case SearchEnded():
+                self.ended, self._ended_in = event, epoch
             case Sampled():
                 self._num_samples += 1
                 self._num_tokens += event.num_tokens
@@ -55,14 +64,14 @@ class Standing:
                 if verdict.passed and (self.best is None or verdict.rank > self.best.rank):
                     self.best = verdict
 
-    def summary(self, *, end: EndReason | None, end_detail: str | None) -> SearchSummary:
+    def summary(self, *, ended: SearchEnded | None) -> SearchSummary:
         return SearchSummary(
             problem_id=self.problem_id,
             spend=self.spend,
             num_by_status=dict(self.num_by_status),
             best=self.best,
-            end=end,
-            end_detail=end_detail,
+            end=None if ended is None else ended.end,
+            end_detail=None if ended is None else ended.detail,
         )
 
 
@@ -100,8 +109,7 @@ class Search:
         """`observation_of` looks up a judged candidate by id."""
         self.problem = problem
         self.standing = Standing(problem.id)
-        self.end: EndReason | None = None
-        self.end_detail: str | None = None
+        self.ended: SearchEnded | None = None
         self._strategy = strategy
         self._budget = budget
         self._observation_of = observation_of
@@ -114,7 +122,7 @@ class Search:
     @property
     def done(self) -> bool:
         """Nothing is open and nothing more will be proposed."""
-        return self.end is not None and self._idle
+        return self.ended is not None and self._idle
 
     @property
     def unsampled(self) -> list[Asked]:
@@ -127,11 +135,11 @@ class Search:
         return [waiting[0][1] for waiting in self._waiting.values()]
 
     def summary(self) -> SearchSummary:
-        return self.standing.summary(end=self.end, end_detail=self.end_detail)
+        return self.standing.summary(ended=self.ended)
 
     def propose(self, *, epoch: int, seconds: float) -> Asked | None:
         """The next proposal that strategy and budget allow. None: nothing now, and if `done`, nothing ever."""
-        if self.end is not None:
+        if self.ended is not None:
             return None
         self.standing.pass_time(epoch=epoch, seconds=seconds)
         if (limit := self._budget.exceeded_by(self.standing.spend + self._reserved)) is not None:
@@ -154,6 +162,8 @@ class Search:
                 self.standing.add(entry.event, epoch=entry.epoch, seconds=entry.seconds)
                 self._check_same(recorded, proposed=self._strategy.ask())
                 self._open(recorded)
+            case SearchEnded():  # why it ended then is for reports; whether it still is over, `propose` finds anew
+                self.standing.add(entry.event, epoch=entry.epoch, seconds=entry.seconds)
             case event:
                 self.add(event, epoch=entry.epoch, seconds=entry.seconds)
 
@@ -186,7 +196,7 @@ class Search:
 
     def _sampled(self, proposal: Proposal, *, candidate: Candidate) -> Candidate | None:
         """A program that was judged before gets the same verdict again; one that is being judged waits for it."""
-        if self.end is EndReason.INADMISSIBLE:
+        if self.ended is not None and self.ended.end is EndReason.INADMISSIBLE:
             return None
         if candidate.id in self._judged:
             verdict = self._observation_of(candidate.id).verdict
@@ -212,7 +222,7 @@ class Search:
         return asked
 
     def _close(self, end: EndReason, detail: str | None) -> None:
-        self.end, self.end_detail = end, detail
+        self.ended = SearchEnded(problem_id=self.problem.id, end=end, detail=detail)
 
     def _close_if_dry(self) -> None:
         if self._strategy.finished and self._drafts_exhausted is not None:

@@ -20,6 +20,8 @@ class Tally:
         self._started_at = clock()
         self._budget = Budget()
         self._num_samples: dict[str, int] = {}  # by problem, those that are not done
+        self._num_unjudged: dict[str, int] = {}  # the same; at the most, as equal programs are judged once
+        self._candidate_ids: set[str] = set()
         self._num_judged_before = 0
         self.num_problems = 0
         self.num_done = 0
@@ -33,14 +35,23 @@ class Tally:
                 self._start(event)
             case Sampled():
                 self.num_samples += 1
-                self._num_samples[event.problem_id] = self._num_samples.get(event.problem_id, 0) + 1
+                self._count_open(event)
             case Judged():
                 self.num_by_status[event.verdict.status] += 1
+                if event.problem_id in self._num_unjudged:
+                    self._num_unjudged[event.problem_id] -= 1
             case NewBest():
                 self.best[event.problem_id] = event.verdict
             case SearchEnded():
                 self.num_done += 1
-                self._num_samples.pop(event.summary.problem_id, None)
+                self._num_samples.pop(event.problem_id, None)
+                self._num_unjudged.pop(event.problem_id, None)
+
+    def _count_open(self, event: Sampled) -> None:
+        if event.problem_id in self._num_samples:
+            self._num_samples[event.problem_id] += 1
+            self._num_unjudged[event.problem_id] += event.candidate.id not in self._candidate_ids
+        self._candidate_ids.add(event.candidate.id)
 
     def _start(self, event: RunStarted) -> None:
         self._started_at = self._clock()
@@ -48,6 +59,9 @@ class Tally:
         self.num_problems = len(event.searches)
         self.num_done = sum(search.end is not None for search in event.searches)
         self._num_samples = {s.problem_id: s.spend.samples for s in event.searches if s.end is None}
+        self._num_unjudged = {
+            s.problem_id: s.spend.samples - sum(s.num_by_status.values()) for s in event.searches if s.end is None
+        }
         self.num_samples = sum(search.spend.samples for search in event.searches)
         for search in event.searches:
             self.num_by_status.update(search.num_by_status)
@@ -78,7 +92,7 @@ class Tally:
         if self._budget.samples is None or rate is None:
             return None
         open_samples = sum(max(0, self._budget.samples - done) for done in self._num_samples.values())
-        return (open_samples + max(0, self.num_samples - self.num_judged)) / rate
+        return (open_samples + sum(self._num_unjudged.values())) / rate
 
     @property
     def judged_per_second(self) -> float | None:

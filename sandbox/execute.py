@@ -6,6 +6,7 @@ knows how. Does not compare and does not time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,31 +18,26 @@ from sandbox.trees import TreeError, dtype_name, dtype_named, from_tree, tensors
 
 Launch = Callable[[LaunchStep], None]
 
-# A plan's operators run in a trusted process, so what reaches files, other storages or a tensor's extent stays out.
-_FORBIDDEN = frozenset(
-    [
-        "from_file",
-        "set_",
-        "set_data",
-        "resize_",
-        "resize_as_",
-        "_resize_output_",
-        "resize_as_sparse_",
-        "as_strided_",
-        "record_stream",
-        "_copy_from",
-        "_copy_from_and_resize",
-        "pin_memory",
-        "_pin_memory",
-        "item",
-        "_local_scalar_dense",
-        "equal",
-        "is_nonzero",
-        "rename_",
-        "share_memory_",
-        "swap_",
-    ]
+# A plan's operators run in a trusted process, so only those may that compute tensors from tensors: nothing that reaches
+# files, another tensor's storage or extent, memory beyond it, random state or gradients. Private operators only by
+# name.
+_FORBIDDEN = re.compile(
+    r"_.*|.*(backward|sparse|quant|mkldnn|cudnn|miopen|fbgemm|storage|resize|rename|pin_memory|cuda|sym_|names).*"
+    r"|set|set_|set_data|data|save|manual_seed|from_file|from_blob|record_stream|share_memory_|swap_|item|equal|is_.*"
+    r"|as_strided_.*|requires_grad_|retain_grad|detach_|output_nr|numpy_T|to_.*|copy|lift.*|choose_qparams.*"
 )
+_PRIVATE = frozenset(
+    (
+        "_to_copy", "_softmax", "_log_softmax", "_safe_softmax", "_unsafe_view", "_thnn_fused_gru_cell",
+        "_thnn_fused_lstm_cell", "_native_batch_norm_legit", "_native_batch_norm_legit_functional",
+        "_native_batch_norm_legit_no_training", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "_cdist_forward",
+        "_euclidean_dist", "_embedding_bag", "_weight_norm_interface", "_prelu_kernel", "_upsample_bicubic2d_aa",
+        "_upsample_bilinear2d_aa", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_trilinear", "_fft_r2c",
+        "_fft_c2c", "_fft_c2r", "_scaled_dot_product_efficient_attention", "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_cudnn_attention", "_scaled_dot_product_flash_attention_for_cpu", "_softmax_backward_data",
+        "_conj", "_fused_rms_norm", "_grouped_mm", "_scaled_mm",
+    )
+)  # fmt: skip
 
 
 class Arena:
@@ -155,7 +151,7 @@ def run_aten(step: AtenStep, arena: Arena) -> None:
 def aten_operator(name: str) -> Any:
     """The operator overload of that name. Raises PlanError where there is none, or none that a plan may use."""
     namespace, packet, overload = name.split(".")
-    if packet in _FORBIDDEN:
+    if packet not in _PRIVATE and _FORBIDDEN.fullmatch(packet):
         raise PlanError(f"operator {name} is not allowed in a plan")
     found = getattr(getattr(getattr(torch.ops, namespace), packet, None), overload, None)
     if found is None:
@@ -180,12 +176,41 @@ def initialise(plan: Plan, *, seed: int, weights: Mapping[str, torch.Tensor]) ->
     skipped = _construction_is_overwritten(plan, matched)
     for at, step in enumerate(plan.init_steps):
         if not skipped:
+            _check_sizes(step, plan)
             run_aten(step, arena)
         for name in due.get(at, ()):
             arena.tensor(matched[name]).copy_(weights[name])
     if not plan.weights:
         return arena, "none"
     return arena, "by_name" if len(matched) == len(plan.weights) else "mixed" if matched else "by_seed"
+
+
+def _check_sizes(step: AtenStep, plan: Plan) -> None:
+    """Refuses an operator whose results are larger than the plan says, before it allocates them.
+
+    Asked of the meta device. An operator that cannot answer there is left to be found out by its result.
+    """
+
+    def shaped(index: int) -> torch.Tensor:
+        record = plan.values[index]
+        return torch.empty_strided(record.shape, record.stride, dtype=dtype_named(record.dtype), device="meta")
+
+    meta = torch.device("meta")
+    try:
+        args = from_tree(step.args, shaped, device=meta)
+        kwargs = {k: from_tree(v, shaped, device=meta) for k, v in step.kwargs.items()}
+        if step.op.split(".")[1] not in ("_to_copy", "clone"):
+            kwargs = {**kwargs, "device": meta} if "device" in kwargs or not _has_tensor(args) else kwargs
+        results = [t for _, t in tensors_in(aten_operator(step.op)(*args, **kwargs))]
+    except (NotImplementedError, TypeError, RuntimeError, TreeError, KeyError):
+        return
+    for result, output in zip(results, step.outputs, strict=False):
+        if output is not None and tuple(result.shape) != plan.values[output].shape:
+            raise PlanError(f"{step.op} makes {tuple(result.shape)}, the plan has {plan.values[output].shape}")
+
+
+def _has_tensor(args: Sequence[Any]) -> bool:
+    return bool(tensors_in(list(args)))
 
 
 def _construction_is_overwritten(plan: Plan, matched: Mapping[str, int]) -> bool:
@@ -252,7 +277,11 @@ def bind_inputs(plan: Plan, arena: Arena, inputs: Sequence[torch.Tensor]) -> Non
             raise PlanError(
                 f"an input is {dtype_name(tensor.dtype)}{tuple(tensor.shape)}, not {record.dtype}{record.shape}"
             )
-        arena.tensor(index).copy_(tensor)
+        target = arena.tensor(index)
+        for dim, step in enumerate(record.stride):  # of an expanded dimension, one element stands for all
+            if step == 0 and target.shape[dim] > 1:
+                target, tensor = target.narrow(dim, 0, 1), tensor.narrow(dim, 0, 1)
+        target.copy_(tensor)
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -259,7 +259,7 @@ _LIBRARY: list[Any] = []  # registrations live as long as their library object
 def warm() -> None:
     """Registers, in the warm process, the shape functions that torch lacks, and keeps fake tensors off the driver."""
     # On a CUDA build the first fake CUDA tensor makes a real one, to start the driver; here there is none to start.
-    fake_tensor.init_gpu_context = lambda _device: None
+    setattr(fake_tensor, "init_gpu_context", lambda _device: None)  # noqa: B010
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     library.impl("_thnn_fused_gru_cell", _gru_cell_shapes, "Meta")  # type: ignore[no-untyped-call]
     _LIBRARY.append(library)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from sandbox import isolation
 from sandbox.judge import failed, precheck, unfit, verdict_of
 from sandbox.plan import decode, resolve
+from sandbox.seeds import new_secret
 from sandbox.tracer import ProblemFailed, Traced
 from sandbox.types import (
     Candidate,
@@ -106,6 +107,7 @@ class GpuJudge:
         self._worker: WorkerProcess | None = None
         self._spare: WorkerProcess | None = None
         self._conditions: dict[str, str] = {}
+        self._secret = new_secret(settings.seed)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
@@ -201,7 +203,7 @@ class GpuJudge:
             "do": "open",
             "problem": dataclasses.asdict(problem),
             "spec": spec,
-            "seed": self._settings.seed,
+            "secret": self._secret,
             "num_seeds": self._settings.num_seeds,
         }
         answer = self._ours(request, plan, seconds=_OPEN_SECONDS)

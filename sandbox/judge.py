@@ -18,6 +18,7 @@ from sandbox import wire
 from sandbox.feedback import render_feedback
 from sandbox.plan import LaunchStep, Plan, decode
 from sandbox.plan_check import Work, dataflow, first_choices, tensor_refs, tree_tensors
+from sandbox.seeds import case_seeds, new_secret
 from sandbox.tracer import ProblemFailed, Traced, Tracer
 from sandbox.types import Candidate, Correctness, Failure, JudgeSettings, Problem, Spend, Status, Verdict
 from sandbox.zygote import ChildOutcome, SandboxError, Zygote
@@ -33,6 +34,9 @@ __all__ = [
     "precheck",
     "verdict_of",
 ]
+
+
+_MAX_OPEN_PROBLEMS = 64
 
 
 class Judge(Protocol):
@@ -93,6 +97,8 @@ def precheck(
     `writes` are the buffers that each launch was seen to write, once it has run.
     """
     flow = dataflow(plan, writes)
+    if all(plan.values[i].num_elements == 0 for i in tensor_refs(plan.outputs)):
+        return ("empty",), None  # nothing to compute, so nothing to ask of a kernel
     labels: tuple[str, ...] = (flow.work.value,)
     if flow.dead_launches:
         labels = (*labels, "dead_launches")
@@ -158,6 +164,7 @@ class InterpretJudge:
     def __init__(self, settings: JudgeSettings) -> None:
         self._settings = settings
         self._zygote: Zygote | None = None
+        self._secret = new_secret(settings.seed)
         self._cases: dict[tuple[str, bool], Any] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
@@ -217,14 +224,14 @@ class InterpretJudge:
         """The problem's cases, made once. Torch is imported here, and only for its CPU."""
         import torch
 
-        from sandbox.reference import InadmissibleProblem, Reference, case_seeds, self_check
+        from sandbox.reference import InadmissibleProblem, Reference, self_check
 
         key = (problem.key, vary_weights)
         if key not in self._cases:
             torch.set_num_threads(1)  # the other core traces
             try:
                 reference = Reference(problem, spec=spec, device=torch.device("cpu"))
-                seeds = case_seeds(problem, seed=self._settings.seed, count=self._settings.num_seeds)
+                seeds = case_seeds(problem, secret=self._secret, count=self._settings.num_seeds)
                 cases = [reference.case(i, seed=seed, vary_weights=vary_weights) for i, seed in enumerate(seeds)]
                 reason = next((r for c in cases if (r := self_check(reference, c)) is not None), None)
             except InadmissibleProblem as error:
@@ -232,6 +239,8 @@ class InterpretJudge:
             if reason is not None:
                 raise ProblemFailed(f"{problem.origin}: {problem.id}: {reason}")
             self._cases[key] = cases
+            if len(self._cases) > _MAX_OPEN_PROBLEMS:  # the oldest; its cases are made again if it comes back
+                del self._cases[next(iter(self._cases))]
         return self._cases[key]  # type: ignore[no-any-return]
 
     def _run(self, request: bytes) -> ChildOutcome:

@@ -183,35 +183,12 @@ class Work(StrEnum):
 
 # Operators that move or make data but compute nothing; a plan may use them and still be called triton.
 _MOVES = frozenset(
-    [
-        "clone",
-        "_to_copy",
-        "copy_",
-        "contiguous",
-        "cat",
-        "stack",
-        "fill_",
-        "zero_",
-        "zeros",
-        "ones",
-        "full",
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "arange",
-        "scalar_tensor",
-        "lift_fresh",
-        "constant_pad_nd",
-        "index_select",
-        "constant",
-        "alias",
-        "detach",
-    ]
-)
-
+    (
+        "clone", "_to_copy", "copy_", "contiguous", "cat", "stack", "fill_", "zero_", "zeros", "ones", "full",
+        "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "scalar_tensor", "lift_fresh",
+        "constant_pad_nd", "alias", "detach",
+    )
+)  # fmt: skip
 
 # Operators that write their first argument without reading it.
 _FILLS = frozenset(["copy_", "fill_", "zero_", "uniform_", "normal_", "random_", "bernoulli_", "exponential_"])
@@ -243,6 +220,7 @@ def dataflow(plan: Plan, writes: Sequence[Collection[int]] | None = None) -> Dat
     needed = {storage_of[i] for i in tensor_refs(plan.outputs)}
     live: list[AtenStep | LaunchStep] = []
     dead_launches = 0
+    covered = _Covered(plan)
     for step in reversed(steps):
         reads, written = _effects(step, plan)
         touched = {storage_of[i] for i in written}
@@ -250,7 +228,8 @@ def dataflow(plan: Plan, writes: Sequence[Collection[int]] | None = None) -> Dat
             touched = touched - inputs if observed is None else touched & set(next(observed))
         if touched & needed:
             live.append(step)
-            needed -= {storage_of[i] for i in written if isinstance(step, AtenStep) and _overwrites(step, i, plan)}
+            if isinstance(step, AtenStep):
+                needed -= {storage_of[i] for i in written if covered.overwritten(step, i)}
             needed |= {storage_of[i] for i in reads}
         elif isinstance(step, LaunchStep):
             dead_launches += 1
@@ -290,10 +269,27 @@ def _effects(step: AtenStep | LaunchStep, plan: Plan) -> tuple[list[int], list[i
     return reads, writes
 
 
-def _overwrites(step: AtenStep, written: int, plan: Plan) -> bool:
-    """Whether nothing of what the buffer held before outlives this step: a fill, or a fresh result, as large as the
-    buffer."""
-    value = plan.values[written]
-    whole = value.num_elements * p.ITEM_BYTES[value.dtype] == plan.storages[value.storage].num_bytes
-    read = {plan.values[i].storage for i in _effects(step, plan)[0]}
-    return whole and value.storage not in read
+class _Covered:
+    """Which bytes of each buffer later steps write without reading, gathered while walking backwards."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._spans: dict[int, list[tuple[int, int]]] = {}
+
+    def overwritten(self, step: AtenStep, written: int) -> bool:
+        """Notes what `step` writes; whether nothing that the buffer held before outlives it and the steps after it."""
+        value = self._plan.values[written]
+        if value.storage in {self._plan.values[i].storage for i in _effects(step, self._plan)[0]}:
+            return False
+        item = p.ITEM_BYTES[value.dtype]
+        start = value.offset * item
+        if value.end_bytes - start != value.num_elements * item:
+            return False  # a window with gaps
+        spans = self._spans.setdefault(value.storage, [])
+        spans.append((start, value.end_bytes))
+        reached = 0
+        for begin, end in sorted(spans):
+            if begin > reached:
+                return False
+            reached = max(reached, end)
+        return reached >= self._plan.storages[value.storage].num_bytes

@@ -17,7 +17,7 @@ import torch
 from sandbox.compare import Expected, compare, expect
 from sandbox.describe import construct
 from sandbox.trees import tensors_in, to_tree
-from sandbox.types import Problem, content_hash
+from sandbox.types import Problem
 
 
 class InadmissibleProblem(ValueError):
@@ -34,11 +34,6 @@ class Case:
     inputs: tuple[torch.Tensor, ...]
     weights: Mapping[str, torch.Tensor]
     expected: tuple[Expected, ...]
-
-
-def case_seeds(problem: Problem, *, seed: int, count: int) -> tuple[int, ...]:
-    """The seeds of a problem's cases: unguessable without `seed`, the same for every candidate of a run."""
-    return tuple(int(content_hash(str(seed), problem.key, str(i))[:12], 16) for i in range(count))
 
 
 def matched_precision() -> None:
@@ -133,15 +128,15 @@ class Reference:
         weights = {name: t.detach().to("cpu", copy=True) for name, t in _state(model).items()}
         own = self._outputs(copy.deepcopy(model), inputs)
         exact = self._exact_outputs(model, inputs, own)
+        moved = self._exact_outputs(model, [_moved(t, seed=seed) for t in inputs], own)
         expected = []
-        for at, ((path, mine), (_, value)) in enumerate(zip(own, exact, strict=True)):
+        for at, ((path, mine), (_, value), (_, other)) in enumerate(zip(own, exact, moved, strict=True)):
 
             def recompute(at: int = at) -> torch.Tensor:
-                again = self._exact_outputs(model, inputs, None)
-                value: torch.Tensor = again[at][1]
-                return value.to(torch.float64) if value.is_floating_point() else value
+                again: torch.Tensor = self._exact_outputs(model, inputs, None)[at][1]
+                return again.to(torch.float64) if again.is_floating_point() else again
 
-            expected.append(expect(path, value, mine, self._problem.tolerance, recompute=recompute))
+            expected.append(expect(path, value, (mine, other), self._problem.tolerance, recompute=recompute))
         if not expected:
             raise InadmissibleProblem("the reference returns no tensor")
         return Case(seed=seed, kind=kind, inputs=tuple(inputs), weights=weights, expected=tuple(expected))
@@ -179,8 +174,8 @@ class Reference:
         model, inputs = self._model(seed), self._inputs(seed)
         if vary_weights:
             _vary(model, seed=seed, device=self._device)
-        for stress in (_centred, _scaled):
-            stressed = [stress(t) for t in inputs]
+        for stress in (_with_outliers, _centred, _scaled):
+            stressed = [stress(t, seed) for t in inputs]
             try:
                 case = self._case("stress", seed, model, stressed)
             except InadmissibleProblem:
@@ -191,24 +186,57 @@ class Reference:
 
 
 def _vary(model: torch.nn.Module, *, seed: int, device: torch.device) -> None:
-    """Moves parameters off their defaults, since a bias of zeros or a scale of ones hides that nobody applies it."""
+    """Moves parameters and buffers off their defaults: a bias of zeros or a scale of ones hides that nobody applies
+    it."""
     generator = torch.Generator(device).manual_seed(seed ^ 0xA11)
-    for parameter in model.parameters():
-        if parameter.is_floating_point():
-            noise = torch.randn(parameter.shape, generator=generator, device=device, dtype=torch.float32)
-            with torch.no_grad():
-                parameter.add_((noise * (0.1 * parameter.float().std(correction=0) + 0.05)).to(parameter.dtype))
+
+    def noise(t: torch.Tensor) -> torch.Tensor:
+        return torch.randn(t.shape, generator=generator, device=device, dtype=torch.float32)
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                step = 0.1 * parameter.float().std(correction=0) + 0.05
+                parameter.add_((noise(parameter) * step).to(parameter.dtype))
+        for buffer in model.buffers():
+            if buffer.is_floating_point():  # variances stay positive, masks of zeros and ones nearly so
+                scaled = buffer.float() * (1.0 + 0.1 * noise(buffer).abs())
+                buffer.copy_(scaled.to(buffer.dtype))
 
 
-def _centred(t: torch.Tensor) -> torch.Tensor:
-    """Both signs and four times the spread: makes ReLU, clamps and absolute values visible on inputs from
-    `torch.rand`."""
+def _moved(t: torch.Tensor, *, seed: int) -> torch.Tensor:
+    """Each element one rounding up or down in its dtype, in float64: what an answer to these inputs cannot help."""
+    if not t.is_floating_point():
+        return t
+    generator = torch.Generator(t.device).manual_seed(seed ^ 0xE95)
+    sign = torch.randint(0, 2, t.shape, generator=generator, device=t.device, dtype=torch.int8)
+    return t.double() * (1.0 + (sign * 2 - 1) * (torch.finfo(t.dtype).eps / 2))
+
+
+def _centred(t: torch.Tensor, _seed: int) -> torch.Tensor:
+    """Both signs and four times the spread: makes ReLU, clamps and absolute values visible on `torch.rand` inputs.
+
+    A fifth of the mean stays, since a sum that is all cancellation would have no accurate answer.
+    """
     if not t.is_floating_point() or t.numel() == 0:
         return t
-    return ((t - t.float().mean().to(t.dtype)) * 4.0).to(t.dtype)
+    return ((t - 0.8 * t.float().mean().to(t.dtype)) * 4.0).to(t.dtype)
 
 
-def _scaled(t: torch.Tensor) -> torch.Tensor:
+def _with_outliers(t: torch.Tensor, seed: int) -> torch.Tensor:
+    """Centred, with zeros, ties and a few large values of both signs: saturation, overflow guards and ends of
+    ranges."""
+    if not t.is_floating_point() or t.numel() < 64:
+        return _centred(t, seed)
+    stressed = _centred(t, seed).contiguous().clone()
+    generator = torch.Generator(t.device).manual_seed(seed ^ 0x0D0)
+    values = torch.tensor([10.0, -10.0, 30.0, -30.0, 100.0, -100.0, 0.0, 0.0, 1.0, 1.0], device=t.device)
+    at = torch.randint(0, t.numel(), (len(values),), generator=generator, device=t.device)
+    stressed.view(-1)[at] = values.to(t.dtype)
+    return stressed
+
+
+def _scaled(t: torch.Tensor, _seed: int) -> torch.Tensor:
     """The same signs at half the scale, for problems that need positive inputs."""
     return (t * 0.5).to(t.dtype) if t.is_floating_point() else t
 

@@ -28,9 +28,10 @@ from sandbox.cuda_driver import CudaDriver
 from sandbox.cuda_fault import StickyFault
 from sandbox.execute import takes_weights_by_name
 from sandbox.plan import decode
-from sandbox.reference import Case, InadmissibleProblem, Reference, case_seeds, matched_precision, self_check
+from sandbox.reference import Case, InadmissibleProblem, Reference, matched_precision, self_check
 from sandbox.replay import Check, verify
 from sandbox.runner import CandidateFault, Runner
+from sandbox.seeds import case_seeds
 from sandbox.types import Problem, Status, Tolerance
 from sandbox.worker_process import read_message, write_message
 
@@ -122,7 +123,7 @@ class ReplayWorker:
     def _make(self, problem: Problem, body: dict[str, Any], *, vary_weights: bool) -> OpenProblem:
         reference = Reference(problem, spec=body["spec"], device=self._device)
         count = body["num_seeds"]
-        seeds = case_seeds(problem, seed=body["seed"], count=count + _NUM_TIMING_SETS)
+        seeds = case_seeds(problem, secret=body["secret"], count=count + _NUM_TIMING_SETS)
         cases = []
         for index, seed in enumerate(seeds[:count]):
             case = reference.case(index, seed=seed, vary_weights=vary_weights)

@@ -14,6 +14,7 @@ import pytest
 
 from agent import cli, run_command
 from agent.pool import Pool, PoolError
+from agent.sampler import Completion, RecordedSampler, SampleRequest, SamplerRefused
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Candidate, Correctness, Failure, Problem, Spend, Status, Verdict
 
@@ -129,7 +130,8 @@ def test_json_prints_one_object_a_line_and_the_summary_last(folder: Path, capsys
     assert cli.main(["run", "config.yaml", "--json", "problems.only=[hard]"]) == 0
     lines = json_lines(capsys.readouterr().out)
     events = [line["event"] for line in lines]
-    assert events[0] == "run_started"
+    assert events[:2] == ["starting", "run_started"]
+    assert lines[0]["run_dir"] == str(Path("out").absolute())
     assert events.count("judged") == 2
     assert events[-1] == "summary"
     assert lines[-1]["num_solved"] == 1
@@ -152,7 +154,9 @@ def test_overrides_reach_the_run_and_its_resolved_configuration(folder: Path) ->
         (["run", "config.yaml", "judge.mode=fast"], ["config.yaml", "judge.mode", "interpret"]),
         (["run", "config.yaml", "budget.samples"], ["key=value"]),
         (["run", "config.yaml", "problems=none"], ["problems.path", "none"]),
-        (["run", "config.yaml", "problems.only=[hrad]"], ["problems.only", "hrad", "easy, hard"]),
+        (["run", "config.yaml", "problems.only=[hrad]"], ["config.yaml", "problems.only", "hrad", "easy, hard"]),
+        (["run", "config.yaml", "problems.levels=[1]"], ["config.yaml", "levels"]),
+        (["run", "config.yaml", "judge.mode=replay"], ["config.yaml", "judge.mode", "auto, interpret"]),
         (["run", "config.yaml", "run_dir=problems"], ["run_dir", "not empty"]),
         (["resume", "problems"], ["problems", "config.yaml"]),
         (["report", "none"], ["none"]),
@@ -184,7 +188,7 @@ def test_a_mistake_leaves_no_run_folder_behind(folder: Path) -> None:
 def test_a_file_that_is_no_problem_is_named_and_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "problems" / "broken.py").write_text("def get_inputs(:\n")
     assert cli.main(["run", "config.yaml"]) == 0
-    assert "broken.py" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("broken.py") == 1
 
 
 def test_an_inadmissible_problem_is_reported_and_the_others_go_on(
@@ -192,7 +196,10 @@ def test_an_inadmissible_problem_is_reported_and_the_others_go_on(
 ) -> None:
     (folder / "problems" / "easy.py").write_text(PROBLEM + "\n# INADMISSIBLE\n")
     assert cli.main(["run", "config.yaml"]) == 0
-    assert "1 of 2 problems solved" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "1 of 2 problems solved" in shown
+    assert "easy: inadmissible: the reference does not agree with itself" in shown
+    assert cli.main(["report", "out"]) == 0
     report = (folder / "out" / "report.md").read_text()
     assert "- easy: inadmissible: the reference does not agree with itself" in report
 
@@ -238,6 +245,68 @@ def test_an_interrupted_run_says_how_to_go_on(
     monkeypatch.setattr(ScriptedPool, "judge", judge)
     assert cli.main(["resume", "out"]) == 0
     assert "2 of 2 problems solved" in capsys.readouterr().out
+
+
+def test_a_server_that_refuses_the_model_is_the_users_to_mend(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(self: RecordedSampler, request: SampleRequest) -> Completion:
+        raise SamplerRefused("http://x/v1: status 404: no such model")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RecordedSampler, "sample", refused)
+        assert cli.main(["run", "config.yaml"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    for part in ("status 404: no such model", "config.yaml", f"kernelloop resume {folder / 'out'}"):
+        assert part in told[0]
+    assert cli.main(["resume", "out"]) == 0
+
+
+def test_a_changed_problem_cannot_be_resumed_and_nothing_is_started(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["run", "config.yaml"]) == 0
+    (folder / "problems" / "easy.py").write_text(PROBLEM + "\n# changed\n")
+    monkeypatch.setattr(run_command, "open_pool", None)
+    assert cli.main(["resume", "out"]) == 2
+    assert "changed: easy" in capsys.readouterr().err
+
+
+def test_a_pool_that_does_not_open_leaves_a_run_to_resume(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(config: object) -> Pool:
+        raise PoolError("Ray could not start")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_command, "open_pool", closed)
+        assert cli.main(["run", "config.yaml"]) == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "Ray could not start; to go on: kernelloop resume" in told
+    assert cli.main(["resume", "out"]) == 0
+
+
+def test_a_missing_key_is_found_before_a_run_folder_is_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sampler = "sampler={kind: http, base_url: 'http://localhost:1', model: m, api_key_env: NO_SUCH_KEY}"
+    assert cli.main(["run", "config.yaml", sampler]) == 2
+    assert "NO_SUCH_KEY" in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+def test_a_run_records_the_mode_that_auto_came_to(folder: Path) -> None:
+    assert cli.main(["run", "config.yaml"]) == 0
+    assert "mode: interpret" in (folder / "out" / "config.yaml").read_text()
+
+
+def test_a_damaged_ledger_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "config.yaml"]) == 0
+    (folder / "out" / "ledger.sqlite").write_bytes(b"not a database" * 1000)
+    for command in ("resume", "report"):
+        capsys.readouterr()
+        assert cli.main([command, "out"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "ledger.sqlite: file is not a database" in line
 
 
 def test_a_report_can_be_written_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

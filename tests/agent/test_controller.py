@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from agent.controller import Controller, RunPlan
-from agent.events import EndReason, Event, Outcome, RunSummary, Sampled, SearchEnded
+from agent.events import EndReason, Event, Outcome, RunSummary, Sampled, SearchEnded, Unsampled
 from agent.ledger import Ledger, ResumeError
 from agent.pool import PoolError
 from agent.prompts import PromptTooLong
 from agent.run_folder import RunFolder
-from agent.sampler import Completion, SampleRequest, SamplerError, SamplerExhausted
+from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerExhausted, SamplerRefused
 from agent.search import Standing, standings
 from sandbox.tracer import ProblemFailed
 from sandbox.types import (
@@ -401,7 +401,7 @@ def test_a_problem_at_fault_ends_its_own_search_only(bench: Bench) -> None:
         assert (faulty.end, faulty.end_detail) == (EndReason.INADMISSIBLE, "p0 passes nothing")
         assert faulty.num_by_status == {Status.WRONG_VALUES: 1}
         assert healthy.spend.judged == 20
-    ended = [event.summary.problem_id for event in bench.events if isinstance(event, SearchEnded)]
+    ended = [event.problem_id for event in bench.events if isinstance(event, SearchEnded)]
     assert sorted(ended) == ["p0", "p0", "p1", "p1"], "once a run"
     assert bench.run(plan).searches[0].spend.judged == 20, "once mended, the search goes on"
 
@@ -414,6 +414,46 @@ def test_a_strategy_that_goes_idle_ends_its_search(bench: Bench) -> None:
     plan = plan_of(new_strategy=lambda seed: Silent(seed=seed, in_flight=1, stop_when_passed=False))
     (search,) = bench.run(plan).searches
     assert search.end is EndReason.IDLE
+
+
+def test_how_searches_ended_is_on_record_until_they_go_on(bench: Bench) -> None:
+    def judge(candidate: Candidate) -> Verdict:
+        if candidate.problem_id == "p0":
+            raise ProblemFailed("p0 passes nothing")
+        return always_wrong(candidate)
+
+    bench.run(plan_of(num_problems=2, samples=2, new_strategy=best_of_n(in_flight=2)), pool=ScriptedPool(judge))
+    p0 = SearchEnded(problem_id="p0", end=EndReason.INADMISSIBLE, detail="p0 passes nothing")
+    p1 = SearchEnded(problem_id="p1", end=EndReason.BUDGET, detail="samples")
+    assert {id: standing.ended for id, standing in bench.standings().items()} == {"p0": p0, "p1": p1}
+    larger = plan_of(num_problems=2, samples=9, new_strategy=best_of_n(in_flight=2))
+    run_and_stop(bench, larger, sampler=ScriptedSampler(), num_events=8)
+    assert [standing.ended for standing in bench.standings().values()] == [None, None]
+    bench.run(larger)
+    assert [standing.ended and standing.ended.end for standing in bench.standings().values()] == [EndReason.BUDGET] * 2
+
+
+def test_a_prompt_that_the_server_finds_too_long_has_no_answer_and_the_run_goes_on(bench: Bench) -> None:
+    def answer(request: SampleRequest) -> str:
+        if request.problem.id == "p0" and request.proposal.operator is Operator.REPAIR:
+            raise PromptRefused("the context is 4096 tokens long")
+        return own_program(request)
+
+    plan = plan_of(num_problems=2, new_strategy=repair(), samples=3)
+    assert bench.run(plan, sampler=ScriptedSampler(answer)).outcome is Outcome.COMPLETED
+    assert [bench.spend(id).samples for id in ("p0", "p1")] == [3, 3], "drafts go on where repairs do not fit"
+    reasons = [event.reason for event in bench.events if isinstance(event, Unsampled)]
+    assert reasons == ["the context is 4096 tokens long"] * 2
+
+
+def test_a_server_that_refuses_what_is_asked_of_it_ends_the_run_as_the_users_to_mend(bench: Bench) -> None:
+    def answer(request: SampleRequest) -> str:
+        raise SamplerRefused("status 401:\nno such key")
+
+    plan = plan_of(num_problems=2)
+    summary = bench.run(plan, sampler=ScriptedSampler(answer))
+    assert (summary.outcome, summary.error) == (Outcome.REFUSED, "status 401: no such key")
+    assert bench.run(plan).outcome is Outcome.COMPLETED
 
 
 def trouble_at(number: int, error: Exception) -> Callable[[], None]:

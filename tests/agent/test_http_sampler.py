@@ -18,7 +18,7 @@ import pytest
 
 from agent.config import HttpSamplerConfig
 from agent.http_sampler import HttpSampler, endpoint, retry_after_seconds
-from agent.sampler import Completion, SampleRequest, SamplerError, SamplerRefused, estimate_tokens
+from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused, estimate_tokens
 from sandbox.types import Operator, Problem, Proposal
 
 Act = Callable[["Handler"], None]
@@ -265,6 +265,23 @@ def test_a_server_that_stays_down_is_our_fault_after_bounded_attempts(serve: Any
     assert max(setup.slept) <= 30.0
 
 
+def test_requests_that_fail_together_are_told_once(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve(*[says(503, b"loading")] * 4, RIGHT)
+    together = asyncio.Event()
+    num_waiting = 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal num_waiting
+        num_waiting += 1
+        if num_waiting == 4:
+            together.set()
+        await together.wait()
+
+    sampler = HttpSampler(Setup().config(server), environ={}, jitter=random.Random(1), sleep=sleep)
+    assert len(sample(sampler, *(request() for _ in range(4)))) == 4
+    assert len([record for record in caplog.records if "trying again" in record.message]) == 1
+
+
 def test_nobody_listening_is_our_fault_too() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -285,6 +302,26 @@ def test_what_the_user_must_mend_is_never_tried_again(serve: Any, status: int) -
     assert "\n" not in str(caught.value)
     assert len(server.seen) == 1
     assert setup.slept == []
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (400, "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens"),
+        (400, "The decoder prompt (length 5000) is longer than the maximum model length of 4096."),
+        (400, '{"error": {"code": "context_length_exceeded", "message": "too many tokens"}}'),
+        (400, '{"error": {"type": "exceed_context_size_error", "message": "exceeds the available context size"}}'),
+        (422, "The input (5000 tokens) is longer than the model's context length (4096 tokens)."),
+        (413, "prompt is too long"),
+    ],
+)
+def test_a_prompt_too_long_for_the_server_is_no_fault_of_the_key_or_the_model(
+    serve: Any, status: int, told: str
+) -> None:
+    server = serve(says(status, told.encode()))
+    with pytest.raises(PromptRefused, match=f"status {status}: "):
+        sample(Setup().sampler(server), request())
+    assert len(server.seen) == 1
 
 
 def test_the_server_may_ask_for_patience_within_reason(serve: Any) -> None:

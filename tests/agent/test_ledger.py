@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from agent.events import Attempt, DurableEvent, Judged, Proposed, Sampled, Transcript, Unsampled
+from agent.events import (
+    Attempt,
+    DurableEvent,
+    EndReason,
+    Judged,
+    Proposed,
+    Sampled,
+    SearchEnded,
+    Transcript,
+    Unsampled,
+)
 from agent.ledger import Ledger, LedgerError, LedgerInUse, ResumeError, judging, sampling
 from agent.search import standings
 from sandbox.types import (
@@ -80,13 +90,14 @@ def sampled(proposal: Proposal, candidate: Candidate, *, attempt: Attempt) -> Sa
 
 
 def story(attempt: Attempt) -> list[DurableEvent]:
-    """A draft that fails, and a repair that the sampler has no answer for."""
+    """A draft that fails, a repair that the sampler has no answer for, and the end."""
     return [
         Proposed(problem_id="p", proposal=DRAFT),
         sampled(DRAFT, CANDIDATE, attempt=attempt),
         Judged(problem_id="p", verdict=failed(CANDIDATE), attempt=attempt),
         Proposed(problem_id="p", proposal=REPAIR),
         Unsampled(problem_id="p", proposal=REPAIR, attempt=attempt, reason="no more"),
+        SearchEnded(problem_id="p", end=EndReason.BUDGET, detail="samples"),
     ]
 
 
@@ -111,7 +122,7 @@ def test_events_come_back_as_they_were_and_in_order(path: Path) -> None:
         assert ledger.transcript("p", DRAFT) == Transcript(prompt="do it", completion="```\nx = 1\n```")
         assert ledger.transcript("p", REPAIR) is None
         assert ledger.observation(CANDIDATE.id).verdict == failed(CANDIDATE)
-    assert [entry.seconds for entry in entries] == [0, 1, 2, 3, 4]
+    assert [entry.seconds for entry in entries] == [0, 1, 2, 3, 4, 5]
     without_texts = [entry.event for entry in entries]
     assert without_texts[0] == written[0]
     assert without_texts[2:] == written[2:]
@@ -127,7 +138,7 @@ def test_a_group_is_written_whole_or_not_at_all(path: Path) -> None:
             ledger.append([*story(attempt), Proposed(problem_id="p", proposal=DRAFT)], seconds=0.0)
         assert list(ledger.events()) == []
         ledger.append(story(attempt), seconds=0.0)
-        assert len(list(ledger.events())) == 5
+        assert len(list(ledger.events())) == 6
 
 
 def test_the_same_program_is_one_candidate_and_needs_one_verdict(path: Path) -> None:
@@ -202,6 +213,23 @@ def test_other_problems_are_refused_on_resume(path: Path) -> None:
         ledger.record_problems({"q": "2", "p": "1"})
         with pytest.raises(ResumeError, match="changed: q, r"):
             ledger.record_problems({"p": "1", "q": "3", "r": "4"})
+
+
+@pytest.mark.parametrize("damage", ["pages", "verdict", "reason"])
+def test_a_damaged_ledger_is_named(path: Path, damage: str) -> None:
+    with Ledger.open(path) as ledger:
+        ledger.append(story(Attempt(epoch=ledger.epoch, number=1)), seconds=0.0)
+    if damage == "pages":
+        raw = path.read_bytes()
+        path.write_bytes(raw[:4096] + b"x" * (len(raw) - 4096))
+    else:
+        changes = {"verdict": "UPDATE judged SET verdict = '{}'", "reason": "UPDATE ended SET reason = 'tired'"}
+        connection = sqlite3.connect(path)
+        connection.execute(changes[damage])
+        connection.commit()
+        connection.close()
+    with pytest.raises(LedgerError, match=r"ledger\.sqlite: "), Ledger.open_read_only(path) as reader:
+        list(reader.events())
 
 
 def test_another_schema_or_no_ledger_is_refused(path: Path) -> None:

@@ -20,6 +20,7 @@ from agent.events import (
     Sampled,
     SearchEnded,
     SearchSummary,
+    Starting,
     Transcript,
 )
 from agent.progress import JsonDisplay, LiveDisplay, PlainDisplay, tally_lines
@@ -130,9 +131,17 @@ def test_a_problem_that_ended_early_leaves_the_time_estimate() -> None:
     tally.add(sampled("a"))
     assert tally.seconds_left_at_most is None
     tally.add(Judged(problem_id="a", verdict=failed(), attempt=FIRST))
-    tally.add(SearchEnded(summary=summary("b", end=EndReason.EXHAUSTED)))
+    tally.add(SearchEnded(problem_id="b", end=EndReason.EXHAUSTED, detail=None))
     assert tally.num_done == 1
     assert tally.seconds_left_at_most == 30.0
+
+
+def test_a_program_that_came_twice_is_waited_for_once() -> None:
+    clock = Clock()
+    judged = Judged(problem_id="a", verdict=failed(), attempt=FIRST)
+    tally = tally_of(started(summary("a"), samples=2), sampled("a"), sampled("a"), judged, clock=clock)
+    clock.now += 10.0
+    assert tally.seconds_left_at_most == 0.0
 
 
 def test_no_time_estimate_without_a_limit_on_samples() -> None:
@@ -161,6 +170,7 @@ def test_the_fastest_problem_is_named_with_its_interval() -> None:
 def test_plain_lines_come_every_few_seconds_and_at_the_end() -> None:
     clock, stream = Clock(), io.StringIO()
     with PlainDisplay(stream=stream, clock=clock) as display:
+        display.show(Starting(run_dir="runs/x", what="Ray"))
         display.show(started(summary("a")))
         for _ in range(100):
             display.show(Judged(problem_id="a", verdict=failed(), attempt=FIRST))
@@ -168,7 +178,9 @@ def test_plain_lines_come_every_few_seconds_and_at_the_end() -> None:
         display.show(Judged(problem_id="a", verdict=failed(), attempt=FIRST))
         display.show(RunEnded(outcome=Outcome.COMPLETED, error=None, searches=(), wall_seconds=6.0))
     lines = stream.getvalue().splitlines()
-    assert len(lines) == 3
+    assert lines[0] == "run folder: runs/x"
+    assert "starting Ray" in lines[1]
+    assert len(lines) == 5
     assert "compile_error 101" in lines[-1]
 
 
@@ -176,8 +188,10 @@ def test_the_live_display_survives_markup_in_what_it_shows() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80)
     with LiveDisplay(console=console, clock=Clock()) as display:
+        display.show(Starting(run_dir="runs/[bold]", what="Ray"))
         display.show(started(summary("a[bold]")))
         display.show(NewBest(problem_id="a[bold]", verdict=passed(speedup=2.0)))
+    assert "run folder: runs/[bold]" in stream.getvalue()
     assert "1 solved" in stream.getvalue()
     assert "a[bold]" in stream.getvalue()
 
@@ -190,7 +204,7 @@ def test_json_lines_name_the_event_and_carry_no_prompt() -> None:
             sampled("a"),
             Judged(problem_id="a", verdict=failed(), attempt=FIRST),
             NewBest(problem_id="a", verdict=passed()),
-            SearchEnded(summary=summary("a", end=EndReason.BUDGET)),
+            SearchEnded(problem_id="a", end=EndReason.BUDGET, detail="samples"),
             RunEnded(outcome=Outcome.COMPLETED, error=None, searches=(), wall_seconds=1.0),
         ):
             display.show(event)

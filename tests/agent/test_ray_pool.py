@@ -35,7 +35,7 @@ from sandbox.types import (
 
 ray = pytest.importorskip("ray")
 
-from agent.ray_pool import RayPool, crew_sizes  # noqa: E402  after the check that Ray is there
+from agent.ray_pool import RayPool  # noqa: E402  after the check that Ray is there
 
 PROBLEM = Problem(id="relu", source="class Model: ...", origin="test")
 SETTINGS = JudgeConfig(mode="interpret").settings(1, False)
@@ -318,29 +318,3 @@ def test_closing_ends_every_worker_and_fails_what_waits(cluster: None, tmp_path:
     while ray.available_resources().get("CPU") != 2.0:
         assert time.monotonic() < deadline, "a closed pool's workers still hold their cores"
         time.sleep(0.05)
-
-
-@pytest.mark.parametrize(
-    ("asked", "replaying", "machine", "sizes"),
-    [
-        (RayConfig(), False, (2, 0), (1, 1, 1.0)),
-        (RayConfig(), False, (1, 0), (1, 1, 0.5)),
-        (RayConfig(), False, (16, 8), (8, 8, 1.0)),
-        (RayConfig(), True, (16, 1), (15, 1, 1.0)),
-        (RayConfig(), True, (2, 2), (1, 2, 0.5)),
-        (RayConfig(trace_workers=2, judges=2), False, (2, 0), (2, 2, 0.5)),
-        (RayConfig(trace_workers=5, judges=2), False, (2, 0), (5, 2, 0.25)),
-        (RayConfig(judges=1), True, (16, 8), (15, 1, 1.0)),
-    ],
-)
-def test_crews_fit_the_machine(
-    asked: RayConfig, replaying: bool, machine: tuple[int, int], sizes: tuple[int, int, float]
-) -> None:
-    found = crew_sizes(asked, replaying=replaying, num_cores=machine[0], num_gpus=machine[1])
-    assert (found.num_tracers, found.num_judges, found.cores_per_worker) == sizes
-
-
-@pytest.mark.parametrize(("judges", "num_gpus"), [(None, 0), (2, 1)])
-def test_replay_without_enough_gpus_is_refused(judges: int | None, num_gpus: int) -> None:
-    with pytest.raises(PoolError, match="a GPU for each judge"):
-        crew_sizes(RayConfig(judges=judges), replaying=True, num_cores=4, num_gpus=num_gpus)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from agent.events import Attempt, Judged, Proposed, Sampled, Transcript
+from agent.events import Attempt, EndReason, Judged, Proposed, Sampled, SearchEnded, Transcript
 from agent.ledger import Ledger
-from agent.report import report_text, summary_json, summary_table
+from agent.report import closing_lines, report_text, summary_json, summary_table
 from agent.run_folder import RunFolder
 from agent.run_record import RunRecord, read_run
 from sandbox.types import (
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> RunFolder:
 def record_verdicts(
     folder: RunFolder, verdicts: Mapping[str, Mapping[str, Verdict]], *, idle: tuple[str, ...] = ()
 ) -> RunRecord:
-    """A ledger in which each problem was drafted as often as it has verdicts, by source."""
+    """A ledger in which each problem was drafted as often as it has verdicts, by source; idle ones are not done."""
     with Ledger.open(folder.ledger) as ledger:
         ledger.record_problems({name: f"key of {name}" for name in (*verdicts, *idle)})
         for problem_id, by_source in verdicts.items():
@@ -47,6 +47,7 @@ def record_verdicts(
                 proposal = Proposal(id=f"draft-{number}", operator=Operator.DRAFT)
                 ledger.append([Proposed(problem_id=problem_id, proposal=proposal)], seconds=1.0)
                 append_results(ledger, problem_id, proposal=proposal, source=source, verdict=verdict)
+            ledger.append([SearchEnded(problem_id=problem_id, end=EndReason.BUDGET, detail="samples")], seconds=3.0)
     return read_run(folder)
 
 
@@ -142,8 +143,34 @@ def test_failures_are_listed_in_one_line_each(folder: RunFolder) -> None:
     text = report_text(record_verdicts(folder, verdicts, idle=("untouched",)))
     assert "- sums: last wrong_values: WrongValues: half | wrong second line (line 12)" in text
     assert "- large: last unverified: WrongValues: too large (line 12)" in text
-    assert "- untouched: nothing judged" in text
+    assert "- untouched: not done" in text
     assert "0 of 3 problems solved" in text
+
+
+def test_why_searches_ended_is_reported_with_its_reason(folder: RunFolder) -> None:
+    record_verdicts(folder, {"gelu": {"a": passed()}}, idle=("odd", "long"))
+    ends = [
+        SearchEnded(problem_id="gelu", end=EndReason.BUDGET, detail="samples"),
+        SearchEnded(problem_id="odd", end=EndReason.INADMISSIBLE, detail="its reference\nis not finite"),
+        SearchEnded(problem_id="long", end=EndReason.EXHAUSTED, detail="the prompt is too long"),
+    ]
+    with Ledger.open(folder.ledger) as ledger:
+        ledger.append(ends[:2], seconds=1.0)
+    assert "How searches ended: budget 1, inadmissible 1, not ended 1." in report_text(read_run(folder))
+    with Ledger.open(folder.ledger) as ledger:
+        ledger.append(ends[2:], seconds=1.0)
+    record = read_run(folder)
+    told = ["odd: inadmissible: its reference is not finite", "long: nothing judged: the prompt is too long"]
+    for line in told:
+        assert f"- {line}\n" in report_text(record)
+    assert [line for line in closing_lines(record) if line in told] == told
+    assert {
+        problem["problem"]: problem["end"] for problem in summary_json(record, outcome="", error=None)["problems"]
+    } == {
+        "gelu": "budget",
+        "odd": "inadmissible",
+        "long": "exhausted",
+    }
 
 
 def test_every_row_of_the_table_has_the_same_number_of_cells(folder: RunFolder) -> None:

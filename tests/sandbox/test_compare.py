@@ -12,7 +12,7 @@ from sandbox.types import Pattern, Status, Tolerance
 
 
 def expectation(exact: torch.Tensor, dtype: torch.dtype = torch.float32) -> Expected:
-    return expect("", exact.double(), exact.to(dtype), Tolerance(), recompute=None)
+    return expect("", exact.double(), (exact.to(dtype),), Tolerance(), recompute=None)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_tf32_like_error_fails_where_float32_is_declared(exact: torch.Tensor) ->
 
 
 def test_the_reference_s_own_error_widens_the_bound(exact: torch.Tensor) -> None:
-    rough = expect("", exact, (exact * (1 + 1e-3)).float(), Tolerance(), recompute=None)
+    rough = expect("", exact, ((exact * (1 + 1e-3)).float(),), Tolerance(), recompute=None)
     assert compare([exact.float() * (1 + 2e-3)], [rough]).status is None
 
 
@@ -68,9 +68,9 @@ def test_infinities_and_nan_must_stand_in_the_same_places(
 
 def test_integers_must_agree_exactly() -> None:
     value = torch.arange(10)
-    assert compare([value], [expect("", value, value, Tolerance(), recompute=None)]).status is None
+    assert compare([value], [expect("", value, (value,), Tolerance(), recompute=None)]).status is None
     assert (
-        compare([value + (value == 7)], [expect("", value, value, Tolerance(), recompute=None)]).status
+        compare([value + (value == 7)], [expect("", value, (value,), Tolerance(), recompute=None)]).status
         is Status.WRONG_VALUES
     )
 
@@ -121,6 +121,19 @@ def test_one_wrong_element_among_many_outliers_is_found(exact: torch.Tensor) -> 
     assert found.failure.mismatch.share_wrong == pytest.approx(1 / 4096)
 
 
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.bfloat16, 0.95), (torch.float16, 0.98), (torch.bfloat16, 1.06)])
+def test_a_wrong_scale_fails_in_half_precision_too(exact: torch.Tensor, dtype: torch.dtype, scale: float) -> None:
+    assert compare([(exact * scale).to(dtype)], [expectation(exact, dtype)]).status is Status.WRONG_VALUES
+    assert compare([exact.to(dtype)], [expectation(exact, dtype)]).status is None
+
+
+def test_outliers_do_not_hide_the_rest(exact: torch.Tensor) -> None:
+    wide = torch.exp(6 * exact)
+    output = wide.float()
+    output[wide < 1.0] = 0.0
+    assert compare([output], [expectation(wide)]).status is Status.WRONG_VALUES
+
+
 def test_large_answers_are_computed_again_instead_of_kept(exact: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sandbox.compare.KEPT_BYTES", 64)
     calls = []
@@ -129,6 +142,6 @@ def test_large_answers_are_computed_again_instead_of_kept(exact: torch.Tensor, m
         calls.append(1)
         return exact
 
-    want = expect("", exact, exact.float(), Tolerance(), recompute=recompute)
+    want = expect("", exact, (exact.float(),), Tolerance(), recompute=recompute)
     assert want.kept_bytes == 0 and not calls
     assert compare([exact.float()], [want]).status is None and calls == [1]
