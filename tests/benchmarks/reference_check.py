@@ -1,9 +1,10 @@
 """Runs problems' references against themselves: PyTorch's own answer, traced as a candidate, replayed and compared.
 
-`python tests/benchmarks/reference_check.py PROBLEMS [--levels 1,2,3] [--out verdicts.jsonl]` on a GPU machine, from the
-repository's root. Each problem's `Model` is handed in as its own `ModelNew` under the policy "any": its trace must give
-a plan, and the plan's replay must agree with the float64 reference under the problem's own tolerance. Nothing is timed.
-Prints each problem that fails with the reason, then the counts; tracing runs on all cores beside the one GPU.
+`python tests/benchmarks/reference_check.py PROBLEMS [--levels 1,2,3] [--seeds 3] [--out verdicts.jsonl]` on a GPU
+machine, from the repository's root. Each problem's `Model` is handed in as its own `ModelNew` under the policy "any":
+its trace must give a plan, and the plan's replay must agree with the float64 reference under the problem's own
+tolerance. Nothing is timed. Prints each problem that fails with the reason, then the counts; tracing runs on all cores
+beside the one GPU.
 """
 
 from __future__ import annotations
@@ -32,18 +33,21 @@ LIMITS = Limits(
 )  # fmt: skip
 
 
-def settings() -> JudgeSettings:
-    """Policy "any", three seeds, no timing."""
+def settings(num_seeds: int) -> JudgeSettings:
+    """Policy "any", no timing."""
     return JudgeSettings(
-        mode="replay", capability=90, num_seeds=3, seed=0, policy="any", min_kernel_share=0.0, isolation="best_effort",
-        trace_limits=LIMITS, interpret_limits=LIMITS, interpret_max_bytes=0, interpret_max_programs=0,
+        mode="replay", capability=90, num_seeds=num_seeds, seed=0, policy="any", min_kernel_share=0.0,
+        isolation="best_effort", trace_limits=LIMITS, interpret_limits=LIMITS, interpret_max_bytes=0,
+        interpret_max_programs=0,
         replay_seconds=60.0, timing_rounds=0, timing_seconds=0.0,
     )  # fmt: skip
 
 
-def trace_all(todo: queue.Queue[Problem], done: queue.Queue[tuple[Problem, Candidate, Traced | str]]) -> None:
+def trace_all(
+    todo: queue.Queue[Problem], done: queue.Queue[tuple[Problem, Candidate, Traced | str]], num_seeds: int
+) -> None:
     """Traces problems' references as candidates until none is left."""
-    with Tracer(settings()) as tracer:
+    with Tracer(settings(num_seeds)) as tracer:
         while True:
             try:
                 problem = todo.get_nowait()
@@ -57,15 +61,15 @@ def trace_all(todo: queue.Queue[Problem], done: queue.Queue[tuple[Problem, Candi
                 done.put((problem, candidate, str(error)))
 
 
-def check(problems: list[Problem], *, out: Path | None) -> collections.Counter[str]:
+def check(problems: list[Problem], *, num_seeds: int, out: Path | None) -> collections.Counter[str]:
     """Traces on all cores, judges on the first GPU; one line a failure, one JSON object a problem in `out`."""
     todo: queue.Queue[Problem] = queue.Queue()
     done: queue.Queue[tuple[Problem, Candidate, Traced | str]] = queue.Queue()
     for problem in problems:
         todo.put(problem)
     for _ in range(max(1, (os.cpu_count() or 2) - 2)):
-        threading.Thread(target=trace_all, args=(todo, done), daemon=True).start()
-    judge = open_judge(settings(), device=0)
+        threading.Thread(target=trace_all, args=(todo, done, num_seeds), daemon=True).start()
+    judge = open_judge(settings(num_seeds), device=0)
     counts: collections.Counter[str] = collections.Counter()
     for at in range(len(problems)):
         problem, candidate, traced = done.get()
@@ -103,13 +107,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("problems", type=Path)
     parser.add_argument("--levels", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--seeds", type=int, default=3, help="cases a problem; every second one is a stress case")
+    parser.add_argument("--skip", type=Path, help="an earlier --out: problems that passed there are left out")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     problems, faults = scan_problems(options.problems, levels=options.levels)
     for fault in faults:
         print(f"not loaded: {fault}")
+    if options.skip is not None:
+        earlier = [json.loads(line) for line in options.skip.read_text().splitlines()]
+        passed = {line["id"] for line in earlier if line["status"] == "passed"}
+        problems = [problem for problem in problems if problem.id not in passed]
     start = time.monotonic()
-    counts = check(problems, out=options.out)
+    counts = check(problems, num_seeds=options.seeds, out=options.out)
     print(json.dumps(environment.record()))
     print(f"{len(problems)} problems, {time.monotonic() - start:.0f} s: {dict(counts)}")
 
