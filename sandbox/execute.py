@@ -238,15 +238,14 @@ def _construction_is_overwritten(plan: Plan, matched: Mapping[str, int]) -> bool
     return not (written & used) - whole
 
 
-def takes_weights_by_name(plan: Plan, spec_weights: Sequence[Sequence[Any]]) -> bool:
-    """Whether every parameter and buffer of the candidate has one of the same name, shape and dtype in the reference.
+def weights_by_name(plan: Plan, spec_weights: Sequence[Sequence[Any]]) -> frozenset[str]:
+    """The candidate's parameters and buffers that have the name, shape and dtype of one of the reference's.
 
-    `spec_weights` is the problem's list of [name, dtype, shape]. False too where the reference has weights and the
-    candidate registers none.
+    `spec_weights` is the problem's list of [name, dtype, shape].
     """
     given = {name: (dtype, tuple(shape)) for name, dtype, shape in spec_weights}
     mine = {name: (plan.values[i].dtype, plan.values[i].shape) for name, i in plan.weights}
-    return all(given.get(name) == kind for name, kind in mine.items()) and bool(mine) == bool(given)
+    return frozenset(name for name, kind in mine.items() if given.get(name) == kind)
 
 
 def _matches(plan: Plan, index: int, weight: torch.Tensor | None) -> bool:

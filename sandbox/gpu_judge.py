@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sandbox import isolation
-from sandbox.judge import failed, precheck, unfit, verdict_of
+from sandbox.judge import failed, hidden_weights, precheck, unfit, verdict_of
 from sandbox.plan import decode, resolve
 from sandbox.seeds import new_secret
 from sandbox.tracer import ProblemFailed, Traced
@@ -143,6 +143,8 @@ class GpuJudge:
             return failed(traced, *refused, labels=labels)
         stages = _Stages(traced)
         opened = stages.timed("reference", lambda: self._open(problem, spec, raw))
+        if (unseen := hidden_weights(opened["hidden"])) is not None:
+            return stages.failed(_Blame(*unseen), labels=labels)
         request = {"do": "verify", "key": opened["key"]}
         verified = stages.timed("replay", lambda: self._ask(request, raw, seconds=self._settings.replay_seconds))
         if isinstance(verified, _Blame):

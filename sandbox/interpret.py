@@ -7,7 +7,7 @@ the expected answer: it sends back what came out, and the judge compares.
 
 from __future__ import annotations
 
-import logging
+import importlib
 import os
 import warnings
 from pathlib import Path
@@ -26,11 +26,12 @@ from sandbox.types import Status
 # A row of common block sizes may be read past the end before that is called illegal; writes never.
 GUARD_BYTES = 64 << 10
 
-_log = logging.getLogger(__name__)
+# What is otherwise imported by each child on its own, when the first kernel runs.
+_LAZY = ("sandbox.interpreter", "sandbox.kernel_check", "triton.experimental.gluon", "numpy.ma")
 
 
 def warm() -> None:
-    """Starts the interpreter and gives it the device math library."""
+    """Starts the interpreter, gives it the device math library, and imports what every child needs."""
     if os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError("the interpret sandbox needs TRITON_INTERPRET=1 before triton is imported")
     from sandbox import inductor_names, interpreter_reduce, libdevice_numpy
@@ -40,6 +41,8 @@ def warm() -> None:
     inductor_names.warm()
     libdevice_numpy.install()
     interpreter_reduce.install()
+    for name in _LAZY:
+        importlib.import_module(name)
 
 
 def pack_tensor(tensor: torch.Tensor) -> tuple[list[Any], bytes]:
@@ -52,10 +55,12 @@ def pack_tensor(tensor: torch.Tensor) -> tuple[list[Any], bytes]:
 def unpack_tensor(head: list[Any], blob: memoryview) -> torch.Tensor:
     """The inverse of `pack_tensor`. Raises WireError where head and blob do not fit."""
     try:
-        dtype, shape = dtype_named(head[0]), tuple(int(n) for n in head[1])
+        dtype, shape = dtype_named(head[0]), tuple(head[1])
+        if any(type(n) is not int or n < 0 for n in shape):
+            raise wire.WireError("a tensor's shape is malformed")
         flat = torch.frombuffer(bytearray(blob), dtype=dtype) if len(blob) else torch.empty(0, dtype=dtype)
         return flat.reshape(shape)
-    except (ValueError, RuntimeError, TypeError, IndexError) as error:
+    except (ValueError, RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise wire.WireError("a tensor is malformed") from error
 
 
@@ -100,23 +105,12 @@ class _Run:
 
     def failure(self) -> dict[str, Any] | None:
         """Runs the steps; how that failed, or None."""
-        from sandbox.interpreter import IllegalAccess, NotInterpretable
-
         try:
             torch.manual_seed(self._seed)
             run_steps(self._plan.steps, self._arena, self._launch)  # type: ignore[arg-type]
-        except IllegalAccess as error:
-            return _failed(Status.ILLEGAL_ACCESS, error)
-        except NotInterpretable as error:
-            return _failed(Status.UNVERIFIED, error)
-        except SourceError as error:
-            return _failed(Status.REJECTED, error)
-        except PlanError as error:
-            return _failed(Status.TRACE_ERROR, error)
-        except MemoryError as error:
-            return _failed(Status.OUT_OF_MEMORY, error)
         except Exception as error:  # noqa: BLE001  the interpreter runs the kernel's text in Python, which may raise anything
-            return _failed(Status.UNVERIFIED, error)
+            cause = _cause(error)
+            return _failed(_status_of(cause), cause)
         return None
 
     def _launch(self, step: LaunchStep) -> None:
@@ -143,6 +137,31 @@ class _Run:
         packed = [pack_tensor(arena.tensor(index)) for index in tensor_refs(plan.outputs)]
         head = {"status": None, "error_class": None, "message": None, "outputs": [h for h, _ in packed]}
         return head, [raw for _, raw in packed]
+
+
+def _cause(error: Exception) -> Exception:
+    """What went wrong in the innermost function: the interpreter wraps what leaves a function that a kernel calls."""
+    from triton.runtime.errors import InterpreterError
+
+    while isinstance(error, InterpreterError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
+
+
+def _status_of(error: Exception) -> Status:
+    from sandbox.interpreter import IllegalAccess
+
+    match error:
+        case IllegalAccess():
+            return Status.ILLEGAL_ACCESS
+        case SourceError():
+            return Status.REJECTED
+        case PlanError():
+            return Status.TRACE_ERROR
+        case MemoryError():
+            return Status.OUT_OF_MEMORY
+        case _:  # what the interpreter lacks, NotInterpretable among it
+            return Status.UNVERIFIED
 
 
 def _failed(status: Status, error: BaseException) -> dict[str, Any]:

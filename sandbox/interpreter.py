@@ -19,7 +19,7 @@ from triton.runtime import interpreter as ti
 
 from sandbox.execute import Arena
 from sandbox.kernel_check import check_text
-from sandbox.kernel_source import build, meaning_of
+from sandbox.kernel_source import SourceError, UnknownName, build, data_of, meaning_of, prepared
 from sandbox.plan import Kernel, LaunchStep
 
 
@@ -86,43 +86,59 @@ class _CheckedBuilder:
 
     def _checked(self, name: str) -> Callable[..., Any]:
         original = self._kept[name]
-        position = inspect.signature(original).parameters
-        mask_at = list(position).index("mask") if "mask" in position else None
+        signature = inspect.signature(original)
 
-        def call(*args: Any) -> Any:
-            pointers = args[1] if name == "create_atomic_rmw" else args[0]
-            mask = True if mask_at is None else args[mask_at].data
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs).arguments
+            pointers = given["ptrs"] if "ptrs" in given else given["ptr"]
+            mask = given["mask"].data if "mask" in given else True
             item_bytes = max(pointers.get_element_ty().primitive_bitwidth // 8, 1)
             self._bounds.check(pointers.data, mask, item_bytes=item_bytes, write=name in self._WRITES)
-            return original(*args)
+            return original(*args, **kwargs)
 
         return call
 
 
+class _Functions:
+    """A kernel's functions, each made when it is first asked for, and only from text that was checked before."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._made: dict[str, Any] = {}
+
+    def __call__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = None
+            self._made[name] = self._function(name)
+        if self._made[name] is None:
+            raise SourceError(f"the function {name} calls itself")
+        return self._made[name]
+
+    def _function(self, name: str) -> Any:
+        kernel = self._kernel
+        if name not in kernel.functions:
+            raise NotInterpretable(f"the text of the function {name} is not known")
+        constants = tuple(kernel.constants) if name == kernel.name else ()
+        text = prepared(kernel.functions[name], name=name, constexprs=constants)
+        scope = {used: meaning_of(raw, self) for used, raw in kernel.names.get(name, {}).items()}
+        try:
+            check_text(text, scope)
+        except UnknownName as error:
+            raise NotInterpretable(str(error)) from error
+        # The interpreter adapts the modules that it finds among the globals; under names that no text may say.
+        scope |= {"__language__": tl, "__core__": tl.core}
+        return triton.jit(build(text, name=name, filename=f"<kernel {name}>", scope=scope))
+
+
 def interpreted(kernel: Kernel) -> Any:
     """The kernel's own function, ready for the interpreter, with the functions that it calls."""
-    made: dict[str, Any] = {}
-
-    def function(name: str) -> Any:
-        if name not in made:
-            scope: dict[str, Any] = {"tl": tl, "_language": tl}
-            names = kernel.names.get(name, {})
-            constants = tuple(kernel.constants) if name == kernel.name else ()
-            text = kernel.functions[name]
-            raw = build(text, name=name, filename=f"<kernel {name}>", scope=scope, constexprs=constants)
-            made[name] = triton.jit(raw)
-            scope.update({used: meaning_of(raw_meaning, function) for used, raw_meaning in names.items()})
-            scope["_language"] = tl
-            check_text(text, scope)
-        return made[name]
-
-    return function(kernel.name)
+    return _Functions(kernel)(kernel.name)
 
 
 def launch(step: LaunchStep, arena: Arena, kernel: Kernel, function: Any) -> Touched:
     """Runs every program of the grid, in order; what it touched. Raises IllegalAccess, NotInterpretable, or
     what the kernel's own code raises."""
-    arguments: dict[str, Any] = {name: _constant(raw, arena, kernel) for name, raw in kernel.constants.items()}
+    arguments: dict[str, Any] = {name: _constant(raw, kernel) for name, raw in kernel.constants.items()}
     for (name, kind), argument in zip(kernel.params, step.args, strict=True):
         arguments[name] = arena.tensor(int(argument)) if kind.startswith("*") and argument is not None else argument
     rewritten = function.rewrite()
@@ -160,7 +176,7 @@ def _converted(value: Any, kind: str) -> Any:
     return tl.tensor(ti.TensorHandle(np.array([value], dtype=numpy_type), scalar), scalar)
 
 
-def _constant(raw: Any, arena: Arena, kernel: Kernel) -> Any:
-    if raw is None:
+def _constant(raw: Any, kernel: Kernel) -> Any:
+    if raw is None or "attribute" in raw:
         raise NotInterpretable("a compile-time constant of the kernel has no plain form")
-    return meaning_of(raw, lambda name: interpreted(kernel))
+    return data_of(raw, _Functions(kernel))

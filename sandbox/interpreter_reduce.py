@@ -59,12 +59,14 @@ def generic_scan(self: Any, tensors: Any) -> list[Any]:
     dtypes = [t.dtype for t in tensors]
     arrays = [t.handle.data for t in tensors]
     axis = self.axis % len(arrays[0].shape)
-    distance, length = 1, arrays[0].shape[axis]
+    length = arrays[0].shape[axis]
+    position = np.arange(length).reshape((-1,) + (1,) * (arrays[0].ndim - axis - 1))
+    distance = 1
     while distance < length:
-        earlier, later = _slice(arrays, axis, 0, length - distance), _slice(arrays, axis, distance, None)
-        joined = _combined(self, earlier, later, dtypes)
-        head = _slice(arrays, axis, 0, distance)
-        arrays = [np.concatenate((h, j), axis=axis) for h, j in zip(head, joined, strict=True)]
+        # Whole arrays, for a tensor's length is a power of two; what came round from the end is not taken.
+        earlier = [np.roll(a, distance, axis=axis) for a in arrays]
+        joined = _combined(self, earlier, arrays, dtypes)
+        arrays = [np.where(position < distance, a, j) for a, j in zip(arrays, joined, strict=True)]
         distance *= 2
     return [self.to_tensor(a, t) for a, t in zip(arrays, dtypes, strict=True)]
 

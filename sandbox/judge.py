@@ -8,14 +8,14 @@ this file, which times nothing.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sandbox import wire
 from sandbox.feedback import render_feedback
+from sandbox.interpreted import read_interpreted
 from sandbox.plan import LaunchStep, Plan, decode
 from sandbox.plan_check import Work, dataflow, first_choices, tensor_refs, tree_tensors
 from sandbox.seeds import case_seeds, new_secret
@@ -136,6 +136,16 @@ def unfit(plan: Plan, spec: Mapping[str, Any]) -> tuple[Status, Failure] | None:
     return None if shared is None else (Status.REJECTED, shared)
 
 
+def hidden_weights(names: Iterable[str]) -> tuple[Status, Failure] | None:
+    """Refuses to pass a candidate that may ignore a weight unseen: one that construction makes constant (a bias of
+    zeros) and that the candidate does not take by name, so that it cannot be given other values."""
+    found = sorted(set(names))
+    if not found:
+        return None
+    message = f"whether {', '.join(found[:6])} is applied cannot be seen: register it under the reference's name"
+    return Status.UNVERIFIED, Failure(error_class="HiddenWeights", message=message)
+
+
 def _told(paths: Sequence[str]) -> str:
     return "a tensor" if list(paths) == [""] else f"{len(paths)} tensor(s) at {', '.join(paths[:4])}"
 
@@ -165,7 +175,7 @@ class InterpretJudge:
         self._settings = settings
         self._zygote: Zygote | None = None
         self._secret = new_secret(settings.seed)
-        self._cases: dict[tuple[str, bool], Any] = {}
+        self._cases: dict[tuple[str, frozenset[str]], Any] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
@@ -179,7 +189,7 @@ class InterpretJudge:
 
     def _judge(self, problem: Problem, traced: Traced) -> Verdict:
         assert traced.plan is not None and traced.spec is not None
-        from sandbox.execute import takes_weights_by_name  # torch comes with it, so not before it is needed
+        from sandbox.execute import weights_by_name  # torch comes with it, so not before it is needed
 
         plan = decode(traced.plan)
         labels, refused = precheck(plan, self._settings)
@@ -191,7 +201,9 @@ class InterpretJudge:
             return failed(traced, *refused, labels=labels)
         seconds: dict[str, float] = {}
         start = time.monotonic()
-        cases = self._cases_of(problem, traced.spec, vary_weights=takes_weights_by_name(plan, traced.spec["weights"]))
+        cases = self._cases_of(problem, traced.spec, vary=weights_by_name(plan, traced.spec["weights"]))
+        if (unseen := hidden_weights(name for case in cases for name in case.hidden)) is not None:
+            return failed(traced, *unseen, labels=labels)
         seconds["reference"] = time.monotonic() - start
         start = time.monotonic()
         outcome = self._run(interpret_request(traced.plan, cases))
@@ -202,7 +214,7 @@ class InterpretJudge:
         self, traced: Traced, plan: Plan, outcome: ChildOutcome, cases: Sequence[Any], *, seconds: dict[str, float]
     ) -> Verdict:
         start = time.monotonic()
-        status, failure, correctness, writes = read_interpreted(outcome, cases)
+        status, failure, correctness, writes = read_interpreted(outcome, cases, plan)
         seconds["compare"] = time.monotonic() - start
         labels, refused = precheck(plan, self._settings, writes)
         if status is None and refused is not None:
@@ -220,19 +232,19 @@ class InterpretJudge:
             spend=Spend(judged=1),
         )
 
-    def _cases_of(self, problem: Problem, spec: Mapping[str, Any], *, vary_weights: bool) -> Sequence[Any]:
+    def _cases_of(self, problem: Problem, spec: Mapping[str, Any], *, vary: frozenset[str]) -> Sequence[Any]:
         """The problem's cases, made once. Torch is imported here, and only for its CPU."""
         import torch
 
         from sandbox.reference import InadmissibleProblem, Reference, self_check
 
-        key = (problem.key, vary_weights)
+        key = (problem.key, vary)
         if key not in self._cases:
             torch.set_num_threads(1)  # the other core traces
             try:
                 reference = Reference(problem, spec=spec, device=torch.device("cpu"))
                 seeds = case_seeds(problem, secret=self._secret, count=self._settings.num_seeds)
-                cases = [reference.case(i, seed=seed, vary_weights=vary_weights) for i, seed in enumerate(seeds)]
+                cases = [reference.case(i, seed=seed, vary=vary) for i, seed in enumerate(seeds)]
                 reason = next((r for c in cases if (r := self_check(reference, c)) is not None), None)
             except InadmissibleProblem as error:
                 raise ProblemFailed(f"{problem.origin}: {problem.id}: {error}") from error
@@ -248,14 +260,14 @@ class InterpretJudge:
             self._zygote = Zygote(("interpret",), isolation_level=self._settings.isolation)
         try:
             return self._zygote.run("interpret", request, limits=self._settings.interpret_limits)
-        except SandboxError:
+        except BaseException:  # whatever it was, the warm process may be in the middle of a call
             self.close()
             raise
 
     def close(self) -> None:
-        if self._zygote is not None:
-            self._zygote.close()
-            self._zygote = None
+        zygote, self._zygote = self._zygote, None
+        if zygote is not None:
+            zygote.close()
 
 
 def too_large(plan: Plan, settings: JudgeSettings) -> str | None:
@@ -290,77 +302,3 @@ def interpret_request(plan: bytes, cases: Sequence[Any]) -> bytes:
             }
         )
     return wire.pack({"cases": heads}, blobs)
-
-
-def read_interpreted(
-    outcome: ChildOutcome, cases: Sequence[Any]
-) -> tuple[Status | None, Failure | None, Correctness | None, list[list[int]] | None]:
-    """Compares what an interpret child left with what was expected; anything malformed counts against the candidate.
-
-    The last item is the buffers that each launch wrote, or None where the child did not get so far.
-    """
-    if outcome.result is None:
-        return *_interpret_ended(outcome), None, None
-    try:
-        body, blobs = wire.unpack(outcome.result)
-        return _compared(body, iter(blobs), cases)
-    except (wire.WireError, ValueError, KeyError, TypeError, StopIteration) as error:
-        forged = Failure(error_class="ForgedResult", message=f"the interpreter's result is not one: {error}")
-        return Status.REJECTED, forged, None, None
-
-
-def _compared(
-    body: Mapping[str, Any], blobs: Iterator[memoryview], cases: Sequence[Any]
-) -> tuple[Status | None, Failure | None, Correctness | None, list[list[int]] | None]:
-    from sandbox.compare import compare
-    from sandbox.interpret import unpack_tensor
-
-    worst, worst_rms = 0.0, 0.0
-    for case, answer in zip(cases, body["cases"], strict=False):
-        if answer["status"] is not None:
-            failure = Failure(error_class=str(answer["error_class"]), message=str(answer["message"])[:2000])
-            return Status(answer["status"]), failure, None, None
-        outputs = [unpack_tensor(head, next(blobs)) for head in answer["outputs"]]
-        comparison = compare(outputs, case.expected)
-        worst, worst_rms = max(worst, comparison.max_error_ratio), max(worst_rms, comparison.rms_error_ratio)
-        if comparison.failure is not None:
-            correctness = _correctness(cases, str(answer["weights"]), worst, worst_rms)
-            if (lanes := int(answer["stray_reads"])) > 0:  # what explains wrong values is told in their stead
-                message = f"kernel reads outside its tensors: {lanes} lanes are out of bounds, and the result is wrong"
-                stray = Failure(error_class="IllegalAccess", message=message)
-                return Status.ILLEGAL_ACCESS, stray, correctness, None
-            return comparison.status, comparison.failure, correctness, None
-    if len(body["cases"]) != len(cases):
-        raise ValueError("fewer cases than were asked for")
-    last = body["cases"][-1]
-    writes = [[int(storage) for storage in launch] for launch in last["writes"]]
-    return None, None, _correctness(cases, str(last["weights"]), worst, worst_rms), writes
-
-
-def _interpret_ended(outcome: ChildOutcome) -> tuple[Status, Failure]:
-    if outcome.timed_out:
-        message = f"too slow to check without a GPU: interpreting took longer than {outcome.wall_seconds:.0f} s"
-        return Status.UNVERIFIED, Failure(error_class="TooLarge", message=message)
-    if outcome.signal == 11:
-        return Status.ILLEGAL_ACCESS, Failure(
-            error_class="IllegalAccess", message="a kernel accesses memory outside its tensors"
-        )
-    message = f"interpreting the plan ended without a result (signal {outcome.signal}, exit code {outcome.exit_code})"
-    return Status.LAUNCH_ERROR, Failure(error_class="ProcessEnded", message=message)
-
-
-def _correctness(cases: Sequence[Any], weights: str, worst: float, worst_rms: float) -> Correctness:
-    finite = math.isfinite(worst) and math.isfinite(worst_rms)
-    return Correctness(
-        checked_by="interpret",
-        seeds=tuple(case.seed for case in cases),
-        weights=weights if weights in ("by_name", "by_seed", "mixed", "none") else "none",
-        max_error_ratio=worst if finite else None,
-        rms_error_ratio=worst_rms if finite else None,
-        conditions={
-            "device": "cpu",
-            "kinds": ",".join(case.kind for case in cases),
-            "torch": importlib.metadata.version("torch"),
-            "triton": importlib.metadata.version("triton"),
-        },
-    )

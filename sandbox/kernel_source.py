@@ -10,9 +10,11 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
+import inspect
 import linecache
+import symtable
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 # What a kernel's global names may stand for on the interpreting side.
@@ -21,18 +23,26 @@ MODULES = (
     "triton.language.math",
     "triton.language.core",
     "triton.language.standard",
+    "triton.language.random",
     "triton.language.extra",
     "triton.language.extra.libdevice",
     "triton.language.extra.cuda",
     "triton.language.extra.cuda.libdevice",
     "torch._inductor.runtime.triton_helpers",
     "triton",
+    "math",
 )
+# The builtins that Triton's front end knows; a kernel's text gets no others.
+BUILTINS = ("range", "min", "max", "abs", "len", "float", "int", "bool", "tuple", "list", "isinstance", "print", "zip")
 _INLINE_LIBRARIES = ("triton.", "torch._inductor.")
 
 
 class SourceError(ValueError):
     """A kernel's text is not what the interpreter may run."""
+
+
+class UnknownName(SourceError):
+    """A kernel's text uses a name whose meaning was not described: too much for us, not against the rules."""
 
 
 class _Strip(ast.NodeTransformer):
@@ -41,8 +51,7 @@ class _Strip(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.generic_visit(node)
         node.decorator_list, node.returns = [], None
-        if ast.get_docstring(node) is not None and len(node.body) > 1:
-            node.body = node.body[1:]
+        node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
         return node
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
@@ -63,6 +72,15 @@ class _Strip(ast.NodeTransformer):
         # Kept, with nothing to evaluate in it: `BLOCK: tl.constexpr = 256` inside a kernel stays a compile-time value.
         node.annotation = ast.Constant("constexpr")
         return node
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Docstrings, and texts that would become one when those before them are gone."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def normalised(source: str) -> str:
@@ -88,7 +106,7 @@ def describe_kernel(function: Any) -> tuple[dict[str, str], dict[str, dict[str, 
         functions[name] = normalised(jitted.src)
         scope = {**jitted.fn.__globals__, **_closure(jitted.fn)}
         names[name] = {}
-        for used in sorted(_global_names(functions[name])):
+        for used in sorted(global_names(functions[name])):
             if used not in scope:
                 continue
             meaning = describe_name(scope[used])
@@ -105,8 +123,23 @@ def _closure(function: Any) -> dict[str, Any]:
     return {name: cell.cell_contents for name, cell in zip(function.__code__.co_freevars, cells, strict=True)}
 
 
-def _global_names(text: str) -> set[str]:
-    return {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+def _symbols(text: str) -> Iterator[symtable.Symbol]:
+    """The names of the one function in `text` and of the comprehensions in it, each scope's on its own."""
+    todo = symtable.symtable(text, "<kernel>", "exec").get_children()
+    while todo:
+        table = todo.pop()
+        todo += table.get_children()
+        yield from table.get_symbols()
+
+
+def global_names(text: str) -> set[str]:
+    """Names that `text` looks up outside itself. A name that it assigns anywhere but in a comprehension is its own."""
+    return {symbol.get_name() for symbol in _symbols(text) if symbol.is_global()}
+
+
+def local_names(text: str) -> set[str]:
+    """Parameters, assigned names and targets of comprehensions."""
+    return {symbol.get_name() for symbol in _symbols(text) if symbol.is_local() or symbol.is_parameter()} - {".0"}
 
 
 def describe_name(item: Any) -> dict[str, Any] | None:
@@ -136,48 +169,58 @@ def describe_name(item: Any) -> dict[str, Any] | None:
 
 
 def meaning_of(raw: Mapping[str, Any], function: Callable[[str], Any]) -> Any:
-    """The inverse of `describe_name`; `function` gives the interpreted function of a name. Raises SourceError."""
+    """The inverse of `describe_name` for a global name; `function` gives the interpreted function of a name. Raises
+    SourceError."""
+    match dict(raw):
+        case {"module": str(name)} if name in MODULES:
+            return importlib.import_module(name)
+        case {"attribute": [str(module), str(name)]} if module in MODULES and not name.startswith("_"):
+            return getattr(importlib.import_module(module), name, None)
+        case _:
+            return data_of(raw, function)
+
+
+def data_of(raw: Mapping[str, Any], function: Callable[[str], Any]) -> Any:
+    """The same for what may be passed about, inside of tuples and compile-time values too: never a module or what is in
+    one, for no check follows where such a value goes."""
     import triton.language as tl
 
     match dict(raw):
-        case {"constexpr": inner}:
-            return tl.constexpr(meaning_of(inner, function))
+        case {"constexpr": Mapping() as inner}:
+            return tl.constexpr(data_of(inner, function))
         case {"dtype": str(name)}:
             return tl.dtype(name)
-        case {"value": value, "kind": kind}:
-            return float(value) if kind == "float" else value
+        case {"value": str(value), "kind": "float"}:
+            return float(value)
+        case {"value": (bool() | int() | float() | str() | None) as value, "kind": _}:
+            return value
         case {"tuple": list(items)}:
-            return tuple(meaning_of(i, function) for i in items)
-        case {"module": str(name)} if name in MODULES:
-            return importlib.import_module(name)
+            return tuple(data_of(item, function) for item in items)
         case {"function": str(name)}:
             return function(name)
-        case {"attribute": [str(module), str(name)]} if module in MODULES and not name.startswith("_"):
-            return getattr(importlib.import_module(module), name)
         case _:
             raise SourceError("a kernel uses a name of unknown meaning")
 
 
-# The builtins that Triton's front end knows; a kernel's text gets no others.
-_BUILTINS = ("range", "min", "max", "abs", "len", "float", "int", "bool", "tuple", "list", "isinstance", "print", "zip")
-
-
-def build(
-    text: str, *, name: str, filename: str, scope: dict[str, Any], constexprs: tuple[str, ...]
-) -> types.FunctionType:
-    """A Python function from a kernel's text, with `scope` as its globals and `constexprs` marked as compile-time
-    parameters."""
-    parsed = ast.parse(normalised(text))
+def prepared(source: str, *, name: str, constexprs: tuple[str, ...]) -> str:
+    """The text that `build` takes: the function in `source`, with `constexprs` marked as compile-time parameters."""
+    parsed = ast.parse(normalised(source))
     assert isinstance(parsed.body[0], ast.FunctionDef)
     if parsed.body[0].name != name:
         raise SourceError("kernel text and name differ")
     for argument in parsed.body[0].args.args:
         if argument.arg in constexprs:
             argument.annotation = ast.Constant("constexpr")
-    text = ast.unparse(ast.fix_missing_locations(parsed))
+    return ast.unparse(ast.fix_missing_locations(parsed)) + "\n"
+
+
+def build(text: str, *, name: str, filename: str, scope: dict[str, Any]) -> types.FunctionType:
+    """A Python function from a text that `kernel_check` has let through, with `scope` as its globals."""
     # `inspect.getsource`, which the interpreter calls, reads from here.
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-    scope["__builtins__"] = {name: getattr(builtins, name) for name in _BUILTINS}
+    scope["__builtins__"] = {name: getattr(builtins, name) for name in BUILTINS}
     exec(compile(text, filename, "exec"), scope)
     function: types.FunctionType = scope[name]
+    if inspect.getsource(function) != text:  # the interpreter would run something else than what was checked
+        raise SourceError("kernel text does not read back as it was")
     return function

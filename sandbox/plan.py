@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sandbox.types import content_hash
+from sandbox.wire import read_json
 
 # Bounds on a plan. Generous for real models, small enough that reading one never hurts.
 MAX_STORAGES = 100_000
@@ -28,6 +30,13 @@ MAX_CONSTANT_BYTES = 1 << 20
 MAX_RANK = 32
 MAX_TREE_DEPTH = 16
 MAX_SOURCE_CHARS = 400_000
+MAX_NAMES = 1_024
+MAX_LABEL_CHARS = 4_096
+# JSON of a plan without its cubins. What JSON becomes in memory is up to thirty times as large.
+MAX_BODY_BYTES = 12 << 20
+
+# What tracing writes down of a candidate besides its plan.
+LABELS = frozenset(["autotune_capped", "names_restored"])
 # CUDA's limits on a launch: the driver would refuse these too, but by name is kinder.
 MAX_GRID = (2**31 - 1, 65_535, 65_535)
 MAX_SHARED_BYTES = 232_448
@@ -209,9 +218,8 @@ def _number_to_json(number: int | float | bool | None) -> Any:
     return number
 
 
-def encode(plan: Plan) -> bytes:
-    """The plan's canonical bytes; equal plans give equal bytes."""
-    body = {
+def _body(plan: Plan) -> dict[str, Any]:
+    return {
         "storages": [
             [s.num_bytes, s.role, None if s.content is None else base64.b64encode(s.content).decode()]
             for s in plan.storages
@@ -228,7 +236,15 @@ def encode(plan: Plan) -> bytes:
         "outputs": plan.outputs,
         "labels": plan.labels,
     }
+
+
+def _canonical(body: dict[str, Any]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def encode(plan: Plan) -> bytes:
+    """The plan's canonical bytes; equal plans give equal bytes."""
+    return _canonical(_body(plan))
 
 
 def plan_hash(plan: Plan) -> str:
@@ -237,17 +253,28 @@ def plan_hash(plan: Plan) -> str:
     Kernel texts stay in (they are normalised, without comments): the interpreter runs them, so they are part of the
     work.
     """
-    body = json.loads(encode(plan))
+    body = _body(plan)
     for step in body["steps"]:
         step.pop("names", None)
     body.pop("labels")
-    return content_hash(json.dumps(body, sort_keys=True))
+    return content_hash(_canonical(body))
 
 
 def _tuple(raw: Any, what: str) -> tuple[Any, ...]:
     if not isinstance(raw, list | tuple):
         raise PlanError(f"{what} must be a list")
     return tuple(raw)
+
+
+def _text(raw: Any, what: str) -> str:
+    if not isinstance(raw, str) or len(raw) > MAX_LABEL_CHARS:
+        raise PlanError(f"{what} must be a text of at most {MAX_LABEL_CHARS} characters")
+    return raw
+
+
+def _only(raw: Mapping[str, Any], names: tuple[str, ...], what: str) -> None:
+    if set(raw) != set(names):
+        raise PlanError(f"{what} has missing or unknown fields; it has {', '.join(names)}")
 
 
 def _number_from_json(raw: Any) -> int | float | bool | None:
@@ -264,35 +291,50 @@ def _step_from_json(raw: Any, *, depth: int = 0) -> Step:
     if not isinstance(raw, dict) or depth > 1:
         raise PlanError("a step is malformed")
     if "choice" in raw:
+        _only(raw, ("choice", "names"), "a choice")
         alternatives = []
         for alternative in _tuple(raw["choice"], "choice"):
             inner = tuple(_step_from_json(s, depth=depth + 1) for s in _tuple(alternative, "alternative"))
             if any(isinstance(s, ChoiceStep) for s in inner):
                 raise PlanError("a choice holds a choice")
             alternatives.append(inner)
-        return ChoiceStep(alternatives=tuple(alternatives), names=tuple(map(str, raw["names"])))  # type: ignore[arg-type]
+        names = tuple(_text(name, "the name of an alternative") for name in _tuple(raw["names"], "names"))
+        return ChoiceStep(alternatives=tuple(alternatives), names=names)  # type: ignore[arg-type]
     if "kernel" in raw:
+        _only(raw, ("args", "grid", "kernel"), "a launch")
         grid = _tuple(raw["grid"], "grid")
         if len(grid) != 3:
             raise PlanError("a grid must have three sizes")
         args = tuple(_number_from_json(a) for a in _tuple(raw["args"], "args"))
         return LaunchStep(kernel=raw["kernel"], grid=grid, args=args)
+    _only(raw, ("args", "kwargs", "op", "outputs"), "a step")
     return AtenStep(op=raw["op"], args=raw["args"], kwargs=raw["kwargs"], outputs=_tuple(raw["outputs"], "outputs"))
 
 
 def _kernel_from_json(raw: Mapping[str, Any]) -> Kernel:
-    if set(raw) != set(Kernel.__slots__):
-        raise PlanError("a kernel has missing or unknown fields")
-    params = tuple((str(name), str(kind)) for name, kind in raw["params"])
+    _only(raw, Kernel.__slots__, "a kernel")
+    params = tuple((_text(name, "a parameter"), _text(kind, "a parameter's type")) for name, kind in raw["params"])
     return Kernel(**{**raw, "cubin": base64.b64decode(raw["cubin"], validate=True), "params": params})
+
+
+# Whatever this matches costs no more in memory than in the plan: it is one text.
+_CUBIN = re.compile(rb'"cubin":\s*"([A-Za-z0-9+/=]*)"')
+
+
+def _check_size(raw: bytes) -> None:
+    num_bytes = len(raw) - sum(match.end(1) - match.start(1) for match in _CUBIN.finditer(raw))
+    if num_bytes > MAX_BODY_BYTES:
+        raise PlanError(f"a plan of {num_bytes} bytes besides its cubins; the limit is {MAX_BODY_BYTES}")
 
 
 def decode(raw: bytes) -> Plan:
     """Reads and validates a plan. Raises PlanError on anything that is not one."""
     from sandbox.plan_check import validate
 
+    _check_size(raw)
     try:
-        body = json.loads(raw)
+        body = read_json(raw)
+        _only(body, tuple(Plan.__slots__), "a plan")
         plan = Plan(
             storages=tuple(
                 Storage(num_bytes=n, role=role, content=None if c is None else base64.b64decode(c, validate=True))
@@ -306,9 +348,9 @@ def decode(raw: bytes) -> Plan:
             init_steps=tuple(_step_from_json(s) for s in body["init_steps"]),  # type: ignore[misc]
             steps=tuple(_step_from_json(s) for s in body["steps"]),
             inputs=_tuple(body["inputs"], "inputs"),
-            weights=tuple((str(name), value) for name, value in body["weights"]),
+            weights=tuple((_text(name, "a weight's name"), value) for name, value in body["weights"]),
             outputs=body["outputs"],
-            labels=tuple(map(str, body["labels"])),
+            labels=tuple(_text(label, "a label") for label in _tuple(body["labels"], "labels")),
         )
         validate(plan)
     except PlanError:

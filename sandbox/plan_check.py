@@ -14,6 +14,7 @@ from typing import Any
 
 from sandbox import plan as p
 from sandbox.plan import AtenStep, ChoiceStep, Kernel, LaunchStep, Plan, PlanError
+from sandbox.plan_trees import check_meaning, check_tree, is_name
 
 _OP = re.compile(r"(aten|prims)\.[a-zA-Z0-9_]+\.[a-zA-Z0-9_]+")
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
@@ -25,12 +26,12 @@ def _need(condition: bool, message: str) -> None:
 
 
 def _index(raw: Any, limit: int, what: str) -> int:
-    _need(type(raw) is int and 0 <= raw < limit, f"{what} {raw!r} is not an index below {limit}")
+    _need(type(raw) is int and 0 <= raw < limit, f"{what} {raw!r:.40} is not an index below {limit}")
     return int(raw)
 
 
 def _size(raw: Any, limit: int, what: str) -> int:
-    _need(type(raw) is int and 0 <= raw <= limit, f"{what} {raw!r} is not a size up to {limit}")
+    _need(type(raw) is int and 0 <= raw <= limit, f"{what} {raw!r:.40} is not a size up to {limit}")
     return int(raw)
 
 
@@ -51,9 +52,10 @@ def validate(plan: Plan) -> None:
     _need(len(set(names)) == len(names), "a weight is named twice")
     for _, index in plan.weights:
         _index(index, len(plan.values), "weight")
-    for index in tensor_refs(plan.outputs):
-        _index(index, len(plan.values), "output")
-    _need(len(plan.labels) <= 64 and all(len(label) <= 64 for label in plan.labels), "labels out of bounds")
+    check_tree(plan.outputs, num_values=len(plan.values), what="outputs")
+    # Labels go into the verdict, so a plan cannot bring its own: only what tracing itself writes down.
+    _need(set(plan.labels) <= p.LABELS, f"labels that tracing does not give; it gives {', '.join(sorted(p.LABELS))}")
+    _need(len(set(plan.labels)) == len(plan.labels), "labels named twice")
 
 
 def _check_storages(plan: Plan) -> None:
@@ -101,8 +103,23 @@ def _check_kernel(kernel: Kernel) -> None:
     _need(len(kernel.params) <= 256, "more than 256 parameters")
     for _, kind in kernel.params:
         _need(kind.startswith("*") or kind in p.SCALAR_BYTES, f"parameter type {kind!r} is not supported")
-    _need(isinstance(kernel.functions, dict) and isinstance(kernel.names, dict), "kernel text is malformed")
-    _need(sum(len(text) for text in kernel.functions.values()) <= p.MAX_SOURCE_CHARS, "kernel text too long")
+    _check_kernel_text(kernel)
+
+
+def _check_kernel_text(kernel: Kernel) -> None:
+    functions, names, constants = kernel.functions, kernel.names, kernel.constants
+    for mapping in (functions, names, constants):
+        _need(isinstance(mapping, dict) and all(map(is_name, mapping)), "kernel text is malformed")
+        _need(len(mapping) <= p.MAX_NAMES, f"a kernel has more than {p.MAX_NAMES} functions or constants")
+    _need(all(isinstance(text, str) for text in functions.values()), "kernel text is malformed")
+    _need(sum(len(text) for text in functions.values()) <= p.MAX_SOURCE_CHARS, "kernel text too long")
+    meanings = [meaning for meaning in constants.values() if meaning is not None]
+    for used in names.values():
+        _need(isinstance(used, dict) and all(map(is_name, used)), "kernel names are malformed")
+        _need(len(used) <= p.MAX_NAMES, f"a kernel uses more than {p.MAX_NAMES} names")
+        meanings.extend(used.values())
+    for meaning in meanings:
+        check_meaning(meaning)
 
 
 def _check_steps(plan: Plan) -> None:
@@ -126,8 +143,14 @@ def _check_steps(plan: Plan) -> None:
 def _check_aten(step: AtenStep, plan: Plan) -> None:
     _need(isinstance(step.op, str) and bool(_OP.fullmatch(step.op)), f"operator {step.op!r} is not an aten operator")
     _need(isinstance(step.args, list) and isinstance(step.kwargs, dict), "operator arguments are malformed")
-    for index in (*tensor_refs(step.args), *tensor_refs(step.kwargs), *(o for o in step.outputs if o is not None)):
-        _index(index, len(plan.values), "tensor")
+    check_tree(step.args, num_values=len(plan.values), what=f"arguments of {step.op}")
+    for name, tree in step.kwargs.items():
+        # Readers take the keyword arguments as one tree, in which an argument named so would pass for a tensor.
+        _need(is_name(name) and name != "tensor", f"{step.op} has no argument {name!r:.40}")
+        check_tree(tree, num_values=len(plan.values), what=f"argument {name} of {step.op}")
+    for index in step.outputs:
+        if index is not None:
+            _index(index, len(plan.values), "tensor")
 
 
 def _check_launch(step: LaunchStep, plan: Plan) -> None:
@@ -144,22 +167,21 @@ def _check_launch(step: LaunchStep, plan: Plan) -> None:
             _need(fits, f"argument {name} of type {kind} is {argument!r}")
 
 
-def tensor_refs(tree: Any, *, depth: int = 0) -> Iterator[int]:
-    """The value indices in an argument or output tree, in order. Raises PlanError on one that is too deep."""
-    _need(depth <= p.MAX_TREE_DEPTH, "arguments are nested too deeply")
+def tensor_refs(tree: Any) -> Iterator[int]:
+    """The value indices in the arguments or outputs of a validated plan, in order."""
     if isinstance(tree, dict):
-        if set(tree) == {"tensor"}:
+        if "tensor" in tree:
             yield tree["tensor"]
         else:
             for item in tree.values():
-                yield from tensor_refs(item, depth=depth + 1)
+                yield from tensor_refs(item)
     elif isinstance(tree, list | tuple):
         for item in tree:
-            yield from tensor_refs(item, depth=depth + 1)
+            yield from tensor_refs(item)
 
 
 def tree_tensors(tree: Any, *, path: str = "") -> list[tuple[str, int]]:
-    """The value indices in an output tree, each with its path as `trees.tensors_in` names it."""
+    """The value indices in a validated plan's outputs, each with its path as `trees.tensors_in` names it."""
     if isinstance(tree, list):
         return [leaf for i, entry in enumerate(tree) for leaf in tree_tensors(entry, path=f"{path}[{i}]")]
     if not isinstance(tree, dict):

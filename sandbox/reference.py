@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,14 +26,18 @@ class InadmissibleProblem(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One set of secret inputs and what must come of it. `kind` is "given" (the problem's own distribution) or
-    "stress"."""
+    """One set of secret inputs and what must come of it.
+
+    `kind` is "given" (the problem's own distribution) or "stress". `hidden` names the parameters that construction makes
+    constant and that no case varies: whether a candidate applies them cannot be seen.
+    """
 
     seed: int
     kind: str
     inputs: tuple[torch.Tensor, ...]
     weights: Mapping[str, torch.Tensor]
     expected: tuple[Expected, ...]
+    hidden: tuple[str, ...] = ()
 
 
 def matched_precision() -> None:
@@ -55,20 +59,21 @@ class Reference:
         except Exception as error:  # the user's own source may raise anything
             raise InadmissibleProblem(f"the reference does not import: {_one_line(error)}") from error
 
-    def case(self, index: int, *, seed: int, vary_weights: bool) -> Case:
+    def case(self, index: int, *, seed: int, vary: frozenset[str]) -> Case:
         """Case number `index`: every second one is a stress case, if the problem stands one. `seed` fixes inputs and
         weights.
 
-        `vary_weights` moves the weights of a stress case away from what construction draws; only a candidate that
-        takes all its weights by name can follow.
+        A stress case moves the weights named in `vary` away from what construction draws: those that the candidate
+        takes by name, since no other can follow.
         """
         with _fixed_rng(self._device):
-            if index % 2 == 1:
-                stressed = self._stress_case(seed, vary_weights=vary_weights)
-                if stressed is not None:
-                    return stressed
             model = self._model(seed)
-            return self._case("given", seed, model, self._inputs(seed))
+            hidden = tuple(name for name, p in model.named_parameters() if name not in vary and _constant(p))
+            if index % 2 == 1:
+                stressed = self._stress_case(seed, vary=vary)
+                if stressed is not None:
+                    return replace(stressed, hidden=hidden)
+            return replace(self._case("given", seed, model, self._inputs(seed)), hidden=hidden)
 
     def baseline(self, case: Case) -> Callable[[], Any]:
         """The eager reference in its declared dtype on the inputs and weights of `case`, ready to be called again and
@@ -168,14 +173,13 @@ class Reference:
         same = len(exact) == len(own) and all(a.shape == b.shape for (_, a), (_, b) in zip(exact, own, strict=True))
         return exact if same else own
 
-    def _stress_case(self, seed: int, *, vary_weights: bool) -> Case | None:
+    def _stress_case(self, seed: int, *, vary: frozenset[str]) -> Case | None:
         """Inputs with other signs and scales and weights away from their defaults, or None where the reference turns
         non-finite."""
         model, inputs = self._model(seed), self._inputs(seed)
-        if vary_weights:
-            _vary(model, seed=seed, device=self._device)
+        _vary(model, vary, seed=seed, device=self._device)
         for stress in (_with_outliers, _centred, _scaled):
-            stressed = [stress(t, seed) for t in inputs]
+            stressed = [_applied(stress, t, seed=seed) for t in inputs]
             try:
                 case = self._case("stress", seed, model, stressed)
             except InadmissibleProblem:
@@ -185,7 +189,7 @@ class Reference:
         return None
 
 
-def _vary(model: torch.nn.Module, *, seed: int, device: torch.device) -> None:
+def _vary(model: torch.nn.Module, names: frozenset[str], *, seed: int, device: torch.device) -> None:
     """Moves parameters and buffers off their defaults: a bias of zeros or a scale of ones hides that nobody applies
     it."""
     generator = torch.Generator(device).manual_seed(seed ^ 0xA11)
@@ -194,12 +198,14 @@ def _vary(model: torch.nn.Module, *, seed: int, device: torch.device) -> None:
         return torch.randn(t.shape, generator=generator, device=device, dtype=torch.float32)
 
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
+        for name, parameter in model.named_parameters():
+            if parameter.is_floating_point() and name in names:
                 step = 0.1 * parameter.float().std(correction=0) + 0.05
                 parameter.add_((noise(parameter) * step).to(parameter.dtype))
-        for buffer in model.buffers():
-            if buffer.is_floating_point():  # variances stay positive, masks of zeros and ones nearly so
+        for name, buffer in model.named_buffers():
+            if (
+                buffer.is_floating_point() and name in names
+            ):  # variances stay positive, masks of zeros and ones nearly so
                 scaled = buffer.float() * (1.0 + 0.1 * noise(buffer).abs())
                 buffer.copy_(scaled.to(buffer.dtype))
 
@@ -211,6 +217,15 @@ def _moved(t: torch.Tensor, *, seed: int) -> torch.Tensor:
     generator = torch.Generator(t.device).manual_seed(seed ^ 0xE95)
     sign = torch.randint(0, 2, t.shape, generator=generator, device=t.device, dtype=torch.int8)
     return t.double() * (1.0 + (sign * 2 - 1) * (torch.finfo(t.dtype).eps / 2))
+
+
+def _applied(stress: Callable[[torch.Tensor, int], torch.Tensor], t: torch.Tensor, *, seed: int) -> torch.Tensor:
+    """`stress` on the elements that `t` has in memory; what was expanded stays so."""
+    dense = t
+    for dim, step in enumerate(t.stride()):
+        if step == 0 and t.shape[dim] > 1:
+            dense = dense.narrow(dim, 0, 1)
+    return stress(dense, seed).expand(t.shape)
 
 
 def _centred(t: torch.Tensor, _seed: int) -> torch.Tensor:
@@ -239,6 +254,11 @@ def _with_outliers(t: torch.Tensor, seed: int) -> torch.Tensor:
 def _scaled(t: torch.Tensor, _seed: int) -> torch.Tensor:
     """The same signs at half the scale, for problems that need positive inputs."""
     return (t * 0.5).to(t.dtype) if t.is_floating_point() else t
+
+
+def _constant(parameter: torch.Tensor) -> bool:
+    """Whether construction leaves all elements equal, as biases of zeros and scales of ones are."""
+    return parameter.numel() > 0 and bool((parameter == parameter.reshape(-1)[0]).all())
 
 
 def _state(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -26,13 +26,13 @@ from sandbox.capture import Flush
 from sandbox.choose import choose
 from sandbox.cuda_driver import CudaDriver
 from sandbox.cuda_fault import StickyFault
-from sandbox.execute import takes_weights_by_name
+from sandbox.execute import weights_by_name
 from sandbox.plan import decode
 from sandbox.reference import Case, InadmissibleProblem, Reference, matched_precision, self_check
 from sandbox.replay import Check, verify
 from sandbox.runner import CandidateFault, Runner
 from sandbox.seeds import case_seeds
-from sandbox.types import Problem, Status, Tolerance
+from sandbox.types import Problem, Status, Tolerance, content_hash
 from sandbox.worker_process import read_message, write_message
 
 _NUM_TIMING_SETS = 2
@@ -101,17 +101,17 @@ class ReplayWorker:
     def _open(self, body: dict[str, Any], blobs: Sequence[memoryview]) -> dict[str, Any]:
         """Makes the cases of a problem, unless they are there, and checks the reference against itself.
 
-        Cases fit the plan that comes along, if any: only one that takes all its weights by name can follow varied ones.
+        Cases fit the plan that comes along, if any: the weights that it takes by name are varied.
         """
         problem = Problem(**{**body["problem"], "tolerance": Tolerance(**body["problem"]["tolerance"])})
-        vary = bool(blobs) and takes_weights_by_name(decode(bytes(blobs[0])), body["spec"]["weights"])
-        key = f"{problem.key}:{'varied' if vary else 'drawn'}"
+        vary = weights_by_name(decode(bytes(blobs[0])), body["spec"]["weights"]) if blobs else frozenset()
+        key = content_hash(problem.key, *sorted(vary))
         self._drop_runner()
         if key in self._problems:
             self._problems.move_to_end(key)
             return _opened(key, self._problems[key])
         try:
-            opened = self._roomy(key, lambda: self._make(problem, body, vary_weights=vary))
+            opened = self._roomy(key, lambda: self._make(problem, body, vary=vary))
         except InadmissibleProblem as error:
             return {"inadmissible": str(error)}
         except torch.OutOfMemoryError:
@@ -120,13 +120,13 @@ class ReplayWorker:
         self._make_room(keep=key, all_of_it=False)
         return _opened(key, opened)
 
-    def _make(self, problem: Problem, body: dict[str, Any], *, vary_weights: bool) -> OpenProblem:
+    def _make(self, problem: Problem, body: dict[str, Any], *, vary: frozenset[str]) -> OpenProblem:
         reference = Reference(problem, spec=body["spec"], device=self._device)
         count = body["num_seeds"]
         seeds = case_seeds(problem, secret=body["secret"], count=count + _NUM_TIMING_SETS)
         cases = []
         for index, seed in enumerate(seeds[:count]):
-            case = reference.case(index, seed=seed, vary_weights=vary_weights)
+            case = reference.case(index, seed=seed, vary=vary)
             if (reason := self_check(reference, case)) is not None:
                 raise InadmissibleProblem(reason)
             cases.append(case)
@@ -222,7 +222,8 @@ class ReplayWorker:
 
 def _opened(key: str, opened: OpenProblem) -> dict[str, Any]:
     seeds, kinds = [case.seed for case in opened.cases], [case.kind for case in opened.cases]
-    return {"inadmissible": None, "key": key, "seeds": seeds, "kinds": kinds}
+    hidden = [name for case in opened.cases for name in case.hidden]
+    return {"inadmissible": None, "key": key, "seeds": seeds, "kinds": kinds, "hidden": hidden}
 
 
 def _plain(record: Any) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ its reader. Does not judge: a plan may well be wrong.
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 import warnings
 from pathlib import Path
@@ -165,9 +166,20 @@ def _last_line(error: BaseException) -> str:
     else:
         text = str(error)
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    if isinstance(error, triton.runtime.errors.PTXASError):
+        return _ptxas_line(lines)
     if lines and (lines[0].startswith("Could not run") or "invalid combination of arguments" in lines[0]):
         return lines[0]  # torch says what is wrong first and lists its tables after
     return lines[-1] if lines else type(error).__name__
+
+
+def _ptxas_line(lines: list[str]) -> str:
+    """What ptxas itself complains of first. Below it Triton tells how to run ptxas again, which helps nobody here, and
+    paths differ from run to run."""
+    own = [line for line in lines if not line.startswith("Repro command")]
+    logged = own[own.index("`ptxas` stderr:") + 1 :] if "`ptxas` stderr:" in own else own
+    told = [line for line in logged if re.search(r"\b(error|fatal)\b", line)] or logged or own
+    return re.sub(r"(?<![\w.])/[^\s,;:'\"]+", "<path>", told[0]) if told else "PTXASError"
 
 
 def _line_in(error: BaseException, path: Path) -> int | None:

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from sandbox import wire
-from sandbox.plan import PlanError, decode, plan_hash
+from sandbox.plan import decode, plan_hash
 from sandbox.screen import screen
 from sandbox.types import Candidate, Failure, JudgeSettings, Limits, Problem, Status
-from sandbox.zygote import ChildOutcome, SandboxError, Zygote
+from sandbox.zygote import ChildOutcome, Zygote
 
 _log = logging.getLogger(__name__)
 
@@ -71,14 +71,15 @@ class Tracer:
         start = time.monotonic()
         try:
             decoded = decode(plan)
-        except PlanError as error:
+            identity = plan_hash(decoded)
+        except (ValueError, RecursionError) as error:  # PlanError is a ValueError
             failure = Failure(error_class="PlanError", message=str(error))
             return Traced(
                 candidate_id=candidate.id, status=Status.REJECTED, failure=failure, stage_seconds=seconds, **usage
             )
         seconds["check"] = time.monotonic() - start
         return Traced(
-            candidate_id=candidate.id, plan=plan, plan_hash=plan_hash(decoded), spec=spec, labels=decoded.labels,
+            candidate_id=candidate.id, plan=plan, plan_hash=identity, spec=spec, labels=decoded.labels,
             stage_seconds=seconds, **usage,
         )  # fmt: skip
 
@@ -88,7 +89,10 @@ class Tracer:
             outcome = self._run("describe", wire.pack({"source": problem.source}), self._settings.trace_limits)
             if outcome.result is None:
                 raise ProblemFailed(f"{problem.origin}: {problem.id} cannot be described ({_how_it_ended(outcome)})")
-            spec, _ = wire.unpack(outcome.result)
+            try:
+                spec, _ = wire.unpack(outcome.result)
+            except wire.WireError as error:
+                raise ProblemFailed(f"{problem.origin}: {problem.id} cannot be described: {error}") from error
             if "error" in spec:
                 raise ProblemFailed(
                     f"{problem.origin}: {problem.id} cannot be described: {spec['error'].splitlines()[0]}"
@@ -101,14 +105,14 @@ class Tracer:
             self._zygote = Zygote(("describe", "trace"), isolation_level=self._settings.isolation)
         try:
             return self._zygote.run(entry, request, limits=limits)
-        except SandboxError:
+        except BaseException:  # whatever it was, the warm process may be in the middle of a call
             self.close()  # the next call starts a fresh one
             raise
 
     def close(self) -> None:
-        if self._zygote is not None:
-            self._zygote.close()
-            self._zygote = None
+        zygote, self._zygote = self._zygote, None
+        if zygote is not None:
+            zygote.close()
 
     def __enter__(self) -> Self:
         return self
@@ -124,23 +128,27 @@ def _read(outcome: ChildOutcome) -> tuple[Status | None, Failure | None, bytes |
     try:
         body, blobs = wire.unpack(outcome.result)
         if body["status"] is None:
-            return None, None, bytes(blobs[0])
+            (plan,) = blobs
+            return None, None, bytes(plan)
         status, raw = Status(body["status"]), body["failure"]
         if status in (Status.PASSED, Status.UNVERIFIED):
             raise ValueError("not a status that tracing gives")
         failure = Failure(
-            error_class=str(raw["error_class"])[:200],
-            message=str(raw["message"])[:2000],
+            error_class=_told(raw["error_class"], 200),
+            message=_told(raw["message"], 2000),
             line_number=raw["line_number"] if type(raw["line_number"]) is int else None,
-            source_line=None if raw["source_line"] is None else str(raw["source_line"])[:400],
+            source_line=None if raw["source_line"] is None else _told(raw["source_line"], 400),
         )
-    except (wire.WireError, ValueError, KeyError, TypeError, IndexError) as error:
-        return (
-            Status.REJECTED,
-            Failure(error_class="ForgedResult", message=f"the trace's result is not one: {error}"),
-            None,
-        )
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        message = f"the trace's result is not one: {str(error)[:200]}"
+        return Status.REJECTED, Failure(error_class="ForgedResult", message=message), None
     return status, failure, None
+
+
+def _told(raw: Any, max_chars: int) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(f"a {type(raw).__name__} in place of a text")
+    return raw[:max_chars]
 
 
 def _ended(outcome: ChildOutcome) -> tuple[Status, Failure]:

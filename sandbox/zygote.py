@@ -7,10 +7,10 @@ at a time: keep one Zygote per core that traces. Knows nothing of what the child
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +22,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from sandbox import isolation
+from sandbox.scratch import read_regular, remove_tree
 from sandbox.types import Limits
 
 _log = logging.getLogger(__name__)
 _START_SECONDS = 120.0
+_STDERR_BYTES = 16 << 20
+_REMOVAL_SECONDS = 20.0  # then the rest of what a child left stays until the zygote's own folder goes
 _GRACE_SECONDS = 10.0  # beyond a child's deadline before the warm process itself is given up
 
 
@@ -54,10 +57,15 @@ class Zygote:
         self._entries = entries
         self._layers = isolation.layers_for(isolation_level)
         self._root = Path(tempfile.mkdtemp(prefix="kernelloop-"))
-        self._calls = 0
         try:
             self._process = self._start()
-        except SandboxError:
+        except OSError as error:
+            remove_tree(self._root, seconds=_REMOVAL_SECONDS)
+            raise SandboxError(f"the sandbox did not start: {error}") from error
+        try:
+            if self._answer(deadline=time.monotonic() + _START_SECONDS).get("ready") is not True:
+                raise SandboxError(f"the sandbox did not start: {self._last_words()}")
+        except BaseException:
             self.close()
             raise
 
@@ -70,11 +78,12 @@ class Zygote:
             # import.
             environment["TRITON_INTERPRET"] = "1"
         environment["PYTHONPATH"] = os.pathsep.join(
-            path for path in (str(Path(__file__).parent.parent), *sys.path) if path
+            path for path in (str(Path(__file__).parent.parent), *sys.path) if os.path.isabs(path)
         )
         with (home / "stderr").open("wb") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sandbox.zygote_main", json.dumps([self._layers, self._entries])],
+            return subprocess.Popen(
+                # -P: nothing is imported from the working folder, which candidates of the same user can write.
+                [sys.executable, "-P", "-m", "sandbox.zygote_main", json.dumps([self._layers, self._entries])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -82,10 +91,6 @@ class Zygote:
                 cwd=home,
                 start_new_session=True,
             )
-        self._process = process
-        if self._answer(deadline=time.monotonic() + _START_SECONDS).get("ready") is not True:
-            raise SandboxError(f"the sandbox did not start: {self._last_words()}")
-        return process
 
     @property
     def pid(self) -> int:
@@ -94,18 +99,24 @@ class Zygote:
     def run(self, entry: str, request: bytes, *, limits: Limits) -> ChildOutcome:
         """Forks a child that runs `entry` on `request` under `limits`. Raises SandboxError if the warm process
         fails."""
-        self._calls += 1
-        scratch = self._root / f"call-{self._calls}"
         try:
-            scratch.mkdir(mode=0o700)
-            (scratch / "request").write_bytes(request)
-            return self._call(entry, scratch, limits)
+            # A name that no earlier child could have taken.
+            scratch = Path(tempfile.mkdtemp(prefix="call-", dir=self._root))
+        except OSError as error:
+            raise SandboxError(f"sandbox call failed: {error}") from error
+        try:
+            folder = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                (scratch / "request").write_bytes(request)
+                return self._call(entry, scratch, limits, folder=folder)
+            finally:
+                os.close(folder)
         except OSError as error:
             raise SandboxError(f"sandbox call failed: {error}") from error
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove_tree(scratch, seconds=_REMOVAL_SECONDS)
 
-    def _call(self, entry: str, scratch: Path, limits: Limits) -> ChildOutcome:
+    def _call(self, entry: str, scratch: Path, limits: Limits, *, folder: int) -> ChildOutcome:
         start = time.monotonic()
         message = {"entry": entry, "scratch": str(scratch), "limits": asdict(limits)}
         assert self._process.stdin is not None
@@ -115,7 +126,8 @@ class Zygote:
         if "error" in reply:
             raise SandboxError(f"sandbox call failed: {reply['error']}")
         return ChildOutcome(
-            result=_read_result(scratch / "result", limit=limits.output_bytes),
+            # By descriptor: the path may lead elsewhere by now.
+            result=read_regular("result", folder=folder, limit=limits.output_bytes),
             exit_code=reply["exit_code"],
             signal=reply["signal"],
             timed_out=reply["timed_out"],
@@ -130,20 +142,29 @@ class Zygote:
 
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            words = self._last_words()
             self.close()
-            raise SandboxError(f"the sandbox does not answer: {self._last_words()}")
+            raise SandboxError(f"the sandbox does not answer: {words}")
         line = self._process.stdout.readline()
         if not line:
             raise SandboxError(f"the sandbox died: {self._last_words()}")
-        reply: dict[str, Any] = json.loads(line)
+        try:
+            reply: dict[str, Any] = json.loads(line)
+        except ValueError as error:
+            raise SandboxError(f"the sandbox answers nonsense: {self._last_words()}") from error
         return reply
 
     def _last_words(self) -> str:
         """The last line that the warm process wrote, which for a Python error is the error itself."""
         try:
-            lines = (self._root / "zygote" / "stderr").read_text(errors="replace").strip().splitlines()
+            folder = os.open(self._root / "zygote", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:
-            lines = []
+            return "no output"
+        try:
+            raw = read_regular("stderr", folder=folder, limit=_STDERR_BYTES) or b""
+        finally:
+            os.close(folder)
+        lines = raw.decode(errors="replace").strip().splitlines()
         return lines[-1][:400] if lines else "no output"
 
     def close(self) -> None:
@@ -152,7 +173,8 @@ class Zygote:
         if process.poll() is None:
             # Closing the pipe lets it kill its children and leave; the group is killed in case it cannot.
             if process.stdin is not None:
-                process.stdin.close()
+                with contextlib.suppress(OSError):  # a request that it did not take
+                    process.stdin.close()
             try:
                 process.wait(timeout=2.0)
             except subprocess.TimeoutExpired:
@@ -160,22 +182,12 @@ class Zygote:
                 process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
-                stream.close()
-        shutil.rmtree(self._root, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    stream.close()
+        remove_tree(self._root, seconds=_REMOVAL_SECONDS)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-
-def _read_result(path: Path, *, limit: int) -> bytes | None:
-    """What the child left, unless it is a link, not a file, or too large."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        raw = file.read(limit + 1)
-    return raw if len(raw) <= limit else None

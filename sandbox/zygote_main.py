@@ -149,7 +149,7 @@ def _child(request: dict[str, Any], limits: Limits) -> None:
         (scratch / "result").write_bytes(result)
         code = 0
     except BaseException as error:  # noqa: BLE001  the outermost frame of the child: nothing may escape into the fork
-        os.write(2, f"{type(error).__name__}: {error}\n".encode()[:2000])
+        os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace")[:2000])
     finally:
         os._exit(code)
 

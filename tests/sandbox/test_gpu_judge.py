@@ -44,7 +44,7 @@ PERFORMANCE = {
 }  # fmt: skip
 ANSWERS: dict[str, object] = {
     "probe": {"healthy": True, "conditions": {"gpu": "scripted"}},
-    "open": {"inadmissible": None, "key": "k", "seeds": [1, 2, 3], "kinds": ["given", "stress", "given"]},
+    "open": {"inadmissible": None, "key": "k", "seeds": [1, 2, 3], "kinds": ["given", "stress", "given"], "hidden": []},
     "verify": AGREES,
     "baseline": {},
     "time": {"status": None, "failure": None, "performance": PERFORMANCE, "not_timed": None},

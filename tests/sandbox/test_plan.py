@@ -3,6 +3,7 @@ plan."""
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from collections.abc import Callable
@@ -12,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sandbox.plan import Plan, PlanError, decode, encode
-from sandbox.plan_check import Work, dataflow
+from sandbox.plan import Plan, PlanError, decode, encode, plan_hash
+from sandbox.plan_check import Work, dataflow, tensor_refs, tree_tensors
 from sandbox.tracer import Traced
 
 Trace = Callable[[str, str], Traced]
@@ -73,7 +74,32 @@ def set_at(path: list[Any], value: Any) -> Callable[[dict[str, Any]], None]:
         (["steps", 1, "outputs"], [10**9], "index"),
         (["init_steps"], [{"kernel": 0, "grid": [1, 1, 1], "args": [0, 1, 2]}], "constructed|index"),
         (["outputs"], {"tensor": 10**9}, "index"),
+        (["outputs"], {"tensor": 10**9, "other": {"tensor": 0}}, "outputs: malformed"),
+        (["outputs"], {"dict": 5, "other": {"tensor": 0}}, "outputs: malformed"),
+        (["outputs"], {"dict": 5}, "outputs: malformed"),
+        (["outputs"], {"dict": [["a", {"tensor": 0}], ["a", {"tensor": 0}]]}, "outputs: malformed"),
+        (["outputs"], {"tuple": {"tensor": 0}}, "outputs: malformed"),
+        (["outputs"], {"tensor": "0"}, "index"),
+        (["outputs"], {"tensor": True}, "index"),
+        (["outputs"], [[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]], "nested too deeply"),
+        (["outputs"], [0] * 200_000, "more than"),
+        (["steps", 1, "args"], [{"float": "1.0; import os"}], "malformed"),
+        (["steps", 1, "args"], [{"complex": [1, 2, 3]}], "malformed"),
+        (["steps", 1, "args"], [{"no_such_tag": 1}], "malformed"),
+        (["steps", 1, "args"], [1 << 80], "malformed"),
+        (["steps", 1, "kwargs"], {"tensor": 0}, "no argument"),
+        (["steps", 1, "extra"], 1, "unknown fields"),
+        (["kernels", 0, "constants"], {"BLOCK": {"value": [1], "kind": "int"}}, "malformed"),
+        (["kernels", 0, "constants"], {"BLOCK": {"value": "x", "kind": "float"}}, "malformed"),
+        (["kernels", 0, "constants"], {"BLOCK": {"value": "x" * 100_000, "kind": "str"}}, "malformed"),
+        (["kernels", 0, "constants"], [["BLOCK", 1]], "malformed"),
+        (["kernels", 0, "names"], {"f": {"tl": {"module": 5}}}, "malformed"),
+        (["kernels", 0, "names"], {"f": {str(i): None for i in range(3)}}, "malformed"),
+        (["kernels", 0, "functions"], {"relu_kernel": 5}, "malformed"),
         (["labels"], ["x" * 1000], "labels"),
+        (["labels"], ["triton"], "labels"),
+        (["labels"], ["names_restored", "names_restored"], "labels"),
+        (["more"], 1, "unknown fields"),
         (["weights"], [["a", 0], ["a", 0]], "twice"),
     ],
 )
@@ -82,6 +108,37 @@ def test_hostile_fields_are_refused_by_name(body: dict[str, Any], path: list[Any
     set_at(path, value)(hostile)
     with pytest.raises(PlanError, match=message):
         decode(json.dumps(hostile).encode())
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("path", [["steps", 1, "args", 0], ["kernels", 0, "constants", "BLOCK", "value"], ["outputs"]])
+def test_numbers_that_are_not_finite_are_refused(body: dict[str, Any], path: list[Any], number: str) -> None:
+    hostile = copy.deepcopy(body)
+    set_at(path, "NUMBER")(hostile)
+    with pytest.raises(PlanError):
+        decode(json.dumps(hostile).replace('"NUMBER"', number).encode())
+
+
+def test_a_plan_too_large_is_refused_unread_but_cubins_may_be_large(body: dict[str, Any]) -> None:
+    with pytest.raises(PlanError, match="besides its cubins"):
+        decode(b"[" * (13 << 20))
+    large = copy.deepcopy(body)
+    large["kernels"] *= 2
+    for kernel in large["kernels"]:
+        kernel["cubin"] = base64.b64encode(b"\x7fELF" + bytes(7 << 20)).decode()
+    assert len(decode(json.dumps(large).encode()).kernels) == 2
+
+
+def test_texts_of_a_plan_can_be_encoded(body: dict[str, Any]) -> None:
+    hostile = copy.deepcopy(body)
+    hostile["kernels"][0]["name"] = "relu\ud800"
+    plan = decode(json.dumps(hostile).encode())
+    assert plan.kernels[0].name == "relu?"
+
+
+def test_the_hash_leaves_labels_out(body: dict[str, Any]) -> None:
+    labelled = {**body, "labels": ["names_restored"]}
+    assert plan_hash(decode(json.dumps(labelled).encode())) == plan_hash(decode(json.dumps(body).encode()))
 
 
 json_values = st.recursive(
@@ -119,6 +176,8 @@ def test_any_change_of_a_plan_gives_a_plan_or_a_plan_error(body: dict[str, Any],
         return
     assert isinstance(plan, Plan)
     dataflow(plan)
+    assert list(tensor_refs(plan.outputs)) == [index for _, index in tree_tensors(plan.outputs)]
+    assert len(plan_hash(plan)) == 32
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,4 +1,4 @@
-# problem: affine_norm
+# expect: unverified problem: affine_norm why: an honest answer whose weights have other names; whether it applies them cannot be seen
 import torch
 import torch.nn as nn
 import triton
