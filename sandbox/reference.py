@@ -28,8 +28,8 @@ class InadmissibleProblem(ValueError):
 class Case:
     """One set of secret inputs and what must come of it.
 
-    `kind` is "given" (the problem's own distribution) or "stress". `hidden` names the parameters that construction makes
-    constant and that no case varies: whether a candidate applies them cannot be seen.
+    `kind` is "given" (the problem's own distribution) or "stress". `hidden` names the parameters that construction
+    makes constant and that no case varies: whether a candidate applies them cannot be seen.
     """
 
     seed: int
