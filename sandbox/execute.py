@@ -35,7 +35,9 @@ _PRIVATE = frozenset(
         "_upsample_bilinear2d_aa", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_trilinear", "_fft_r2c",
         "_fft_c2c", "_fft_c2r", "_scaled_dot_product_efficient_attention", "_scaled_dot_product_flash_attention",
         "_scaled_dot_product_cudnn_attention", "_scaled_dot_product_flash_attention_for_cpu", "_softmax_backward_data",
-        "_conj", "_fused_rms_norm", "_grouped_mm", "_scaled_mm",
+        "cudnn_batch_norm", "cudnn_convolution", "cudnn_convolution_transpose", "_cudnn_rnn",
+        "_cudnn_rnn_flatten_weight", "_flash_attention_forward", "_efficient_attention_forward",
+        "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "_convolution", "_conj", "_fused_rms_norm", "_grouped_mm", "_scaled_mm",
     )
 )  # fmt: skip
 

@@ -137,8 +137,7 @@ class GpuJudge:
         assert traced.plan is not None and traced.spec is not None
         plan, raw, spec = decode(traced.plan), [traced.plan], traced.spec
         labels, refused = precheck(plan, self._settings)
-        if refused is None:
-            refused = unfit(plan, spec)
+        refused = unfit(plan, spec) or refused
         if refused is not None:
             return failed(traced, *refused, labels=labels)
         stages = _Stages(traced)

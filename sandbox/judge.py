@@ -193,8 +193,7 @@ class InterpretJudge:
 
         plan = decode(traced.plan)
         labels, refused = precheck(plan, self._settings)
-        if refused is None:
-            refused = unfit(plan, traced.spec)
+        refused = unfit(plan, traced.spec) or refused
         if refused is None and (reason := too_large(plan, self._settings)) is not None:
             refused = (Status.UNVERIFIED, Failure(error_class="TooLarge", message=reason))
         if refused is not None:
