@@ -19,6 +19,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from sandbox import wire
 from sandbox.trees import dtype_name, tensors_in, to_tree
 
+_NEEDS_VALUES = (
+    fake_tensor.DataDependentOutputException,
+    fake_tensor.DynamicOutputShapeException,
+    fake_tensor.UnsupportedFakeTensorException,
+    fake_tensor.UnsupportedOperatorException,
+    NotImplementedError,
+)
+
 
 def warm() -> None:
     """Nothing beyond the imports above."""
@@ -56,7 +64,7 @@ def run(body: Any, _blobs: Any, scratch: Path) -> bytes:
             try:
                 with FakeTensorMode(allow_non_fake_inputs=True):
                     return wire.pack(_spec(body["source"], scratch, call=True))
-            except (fake_tensor.DataDependentOutputException, fake_tensor.UnsupportedFakeTensorException):
+            except _NEEDS_VALUES:
                 # It looks at values, so they are computed; calling the model as well might take very long.
                 return wire.pack(_spec(body["source"], scratch, call=False))
     except Exception as error:  # noqa: BLE001  the problem's own code may raise anything; the reason goes to its author
@@ -84,8 +92,11 @@ def _spec(source: str, folder: Path, *, call: bool) -> dict[str, Any]:
 
 
 def _outputs(model: torch.nn.Module, inputs: Any) -> list[Any] | None:
-    """[path, dtype, shape] of each output, or None where the reference cannot run on fake tensors."""
+    """[path, dtype, shape] of each output, or None where the reference cannot run on fake tensors.
+
+    What else it raises is its own fault, and better told now than blamed on the first candidates.
+    """
     try:
         return [[path, dtype_name(t.dtype), list(t.shape)] for path, t in tensors_in(model(*inputs))]
-    except Exception:  # noqa: BLE001  only a cheaper check is lost; whether the reference runs is found out by running it
+    except _NEEDS_VALUES:
         return None

@@ -37,7 +37,8 @@ _PRIVATE = frozenset(
         "_scaled_dot_product_cudnn_attention", "_scaled_dot_product_flash_attention_for_cpu", "_softmax_backward_data",
         "cudnn_batch_norm", "cudnn_convolution", "cudnn_convolution_transpose", "_cudnn_rnn",
         "_cudnn_rnn_flatten_weight", "_flash_attention_forward", "_efficient_attention_forward",
-        "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "_convolution", "_conj", "_fused_rms_norm", "_grouped_mm", "_scaled_mm",
+        "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "_convolution", "_conj",
+        "_fused_rms_norm", "_grouped_mm", "_scaled_mm",
     )
 )  # fmt: skip
 

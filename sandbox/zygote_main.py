@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import isolation, wire
+from sandbox.scratch import remove_tree
 from sandbox.types import Limits
 
+_CLEAN_SECONDS = 10.0
 _ENTRIES = {"describe": "sandbox.describe", "trace": "sandbox.trace", "interpret": "sandbox.interpret"}
 
 
@@ -41,6 +43,8 @@ def main() -> None:
             outcome = {"error": f"{type(error).__name__}: {error}"}
         _reply(replies, outcome)
     isolation.kill_children()
+    # The pipe is closed: whoever started this process is done or dead, and may not have cleaned up.
+    remove_tree(Path.cwd().parent, seconds=_CLEAN_SECONDS)
 
 
 def _reply(replies: Any, message: dict[str, Any]) -> None:

@@ -189,3 +189,11 @@ def test_wrong_values_from_unmasked_reads_are_told_as_such(verdict: Judge, sourc
 def test_an_address_passed_as_a_number_is_refused(verdict: Judge, sources: dict[str, str]) -> None:
     source = sources["relu_answer"].replace("](x, y, n,", "](x.data_ptr(), y, n,")
     assert verdict(sources["relu"], source).status is not Status.PASSED
+
+
+def test_a_reference_that_fails_is_told_before_any_candidate_is_blamed(tracer: Tracer, sources: dict[str, str]) -> None:
+    source = sources["relu"].replace("return torch.relu(x)", "return torch.relu(x) @ torch.ones(3, 3)")
+    broken = Problem(id="broken_forward", source=source, origin="there.py")
+    candidate = Candidate(problem_id="broken_forward", source=sources["relu_answer"], operator=Operator.DRAFT)
+    with pytest.raises(ProblemFailed, match=r"there\.py"):
+        tracer.trace(broken, candidate)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -147,3 +149,28 @@ def test_a_warm_process_is_dropped_after_any_error(kind: Any, settings: JudgeSet
     with pytest.raises(RecursionError):
         owner._run(*(("trace", b"", settings.trace_limits) if kind is Tracer else (b"",)))
     assert broken.closed and owner._zygote is None
+
+
+def test_a_killed_owner_leaves_no_folder_behind() -> None:
+    """The warm process cleans up after an owner that could not."""
+    program = (
+        "import os, sys, time\n"
+        "from sandbox.zygote import Zygote\n"
+        "zygote = Zygote(('describe',), isolation_level='best_effort')\n"
+        "print(zygote._root, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert owner.stdout is not None
+        root = Path(owner.stdout.readline().strip())
+        assert root.is_dir()
+    finally:
+        owner.kill()
+        owner.wait()
+        if owner.stdout is not None:
+            owner.stdout.close()
+    deadline = time.monotonic() + 15
+    while root.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not root.exists()
