@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-_MAX_OPEN_PROBLEMS = 64
+_OPEN_BYTES = 1 << 30  # what the inputs and answers of open problems may keep
 
 
 class Judge(Protocol):
@@ -250,8 +250,8 @@ class InterpretJudge:
             if reason is not None:
                 raise ProblemFailed(f"{problem.origin}: {problem.id}: {reason}")
             self._cases[key] = cases
-            if len(self._cases) > _MAX_OPEN_PROBLEMS:  # the oldest; its cases are made again if it comes back
-                del self._cases[next(iter(self._cases))]
+            while len(self._cases) > 1 and sum(map(_num_bytes, self._cases.values())) > _OPEN_BYTES:
+                del self._cases[next(iter(self._cases))]  # the oldest; its cases are made again if it comes back
         return self._cases[key]  # type: ignore[no-any-return]
 
     def _run(self, request: bytes) -> ChildOutcome:
@@ -267,6 +267,12 @@ class InterpretJudge:
         zygote, self._zygote = self._zygote, None
         if zygote is not None:
             zygote.close()
+
+
+def _num_bytes(cases: Sequence[Any]) -> int:
+    """What the inputs and the answers that are kept of a problem's cases take."""
+    inputs = sum(int(t.nbytes) for case in cases for t in case.inputs)
+    return inputs + sum(int(expected.kept_bytes) for case in cases for expected in case.expected)
 
 
 def too_large(plan: Plan, settings: JudgeSettings) -> str | None:

@@ -1,10 +1,10 @@
 """Runs problems' references against themselves: PyTorch's own answer, traced as a candidate, replayed and compared.
 
-`python tests/benchmarks/reference_check.py PROBLEMS [--levels 1,2,3] [--seeds 3] [--out verdicts.jsonl]` on a GPU
-machine, from the repository's root. Each problem's `Model` is handed in as its own `ModelNew` under the policy "any":
-its trace must give a plan, and the plan's replay must agree with the float64 reference under the problem's own
-tolerance. Nothing is timed. Prints each problem that fails with the reason, then the counts; tracing runs on all cores
-beside the one GPU.
+`python tests/benchmarks/reference_check.py PROBLEMS [--levels 1,2,3] [--seeds 3] [--out verdicts.jsonl]` from
+the repository's root, on a GPU machine; without a GPU the plans are run on the CPU instead. Each problem's `Model` is
+handed in as its own `ModelNew` under the policy "any": its trace must give a plan, and the plan's replay must agree
+with the float64 reference under the problem's own tolerance. Nothing is timed. Prints each problem that fails with the
+reason, then the counts; tracing runs on all cores beside the one GPU.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from sandbox.problems import scan_problems
 from sandbox.types import Candidate, JudgeSettings, Limits, Operator, Problem
 
 LIMITS = Limits(
-    wall_seconds=120, cpu_seconds=120, memory_bytes=32 << 30, output_bytes=256 << 20, file_bytes=256 << 20,
+    wall_seconds=120, cpu_seconds=120, memory_bytes=32 << 30, output_bytes=2 << 30, file_bytes=2 << 30,
     num_processes=256,
 )  # fmt: skip
 
 
 def settings(num_seeds: int) -> JudgeSettings:
-    """Policy "any", no timing."""
+    """Policy "any", no timing; without a GPU plans of up to 4 GiB, which hold no kernels, are run on the CPU."""
     return JudgeSettings(
         mode="replay", capability=90, num_seeds=num_seeds, seed=0, policy="any", min_kernel_share=0.0,
-        isolation="best_effort", trace_limits=LIMITS, interpret_limits=LIMITS, interpret_max_bytes=0,
+        isolation="best_effort", trace_limits=LIMITS, interpret_limits=LIMITS, interpret_max_bytes=4 << 30,
         interpret_max_programs=0,
         replay_seconds=60.0, timing_rounds=0, timing_seconds=0.0,
     )  # fmt: skip
@@ -69,7 +69,7 @@ def check(problems: list[Problem], *, num_seeds: int, out: Path | None) -> colle
         todo.put(problem)
     for _ in range(max(1, (os.cpu_count() or 2) - 2)):
         threading.Thread(target=trace_all, args=(todo, done, num_seeds), daemon=True).start()
-    judge = open_judge(settings(num_seeds), device=0)
+    judge = open_judge(settings(num_seeds), device=0 if environment.gpu_usable() else None)
     counts: collections.Counter[str] = collections.Counter()
     for at in range(len(problems)):
         problem, candidate, traced = done.get()
