@@ -119,6 +119,10 @@ class LimitsConfig(Section):
         return Limits(**self.model_dump())
 
 
+Precision = Literal["ieee", "tf32", "fp16_accumulate"]
+Baseline = Literal["eager", "compile", "compile_max_autotune"]
+
+
 class JudgeConfig(Section):
     """How verdicts are reached. `auto` is replay on a GPU machine and interpret elsewhere; `capability` 90 is sm_90.
 
@@ -129,6 +133,9 @@ class JudgeConfig(Section):
     capability: Annotated[int, Field(ge=70, le=129)] = 90
     num_seeds: Positive = 3
     policy: Literal["triton", "any"] = "triton"
+    precision: Annotated[list[Literal["ieee", "tf32", "fp16_accumulate"]], Field(min_length=1)] = Field(
+        default=["ieee"]
+    )
     min_kernel_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     isolation: Literal["strict", "best_effort", "off"] = "best_effort"
     trace: LimitsConfig = LimitsConfig()
@@ -136,18 +143,27 @@ class JudgeConfig(Section):
     interpret_max_bytes: Positive = 64 * MIB
     interpret_max_programs: Positive = 20_000
     replay_seconds: PositiveFloat = 60.0
-    timing_rounds: Positive = 20
+    max_slowdown: PositiveFloat = 1000.0
+    baselines: Annotated[list[Baseline], Field(min_length=1)] = Field(
+        default=["eager", "compile", "compile_max_autotune"]
+    )
+    timing_rounds: Positive = 60
     timing_seconds: PositiveFloat = 2.0
+    timing_interval: PositiveFloat = 0.02
+    racing: bool = True
+    cache_dir: str | None = "~/.cache/kernelloop"
 
     def settings(self, seed: int, gpu_available: bool) -> JudgeSettings:
         """Raises ConfigError if replay is demanded where there is no GPU."""
         if self.mode == "replay" and not gpu_available:
             raise ConfigError("judge.mode: replay needs a GPU and none is available; allowed here: auto, interpret")
         mode = ("replay" if gpu_available else "interpret") if self.mode == "auto" else self.mode
-        shared = self.model_dump(exclude={"mode", "trace", "interpret"})
+        shared = self.model_dump(exclude={"mode", "trace", "interpret", "precision", "baselines", "cache_dir"})
         return JudgeSettings(
-            mode=mode, seed=seed, trace_limits=self.trace.limits(), interpret_limits=self.interpret.limits(), **shared
-        )
+            mode=mode, seed=seed, trace_limits=self.trace.limits(), interpret_limits=self.interpret.limits(),
+            precision=tuple(self.precision), baselines=tuple(self.baselines),
+            cache_dir=None if self.cache_dir is None else str(Path(self.cache_dir).expanduser()), **shared,
+        )  # fmt: skip
 
 
 class RayConfig(Section):

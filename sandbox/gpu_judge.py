@@ -6,17 +6,14 @@ Decides who is to blame for what goes wrong there. Loads no torch itself and nev
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
-from sandbox import isolation
+from sandbox.gpu_workers import GpuWorkers
 from sandbox.judge import failed, hidden_weights, precheck, unfit, verdict_of
 from sandbox.plan import decode, resolve
 from sandbox.seeds import new_secret
@@ -33,18 +30,16 @@ from sandbox.types import (
     Verdict,
     failure_from_json,
 )
-from sandbox.worker_process import WorkerEnded, WorkerLate, WorkerProcess
+from sandbox.worker_process import WorkerEnded, WorkerLate
 from sandbox.zygote import SandboxError
 
 _log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 WORKER_COMMAND = (sys.executable, "-m", "sandbox.replay_worker")
-_START_SECONDS = 180.0  # importing torch from a cold disk and opening a context
 _OPEN_SECONDS = 600.0  # a large reference in float64, several seeds
 _TIMING_SLACK = 4.0  # warming up, capturing and checking take their time too
 _CHARGED = ("replay", "time")
-_NUM_CPU_THREADS = "4"  # for weights, which are drawn on the CPU
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,10 +98,8 @@ class GpuJudge:
     """One GPU's judge. `device` counts among the GPUs that this process may see."""
 
     def __init__(self, settings: JudgeSettings, *, device: int, command: Sequence[str] = WORKER_COMMAND) -> None:
-        self._settings, self._device, self._command = settings, device, tuple(command)
-        self._worker: WorkerProcess | None = None
-        self._spare: WorkerProcess | None = None
-        self._conditions: dict[str, str] = {}
+        self._settings = settings
+        self._workers = GpuWorkers(command, device=device)
         self._secret = new_secret(settings.seed)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
@@ -186,7 +179,7 @@ class GpuJudge:
         if "weights" not in answer:
             return None
         worst, worst_rms = (answer[name] for name in ("max_error_ratio", "rms_error_ratio"))
-        told = {**self._conditions, "kinds": ",".join(opened["kinds"])}
+        told = {**self._workers.conditions, "kinds": ",".join(opened["kinds"])}
         if answer.get("chosen"):
             told["autotune"] = "; ".join(answer["chosen"])
         return Correctness(
@@ -215,76 +208,22 @@ class GpuJudge:
     def _ours(self, request: Mapping[str, Any], blobs: Sequence[bytes] = (), *, seconds: float) -> dict[str, Any]:
         """A request that no candidate has a part in: whatever goes wrong is ours."""
         try:
-            return self._exchange(request, blobs, seconds=seconds)
+            return self._workers.exchange(request, blobs, seconds=seconds)
         except (WorkerLate, WorkerEnded) as error:
-            self._discard()
             raise SandboxError(f"the GPU worker failed at {request['do']}: {error}") from error
 
     def _ask(self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float) -> dict[str, Any] | _Blame:
         """A request about a candidate: a worker that hangs or crashes on it is the candidate's doing."""
         try:
-            return self._exchange(request, blobs, seconds=seconds)
+            return self._workers.exchange(request, blobs, seconds=seconds)
         except WorkerLate:
-            self._discard()
             message = f"the kernels did not finish within {seconds:g} s"
             return _Blame(Status.TIMEOUT, Failure(error_class="Timeout", message=message))
         except WorkerEnded as error:
-            self._discard()
             if error.killed_from_outside or error.signal is None:
                 raise SandboxError(f"the GPU worker failed at {request['do']}: {error}") from error
             message = f"launching the kernels crashed the process that did it (signal {error.signal})"
             return _Blame(Status.LAUNCH_ERROR, Failure(error_class="ProcessEnded", message=message))
 
-    def _exchange(self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float) -> dict[str, Any]:
-        worker = self._ready()
-        answer: dict[str, Any] = json.loads(worker.call(request, blobs, deadline_seconds=seconds)["json"])
-        if answer.get("dead"):
-            self._discard()
-        if "error" in answer:
-            raise SandboxError(f"the GPU worker failed at {request['do']}: {answer['error']}")
-        return answer
-
-    def _ready(self) -> WorkerProcess:
-        """A worker that has shown that its GPU computes. Raises SandboxError."""
-        if self._worker is None:
-            worker, self._spare = self._spare or self._start(), None
-            try:
-                probe = json.loads(worker.call({"do": "probe"}, deadline_seconds=_START_SECONDS)["json"])
-            except (WorkerLate, WorkerEnded) as error:
-                worker.close()
-                raise SandboxError(f"the GPU worker did not start: {error}") from error
-            if "error" in probe or not probe["healthy"]:
-                worker.close()
-                raise SandboxError(f"the GPU does not compute: {probe.get('error', 'a sum came out wrong')}")
-            self._conditions = probe["conditions"]
-            self._worker, self._spare = worker, self._start()
-        return self._worker
-
-    def _start(self) -> WorkerProcess:
-        """A worker that imports what it needs while another one works; it opens the GPU at its first request."""
-        return WorkerProcess(self._command, environment=lambda home: worker_environment(home, device=self._device))
-
-    def _discard(self) -> None:
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
-
     def close(self) -> None:
-        self._discard()
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
-
-
-def worker_environment(home: str, *, device: int) -> dict[str, str]:
-    """The scrubbed environment, one GPU, and where this process found its libraries."""
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ}
-    paths = (str(Path(__file__).parent.parent), *sys.path)
-    return {
-        **isolation.scrubbed_environment(home),
-        **kept,
-        "OMP_NUM_THREADS": _NUM_CPU_THREADS,
-        "CUDA_VISIBLE_DEVICES": visible[device] if device < len(visible) else str(device),
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-    }
+        self._workers.close()

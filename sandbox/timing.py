@@ -249,6 +249,7 @@ def performance_of(rounds: Rounds, *, conditions: Mapping[str, str]) -> Performa
     return Performance(
         runtime_us=statistics.median(rounds.candidate_us),
         baseline_us={"eager": statistics.median(rounds.baseline_us)},
+        against="eager",
         speedup=ratios.median,
         speedup_low=ratios.low,
         speedup_high=ratios.high,

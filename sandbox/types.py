@@ -66,6 +66,10 @@ def content_hash(*parts: str | bytes) -> str:
     return digest.hexdigest()[:32]
 
 
+# What a candidate can be timed against: PyTorch as it is, and two ways to compile it.
+BASELINES = ("eager", "compile", "compile_max_autotune")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
     """How far a candidate may be from the float64 answer, in multiples of PyTorch's own error in the declared dtype.
@@ -224,18 +228,25 @@ class Correctness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Performance:
-    """Device times of candidate and baseline, measured interleaved on one GPU.
+    """Device times of candidate and baselines, measured interleaved on one GPU.
 
-    `speedup` is the median over rounds of baseline/candidate; `speedup_low` and `speedup_high` bound its 95 % interval.
-    `conditions` holds GPU, versions, clocks, precision policy and how the time was taken.
+    `baseline_us` has every baseline by name, `against` names the fastest of them. `speedup` is the median over rounds
+    of that one's time / the candidate's; `speedup_low` and `speedup_high` bound its 95 % interval. `floor_us` is the
+    roofline's: moving the bytes once. `samples_us` has the rounds' raw times, "candidate" and `against`.
+    `python_call_us` is the wall time of one call of the module from Python, as its own process tells it; None where
+    that was not measured. `conditions` holds GPU, versions, clocks, precision policy and how the time was taken.
     """
 
     runtime_us: float
     baseline_us: Mapping[str, float]
+    against: str
     speedup: float
     speedup_low: float
     speedup_high: float
     repetitions: int
+    floor_us: float | None = None
+    python_call_us: float | None = None
+    samples_us: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     conditions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -243,6 +254,8 @@ class Performance:
             raise ValueError("a performance figure needs a positive candidate time and at least one baseline")
         if not 0 < self.speedup_low <= self.speedup <= self.speedup_high:
             raise ValueError("speedup must lie within its interval")
+        if self.against not in self.baseline_us:
+            raise ValueError(f"against {self.against!r} is none of the baselines {sorted(self.baseline_us)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +320,8 @@ class Verdict:
         if (correctness := values.get("correctness")) is not None:
             values["correctness"] = Correctness(**{**correctness, "seeds": tuple(correctness["seeds"])})
         if (performance := values.get("performance")) is not None:
-            values["performance"] = Performance(**performance)
+            samples = {name: tuple(times) for name, times in performance.get("samples_us", {}).items()}
+            values["performance"] = Performance(**{**performance, "samples_us": samples})
         values["labels"] = tuple(values.get("labels", ()))
         values["spend"] = Spend(**values.get("spend", {}))
         return cls(**values)
@@ -361,6 +375,12 @@ class JudgeSettings:
     `mode` is "interpret" or "replay"; `isolation` "strict", "best_effort" or "off"; `policy` says what may win:
     "triton" (the output depends on a candidate kernel, and on a GPU at least `min_kernel_share` of the device time is
     in candidate kernels), or "any". `seed` is mixed with the problem's key to draw the secret input seeds.
+    `precision` lists what kernels may compute in: "ieee", "tf32", "fp16_accumulate"; baselines run in the fastest of
+    them. `baselines` are those of `BASELINES` that a candidate is timed against. A kernel is given `replay_seconds` at
+    most, and less where `max_slowdown` times the eager reference's time is less. Timing goes on until the 95 % interval
+    of the speedup is within `timing_interval` of it, relatively, or for `timing_rounds` or `timing_seconds`; with
+    `racing` it also ends once the candidate cannot be its problem's best. `cache_dir` keeps compiled baselines and
+    their times from one process to the next; None keeps nothing.
     """
 
     mode: str
@@ -368,6 +388,7 @@ class JudgeSettings:
     num_seeds: int
     seed: int
     policy: str
+    precision: tuple[str, ...]
     min_kernel_share: float
     isolation: str
     trace_limits: Limits
@@ -375,5 +396,10 @@ class JudgeSettings:
     interpret_max_bytes: int
     interpret_max_programs: int
     replay_seconds: float
+    max_slowdown: float
+    baselines: tuple[str, ...]
     timing_rounds: int
     timing_seconds: float
+    timing_interval: float
+    racing: bool
+    cache_dir: str | None

@@ -14,22 +14,15 @@ import pytest
 from sandbox.judge import InterpretJudge
 from sandbox.problems import load_problems
 from sandbox.tracer import Tracer
-from sandbox.types import Candidate, JudgeSettings, Limits, Operator, Status, Verdict
+from sandbox.types import Candidate, Operator, Status, Verdict
+from tests.judge_settings import LIMITS, judge_settings
 
 HERE = Path(__file__).parent
 FOLDERS = (HERE / "problems", HERE.parent.parent / "configs" / "problems")
 PROGRAMS = sorted((HERE / "honest").glob("*.py"))
 HEADER = "# problem: "
 
-_LIMITS = Limits(
-    wall_seconds=60, cpu_seconds=60, memory_bytes=8 << 30, output_bytes=16 << 20, file_bytes=16 << 20, num_processes=64
-)
-_SETTINGS = JudgeSettings(
-    mode="interpret", capability=90, num_seeds=3, seed=0, policy="triton", min_kernel_share=0.5,
-    isolation="best_effort", trace_limits=_LIMITS, interpret_limits=dataclasses.replace(_LIMITS, wall_seconds=30),
-    interpret_max_bytes=64 << 20, interpret_max_programs=20_000, replay_seconds=60.0, timing_rounds=20,
-    timing_seconds=2.0,
-)  # fmt: skip
+_SETTINGS = judge_settings(interpret_limits=dataclasses.replace(LIMITS, wall_seconds=30))
 
 
 @pytest.fixture(scope="module")

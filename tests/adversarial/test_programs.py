@@ -16,7 +16,8 @@ import pytest
 from sandbox.judge import InterpretJudge
 from sandbox.problems import load_problems
 from sandbox.tracer import Tracer
-from sandbox.types import Candidate, JudgeSettings, Limits, Operator, Status
+from sandbox.types import Candidate, JudgeSettings, Operator, Status
+from tests.judge_settings import LIMITS, judge_settings
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -25,16 +26,8 @@ HEADER = re.compile(r"# expect: (?P<expect>\S+) problem: (?P<problem>\S+)(?: lim
 
 
 def settings_with(wall_seconds: float) -> JudgeSettings:
-    limits = Limits(
-        wall_seconds=wall_seconds, cpu_seconds=60, memory_bytes=8 << 30, output_bytes=16 << 20, file_bytes=16 << 20,
-        num_processes=64,
-    )  # fmt: skip
-    return JudgeSettings(
-        mode="interpret", capability=90, num_seeds=3, seed=0, policy="triton", min_kernel_share=0.5,
-        isolation="best_effort", trace_limits=limits, interpret_limits=dataclasses.replace(limits, wall_seconds=20),
-        interpret_max_bytes=64 << 20,
-        interpret_max_programs=20_000, replay_seconds=60.0, timing_rounds=20, timing_seconds=2.0,
-    )  # fmt: skip
+    limits = dataclasses.replace(LIMITS, wall_seconds=wall_seconds, file_bytes=16 << 20, num_processes=64)
+    return judge_settings(trace_limits=limits, interpret_limits=dataclasses.replace(limits, wall_seconds=20))
 
 
 class Bench:

@@ -73,7 +73,7 @@ class ScriptedSampler:
 
 def verdict_on(candidate: Candidate, *, status: Status, speedup: float = 2.0) -> Verdict:
     passed = status is Status.PASSED
-    times = {"runtime_us": 5.0, "baseline_us": {"eager": 5.0 * speedup}, "repetitions": 20}
+    times = {"runtime_us": 5.0, "baseline_us": {"eager": 5.0 * speedup}, "against": "eager", "repetitions": 20}
     bounds = {"speedup": speedup, "speedup_low": speedup, "speedup_high": speedup}
     return Verdict(
         candidate_id=candidate.id,

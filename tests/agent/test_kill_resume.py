@@ -98,6 +98,7 @@ def passed(candidate: Candidate, *, speedup: float) -> Verdict:
         performance=Performance(
             runtime_us=1.0,
             baseline_us={"eager": speedup},
+            against="eager",
             speedup=speedup,
             speedup_low=speedup,
             speedup_high=speedup,

@@ -57,6 +57,7 @@ def passed(candidate: Candidate, *, speedup: float | None) -> Verdict:
         timing = Performance(
             runtime_us=1.0,
             baseline_us={"eager": speedup},
+            against="eager",
             speedup=speedup,
             speedup_low=speedup,
             speedup_high=speedup,

@@ -85,6 +85,7 @@ def passed(*, speedup: float | None = None) -> Verdict:
         performance = Performance(
             runtime_us=10.0,
             baseline_us={"eager": 10.0 * speedup},
+            against="eager",
             speedup=speedup,
             speedup_low=speedup * 0.9,
             speedup_high=speedup * 1.1,

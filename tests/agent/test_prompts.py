@@ -75,6 +75,7 @@ def observation(source: str = ATTEMPT, *, speedup: float | None = None, passed: 
         performance = Performance(
             runtime_us=20.0,
             baseline_us={"eager": 20.0 * speedup},
+            against="eager",
             speedup=speedup,
             speedup_low=speedup - 0.1,
             speedup_high=speedup + 0.1,

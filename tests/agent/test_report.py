@@ -77,6 +77,7 @@ def passed(*, speedup: float | None = None) -> Verdict:
         performance = Performance(
             runtime_us=12.5,
             baseline_us={"eager": 12.5 * speedup},
+            against="eager",
             speedup=speedup,
             speedup_low=speedup - 0.1,
             speedup_high=speedup + 0.1,

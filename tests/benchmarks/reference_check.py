@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
 import json
 import os
 import queue
@@ -25,21 +26,18 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from sandbox import environment
 from sandbox.judge import ProblemFailed, SandboxError, Traced, Tracer, open_judge
 from sandbox.problems import scan_problems
-from sandbox.types import Candidate, JudgeSettings, Limits, Operator, Problem
+from sandbox.types import Candidate, JudgeSettings, Operator, Problem
+from tests.judge_settings import LIMITS, judge_settings
 
-LIMITS = Limits(
-    wall_seconds=120, cpu_seconds=120, memory_bytes=32 << 30, output_bytes=2 << 30, file_bytes=2 << 30,
-    num_processes=256,
-)  # fmt: skip
+_LIMITS = dataclasses.replace(LIMITS, wall_seconds=120, cpu_seconds=120, memory_bytes=32 << 30, output_bytes=2 << 30)
 
 
 def settings(num_seeds: int) -> JudgeSettings:
     """Policy "any", no timing; without a GPU plans of up to 4 GiB, which hold no kernels, are run on the CPU."""
-    return JudgeSettings(
-        mode="replay", capability=90, num_seeds=num_seeds, seed=0, policy="any", min_kernel_share=0.0,
-        isolation="best_effort", trace_limits=LIMITS, interpret_limits=LIMITS, interpret_max_bytes=4 << 30,
-        interpret_max_programs=0,
-        replay_seconds=60.0, timing_rounds=0, timing_seconds=0.0,
+    return judge_settings(
+        mode="replay", num_seeds=num_seeds, policy="any", min_kernel_share=0.0, trace_limits=_LIMITS,
+        interpret_limits=dataclasses.replace(_LIMITS, file_bytes=2 << 30), interpret_max_bytes=4 << 30,
+        interpret_max_programs=0, timing_rounds=0,
     )  # fmt: skip
 
 

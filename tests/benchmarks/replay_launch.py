@@ -30,7 +30,8 @@ from sandbox.cuda_driver import CudaDriver, PreparedLaunch
 from sandbox.plan import LaunchStep, decode
 from sandbox.spread import spread
 from sandbox.tracer import Tracer
-from sandbox.types import Candidate, JudgeSettings, Limits, Operator, Problem
+from sandbox.types import Candidate, Operator, Problem
+from tests.judge_settings import judge_settings
 
 CANDIDATE = """
 import torch
@@ -70,11 +71,6 @@ def get_init_inputs():
     return []
 """
 
-LIMITS = Limits(
-    wall_seconds=60, cpu_seconds=60, memory_bytes=16 << 30, output_bytes=64 << 20, file_bytes=64 << 20,
-    num_processes=256,
-)  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
@@ -84,20 +80,11 @@ class Side:
     launch: Callable[[], Any]
 
 
-def settings() -> JudgeSettings:
-    return JudgeSettings(
-        mode="replay", capability=90, num_seeds=1, seed=0, policy="triton", min_kernel_share=0.5,
-        isolation="best_effort",
-        trace_limits=LIMITS, interpret_limits=LIMITS, interpret_max_bytes=0, interpret_max_programs=0,
-        replay_seconds=60.0, timing_rounds=20, timing_seconds=2.0,
-    )  # fmt: skip
-
-
 def replayed(n: int, driver: CudaDriver, tensors: list[torch.Tensor]) -> PreparedLaunch:
     """The launch of a plan that was traced in a child without a GPU."""
     problem = Problem(id="add", source=PROBLEM.format(n=n), origin="benchmark")
     candidate = Candidate(problem_id="add", source=CANDIDATE, operator=Operator.DRAFT)
-    with Tracer(settings()) as tracer:
+    with Tracer(judge_settings()) as tracer:
         traced = tracer.trace(problem, candidate)
     if traced.plan is None:
         raise SystemExit(f"the candidate does not trace: {traced.failure}")

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from sandbox import environment
 from sandbox.tracer import Tracer
-from sandbox.types import Candidate, JudgeSettings, Limits, Operator, Problem
+from sandbox.types import Candidate, Operator, Problem
+from tests.judge_settings import judge_settings
 
 PROBLEM = """
 import torch
@@ -51,15 +52,7 @@ class ModelNew(torch.nn.Module):
         scaled_relu[(triton.cdiv(x.numel(), 1024),)](x, y, x.numel(), BLOCK=1024)
         return y
 """
-LIMITS = Limits(
-    wall_seconds=60, cpu_seconds=60, memory_bytes=16 << 30, output_bytes=64 << 20, file_bytes=64 << 20,
-    num_processes=64,
-)  # fmt: skip
-SETTINGS = JudgeSettings(
-    mode="interpret", capability=90, num_seeds=3, seed=0, policy="triton", min_kernel_share=0.5,
-    isolation="best_effort", trace_limits=LIMITS, interpret_limits=LIMITS, interpret_max_bytes=0,
-    interpret_max_programs=0, replay_seconds=60.0, timing_rounds=20, timing_seconds=2.0,
-)  # fmt: skip
+SETTINGS = judge_settings()
 
 
 def main() -> None:

@@ -8,12 +8,8 @@ import pytest
 
 from sandbox.judge import InterpretJudge
 from sandbox.tracer import Traced, Tracer
-from sandbox.types import Candidate, JudgeSettings, Limits, Operator, Problem, Verdict
-
-LIMITS = Limits(
-    wall_seconds=60, cpu_seconds=60, memory_bytes=16 << 30, output_bytes=64 << 20, file_bytes=64 << 20,
-    num_processes=256,
-)  # fmt: skip
+from sandbox.types import Candidate, JudgeSettings, Operator, Problem, Verdict
+from tests.judge_settings import judge_settings
 
 RELU = """
 import torch
@@ -64,19 +60,9 @@ class ModelNew(torch.nn.Module):
 )
 
 
-def make_settings(**changes: object) -> JudgeSettings:
-    """Settings for tests: interpreting, three seeds, best-effort isolation."""
-    values: dict[str, object] = {
-        "mode": "interpret", "capability": 90, "num_seeds": 3, "seed": 0, "policy": "triton", "min_kernel_share": 0.5,
-        "isolation": "best_effort", "trace_limits": LIMITS, "interpret_limits": LIMITS, "interpret_max_bytes": 64 << 20,
-        "interpret_max_programs": 20_000, "replay_seconds": 60.0, "timing_rounds": 20, "timing_seconds": 2.0,
-    }  # fmt: skip
-    return JudgeSettings(**{**values, **changes})  # type: ignore[arg-type]
-
-
 @pytest.fixture(scope="session")
 def settings() -> JudgeSettings:
-    return make_settings()
+    return judge_settings()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.gpu_judge import GpuJudge, worker_environment
+from sandbox.gpu_judge import GpuJudge
+from sandbox.gpu_workers import worker_environment
 from sandbox.plan import decode
 from sandbox.tracer import ProblemFailed, Traced, Tracer
 from sandbox.types import Candidate, JudgeSettings, Operator, Pattern, Problem, Status, Verdict
@@ -39,8 +40,8 @@ AGREES: dict[str, object] = {
     "writes": None, "choices": [], "chosen": [], "dead": False,
 }  # fmt: skip
 PERFORMANCE = {
-    "runtime_us": 10.0, "baseline_us": {"eager": 20.0}, "speedup": 2.0, "speedup_low": 1.9, "speedup_high": 2.1,
-    "repetitions": 20, "conditions": {},
+    "runtime_us": 10.0, "baseline_us": {"eager": 20.0}, "against": "eager", "speedup": 2.0, "speedup_low": 1.9,
+    "speedup_high": 2.1, "repetitions": 20, "conditions": {},
 }  # fmt: skip
 ANSWERS: dict[str, object] = {
     "probe": {"healthy": True, "conditions": {"gpu": "scripted"}},
