@@ -13,8 +13,10 @@ from enum import StrEnum
 from typing import Any
 
 from sandbox import plan as p
+from sandbox.kernel_recipe import check_recipe
 from sandbox.plan import AtenStep, ChoiceStep, Kernel, LaunchStep, Plan, PlanError
 from sandbox.plan_trees import check_meaning, check_tree, is_name
+from sandbox.precision import PRECISION_OF
 
 _OP = re.compile(r"(aten|prims)\.[a-zA-Z0-9_]+\.[a-zA-Z0-9_]+")
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
@@ -103,7 +105,9 @@ def _check_kernel(kernel: Kernel) -> None:
     _need(len(kernel.params) <= 256, "more than 256 parameters")
     for _, kind in kernel.params:
         _need(kind.startswith("*") or kind in p.SCALAR_BYTES, f"parameter type {kind!r} is not supported")
+    _need(set(kernel.dots) <= set(PRECISION_OF), f"dots that no kernel has; they are {', '.join(PRECISION_OF)}")
     _check_kernel_text(kernel)
+    check_recipe(kernel)
 
 
 def _check_kernel_text(kernel: Kernel) -> None:

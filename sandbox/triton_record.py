@@ -7,7 +7,6 @@ checks), so an answer meets the errors that it would meet on the real machine.
 from __future__ import annotations
 
 import itertools
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,8 @@ from triton.runtime.autotuner import Autotuner
 from triton.runtime.errors import OutOfResources, PTXASError
 from triton.runtime.jit import JITFunction
 
+from sandbox.cubin import cubin_local_bytes, cubin_registers
+from sandbox.kernel_recipe import OPTIONS
 from sandbox.kernel_source import SourceError, describe_kernel, describe_name
 from sandbox.plan import MAX_ALTERNATIVES, Kernel, LaunchStep
 from sandbox.recorder import ADDRESS_BASE, ADDRESS_END, Recorder, Untraceable
@@ -28,6 +29,8 @@ _PROPERTIES = {
     "sm_clock_rate": 1_980_000, "mem_clock_rate": 2_619_000, "mem_bus_width": 5_120,
 }  # fmt: skip
 _MAX_THREADS = 1024
+# Compile options that bring in what a plan cannot hold.
+_FILES_AND_TEXT = ("ir_override", "ptx_options", "extern_libs", "instrumentation_mode", "ptx_version")
 _NON_FATAL = (OutOfResources, PTXASError, triton.compiler.errors.CompileTimeAssertionFailure)
 
 
@@ -190,48 +193,34 @@ def describe(src: Any, metadata: Any, cubin: bytes) -> Kernel:
         constants=constants,
         functions=functions,
         names=names,
+        divisible=_divisible(src),
+        options=_options(src.options),
+        dots=(),
     )
 
 
-def _sections(cubin: bytes) -> dict[str, bytes]:
-    """ELF64 sections by name."""
-    offset, entry_size, count, names_at = struct.unpack_from("<Q", cubin, 40)[0], *struct.unpack_from("<HHH", cubin, 58)
-    headers = [struct.unpack_from("<IIQQQQIIQQ", cubin, offset + i * entry_size) for i in range(count)]
-    strings = headers[names_at]
-    table = cubin[strings[4] : strings[4] + strings[5]]
-    named = {}
-    for header in headers:
-        name = table[header[0] : table.index(b"\0", header[0])].decode(errors="replace")
-        content = b"" if header[1] == 8 else cubin[header[4] : header[4] + header[5]]  # type 8: no content in the file
-        named[name] = content
-    return named
+def _divisible(src: Any) -> tuple[str, ...]:
+    """The parameters that this launch showed to be multiples of 16: the one attribute that Triton gives on CUDA."""
+    found = []
+    for path, attributes in src.attrs.items():
+        if not attributes:
+            continue
+        if len(path) != 1 or [tuple(attribute) for attribute in attributes] != [("tt.divisibility", 16)]:
+            raise Untraceable(f"kernel parameter {src.fn.arg_names[path[0]]} has attributes that a plan cannot hold")
+        found.append(src.fn.arg_names[path[0]])
+    return tuple(sorted(found))
 
 
-# Attributes of a cubin's .nv.info section (NVIDIA's `cuobjdump -elf` prints these names).
-_EIATTR_FRAME_SIZE, _EIATTR_REGCOUNT = 0x11, 0x2F
-
-
-def cubin_registers(cubin: bytes) -> int:
-    """Registers a thread."""
-    return _cubin_attribute(cubin, _EIATTR_REGCOUNT)
-
-
-def cubin_local_bytes(cubin: bytes) -> int:
-    """Stack frame of a thread in bytes, spills included."""
-    return _cubin_attribute(cubin, _EIATTR_FRAME_SIZE)
-
-
-def _cubin_attribute(cubin: bytes, wanted: int) -> int:
-    """The largest value of an attribute over the cubin's functions; 0 where it has none."""
-    content, at, largest = _sections(cubin).get(".nv.info", b""), 0, 0
-    while at + 4 <= len(content):
-        form, attribute, size = struct.unpack_from("<BBH", content, at)
-        at += 4
-        if form == 4:  # (symbol, value) follows; other forms carry their value in the size field
-            if attribute == wanted and size >= 8:
-                largest = max(largest, struct.unpack_from("<II", content, at)[1])
-            at += size
-    return largest
+def _options(given: Any) -> dict[str, Any]:
+    """The compile options as plain data. Raises Untraceable for one that a plan cannot hold."""
+    default = type(given)(arch=given.arch)
+    for name in type(given).__dataclass_fields__:
+        value = getattr(given, name)
+        if name in OPTIONS and not OPTIONS[name](value):
+            raise Untraceable(f"a kernel is compiled with {name}={value!r:.80}")
+        if name in _FILES_AND_TEXT and value != getattr(default, name):
+            raise Untraceable(f"a kernel is compiled with its own {name}")
+    return {name: getattr(given, name) for name in OPTIONS if hasattr(given, name)}
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -262,7 +251,10 @@ def install(recorder: Recorder, *, capability: int) -> None:
 
     def do_compile(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return compile_kernel(self, *args, **kwargs)
+            kernel = compile_kernel(self, *args, **kwargs)
+            # As they were asked for: the kernel's own metadata has some of them as they became.
+            kernel.src.options = next(a for a in (*args, *kwargs.values()) if hasattr(a, "num_stages"))
+            return kernel
         except _NON_FATAL:
             raise
         except Exception as error:
