@@ -1,4 +1,4 @@
-"""Reads the few figures out of a cubin that CUDA itself would tell: registers and stack of a kernel.
+"""The figures of a compiled kernel: what Triton says of it, and the registers and the stack that CUDA would tell.
 
 A cubin is an ELF file; what is read comes from Triton's own ptxas, in the process that ran it.
 """
@@ -6,6 +6,7 @@ A cubin is an ELF file; what is read comes from Triton's own ptxas, in the proce
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 
 def _sections(cubin: bytes) -> dict[str, bytes]:
@@ -47,3 +48,20 @@ def _cubin_attribute(cubin: bytes, wanted: int) -> int:
                 largest = max(largest, struct.unpack_from("<II", content, at)[1])
             at += size
     return largest
+
+
+def figures_of(metadata: Any, cubin: bytes) -> dict[str, Any]:
+    """What the compiler says of a kernel that it made, named as the fields of `plan.Kernel`."""
+    return {
+        "entry": metadata.name,
+        "num_warps": metadata.num_warps,
+        "num_ctas": metadata.num_ctas,
+        "shared_bytes": metadata.shared,
+        "global_scratch_bytes": metadata.global_scratch_size,
+        "global_scratch_align": metadata.global_scratch_align,
+        "profile_scratch_bytes": metadata.profile_scratch_size or 0,
+        "cooperative": bool(metadata.launch_cooperative_grid),
+        "pdl": bool(metadata.launch_pdl),
+        "num_registers": cubin_registers(cubin),
+        "local_bytes": cubin_local_bytes(cubin),
+    }

@@ -18,8 +18,7 @@ import triton.language as tl
 from triton.runtime import interpreter as ti
 
 from sandbox.execute import Arena
-from sandbox.kernel_check import check_text
-from sandbox.kernel_source import SourceError, UnknownName, build, data_of, meaning_of, prepared
+from sandbox.kernel_source import Functions, UnknownName, build, data_of
 from sandbox.plan import Kernel, LaunchStep
 
 
@@ -99,40 +98,23 @@ class _CheckedBuilder:
         return call
 
 
-class _Functions:
-    """A kernel's functions, each made when it is first asked for, and only from text that was checked before."""
+def _functions(kernel: Kernel) -> Functions:
+    constexprs = {kernel.name: tuple(kernel.constants)}
+    return Functions(kernel.functions, kernel.names, constexprs=constexprs, make=_jitted)
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._made: dict[str, Any] = {}
 
-    def __call__(self, name: str) -> Any:
-        if name not in self._made:
-            self._made[name] = None
-            self._made[name] = self._function(name)
-        if self._made[name] is None:
-            raise SourceError(f"the function {name} calls itself")
-        return self._made[name]
-
-    def _function(self, name: str) -> Any:
-        kernel = self._kernel
-        if name not in kernel.functions:
-            raise NotInterpretable(f"the text of the function {name} is not known")
-        constants = tuple(kernel.constants) if name == kernel.name else ()
-        text = prepared(kernel.functions[name], name=name, constexprs=constants)
-        scope = {used: meaning_of(raw, self) for used, raw in kernel.names.get(name, {}).items()}
-        try:
-            check_text(text, scope)
-        except UnknownName as error:
-            raise NotInterpretable(str(error)) from error
-        # The interpreter adapts the modules that it finds among the globals; under names that no text may say.
-        scope |= {"__language__": tl, "__core__": tl.core}
-        return triton.jit(build(text, name=name, filename=f"<kernel {name}>", scope=scope))
+def _jitted(text: str, name: str, scope: dict[str, Any]) -> Any:
+    # The interpreter adapts the modules that it finds among the globals; under names that no text may say.
+    scope |= {"__language__": tl, "__core__": tl.core}
+    return triton.jit(build(text, name=name, filename=f"<kernel {name}>", scope=scope))
 
 
 def interpreted(kernel: Kernel) -> Any:
     """The kernel's own function, ready for the interpreter, with the functions that it calls."""
-    return _Functions(kernel)(kernel.name)
+    try:
+        return _functions(kernel)(kernel.name)
+    except UnknownName as error:
+        raise NotInterpretable(str(error)) from error
 
 
 def launch(step: LaunchStep, arena: Arena, kernel: Kernel, function: Any) -> Touched:
@@ -179,4 +161,4 @@ def _converted(value: Any, kind: str) -> Any:
 def _constant(raw: Any, kernel: Kernel) -> Any:
     if raw is None or "attribute" in raw:
         raise NotInterpretable("a compile-time constant of the kernel has no plain form")
-    return data_of(raw, _Functions(kernel))
+    return data_of(raw, _functions(kernel))

@@ -18,6 +18,7 @@ from sandbox.feedback import render_feedback
 from sandbox.interpreted import read_interpreted
 from sandbox.plan import LaunchStep, Plan, decode
 from sandbox.plan_check import Work, dataflow, first_choices, tensor_refs, tree_tensors
+from sandbox.precision import plan_precision, refused_precision
 from sandbox.seeds import case_seeds, new_secret
 from sandbox.tracer import ProblemFailed, Traced, Tracer
 from sandbox.types import Candidate, Correctness, Failure, JudgeSettings, Problem, Spend, Status, Verdict
@@ -92,14 +93,16 @@ def failed(
 def precheck(
     plan: Plan, settings: JudgeSettings, writes: Sequence[Collection[int]] | None = None
 ) -> tuple[tuple[str, ...], tuple[Status, Failure] | None]:
-    """The labels that the plan's dataflow gives, and the status and failure if the run's policy does not let it win.
+    """The labels that the plan's dataflow and its kernels' dots give, and the status and failure if the run's policy
+    or its precisions do not let it win.
 
     `writes` are the buffers that each launch was seen to write, once it has run.
     """
     flow = dataflow(plan, writes)
+    precision = f"precision_{plan_precision(plan)}"
     if all(plan.values[i].num_elements == 0 for i in tensor_refs(plan.outputs)):
-        return ("empty",), None  # nothing to compute, so nothing to ask of a kernel
-    labels: tuple[str, ...] = (flow.work.value,)
+        return ("empty", precision), None  # nothing to compute, so nothing to ask of a kernel
+    labels: tuple[str, ...] = (flow.work.value, precision)
     if flow.dead_launches:
         labels = (*labels, "dead_launches")
     operators = ", ".join(dict.fromkeys(flow.live_ops))
@@ -108,9 +111,11 @@ def precheck(
         Work.DEAD: "a Triton kernel is launched, but no output depends on it",
         Work.NONE: "nothing is computed: the output is an input or a constant",
     }
-    if settings.policy == "any" or flow.work not in messages:
-        return labels, None
-    return labels, (Status.REJECTED, Failure(error_class="Policy", message=messages[flow.work][:400]))
+    if settings.policy != "any" and flow.work in messages:
+        return labels, (Status.REJECTED, Failure(error_class="Policy", message=messages[flow.work][:400]))
+    if (reason := refused_precision(plan, settings.precision)) is not None:
+        return labels, (Status.REJECTED, Failure(error_class="Precision", message=reason))
+    return labels, None
 
 
 def unfit(plan: Plan, spec: Mapping[str, Any]) -> tuple[Status, Failure] | None:

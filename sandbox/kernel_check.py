@@ -45,7 +45,7 @@ _CLASSES = (
 def check_text(text: str, scope: Mapping[str, Any]) -> None:
     """Raises SourceError unless the function in `text` is fit to be run as it stands. `scope` holds what its global
     names mean; UnknownName is raised for one that it lacks."""
-    function = _only_function(text)
+    function = _only_function(text, scope)
     in_chain: set[int] = set()
     for node in ast.walk(function):
         if isinstance(node, _FORBIDDEN_NODES) or (isinstance(node, ast.FunctionDef) and node is not function):
@@ -62,7 +62,7 @@ def check_text(text: str, scope: Mapping[str, Any]) -> None:
     _check_names(function.name, text, scope)
 
 
-def _only_function(text: str) -> ast.FunctionDef:
+def _only_function(text: str, scope: Mapping[str, Any]) -> ast.FunctionDef:
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError) as error:
@@ -72,9 +72,16 @@ def _only_function(text: str) -> ast.FunctionDef:
     # Triton's interpreter runs what follows the last line that begins a function, even one inside a string.
     if sum(line.strip().startswith("def ") for line in text.splitlines()) != 1:
         raise SourceError("kernel text holds more than one line that begins a function")
-    if function.decorator_list or any(not isinstance(part, ast.Constant) for part in _header(function)):
+    if function.decorator_list or not all(_is_given(part, scope) for part in _header(function)):
         raise SourceError("kernel text computes something in its header")
     return function
+
+
+def _is_given(part: ast.expr, scope: Mapping[str, Any]) -> bool:
+    """Whether a part of the header is a literal or the name of a plain value: nothing to compute."""
+    if isinstance(part, ast.Name) and part.id in scope:
+        return _is_value(scope[part.id]) or _is_for_kernels(scope[part.id])
+    return isinstance(part, ast.Constant)
 
 
 def _header(function: ast.FunctionDef) -> Iterator[ast.expr]:

@@ -1,8 +1,8 @@
-"""The text of a Triton kernel, reduced to what the interpreter needs: function bodies and what their names mean.
+"""The text of a Triton kernel, reduced to what it is compiled from: function bodies and what their names mean.
 
-`describe_kernel` runs in the trace child and reads jitted functions; `build` runs in the interpret child and makes
-Python functions again, from text that is checked once more. Decorators and annotations are taken off and only literal
-defaults stay, so that nothing runs but the bodies that Triton's own front end accepted.
+The trace child makes such texts of jitted functions (`kernel_description.py`); the compile and the interpret child make
+Python functions again, of text that is checked once more. Decorators and annotations are taken off and defaults are
+literals or names, so that nothing runs but the bodies that Triton's own front end accepted.
 """
 
 from __future__ import annotations
@@ -34,15 +34,19 @@ MODULES = (
 )
 # The builtins that Triton's front end knows; a kernel's text gets no others.
 BUILTINS = ("range", "min", "max", "abs", "len", "float", "int", "bool", "tuple", "list", "isinstance", "print", "zip")
-_INLINE_LIBRARIES = ("triton.", "torch._inductor.")
+INLINE_LIBRARIES = ("triton.", "torch._inductor.")
 
 
 class SourceError(ValueError):
-    """A kernel's text is not what the interpreter may run."""
+    """A kernel's text is not what may be compiled or interpreted."""
 
 
 class UnknownName(SourceError):
     """A kernel's text uses a name whose meaning was not described: too much for us, not against the rules."""
+
+
+# What stands for a default that is not a literal, and, where a text is compiled, for `tl.constexpr` in annotations.
+DEFAULT, _CONSTEXPR = "default_of_", "__constexpr__"
 
 
 class _Strip(ast.NodeTransformer):
@@ -60,18 +64,26 @@ class _Strip(ast.NodeTransformer):
 
     def visit_arguments(self, node: ast.arguments) -> ast.AST:
         self.generic_visit(node)
-        # A default that is not a literal becomes None: the recorded launch and calls pass what they need by name.
-        node.defaults = [d if isinstance(d, ast.Constant) else ast.Constant(None) for d in node.defaults]
-        node.kw_defaults = [d if isinstance(d, ast.Constant) else ast.Constant(None) for d in node.kw_defaults]
+        positional = [*node.posonlyargs, *node.args]
+        node.defaults = [_default(d, a) for d, a in zip(node.defaults, positional[-len(node.defaults) :], strict=False)]
+        node.kw_defaults = [d and _default(d, a) for d, a in zip(node.kw_defaults, node.kwonlyargs, strict=True)]
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         self.generic_visit(node)
         if node.value is None:
             return ast.copy_location(ast.Pass(), node)
+        if not ast.unparse(node.annotation).strip("'\"").endswith("constexpr"):  # Triton makes nothing of others
+            return ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node)
         # Kept, with nothing to evaluate in it: `BLOCK: tl.constexpr = 256` inside a kernel stays a compile-time value.
         node.annotation = ast.Constant("constexpr")
         return node
+
+
+def _default(node: ast.expr, argument: ast.arg) -> ast.expr:
+    """A literal stays, `-1` for one is computed, `tl.float32` is a name's meaning: these get a name that
+    `kernel_description.Description` explains."""
+    return node if isinstance(node, ast.Constant) else ast.Name(DEFAULT + argument.arg, ast.Load())
 
 
 def _is_text(statement: ast.stmt) -> bool:
@@ -94,35 +106,6 @@ def normalised(source: str) -> str:
     return ast.unparse(ast.fix_missing_locations(_Strip().visit(tree)))
 
 
-def describe_kernel(function: Any) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
-    """Texts and name meanings of a JITFunction and of every jitted function of the candidate's own that it calls."""
-    functions: dict[str, str] = {}
-    names: dict[str, dict[str, Any]] = {}
-    todo = [(function.__name__, function)]
-    while todo:
-        name, jitted = todo.pop()
-        if name in functions:
-            continue
-        functions[name] = normalised(jitted.src)
-        scope = {**jitted.fn.__globals__, **_closure(jitted.fn)}
-        names[name] = {}
-        for used in sorted(global_names(functions[name])):
-            if used not in scope:
-                continue
-            meaning = describe_name(scope[used])
-            if meaning is None:
-                continue
-            names[name][used] = meaning
-            if "function" in meaning:
-                todo.append((meaning["function"], scope[used]))
-    return functions, names
-
-
-def _closure(function: Any) -> dict[str, Any]:
-    cells = function.__closure__ or ()
-    return {name: cell.cell_contents for name, cell in zip(function.__code__.co_freevars, cells, strict=True)}
-
-
 def _symbols(text: str) -> Iterator[symtable.Symbol]:
     """The names of the one function in `text` and of the comprehensions in it, each scope's on its own."""
     todo = symtable.symtable(text, "<kernel>", "exec").get_children()
@@ -142,35 +125,9 @@ def local_names(text: str) -> set[str]:
     return {symbol.get_name() for symbol in _symbols(text) if symbol.is_local() or symbol.is_parameter()} - {".0"}
 
 
-def describe_name(item: Any) -> dict[str, Any] | None:
-    """The meaning of one global of a kernel as plain data, or None where it has none."""
-    from triton.language import constexpr, dtype
-    from triton.runtime.jit import JITFunction
-
-    if isinstance(item, constexpr):
-        inner = describe_name(item.value)
-        return None if inner is None else {"constexpr": inner}
-    if isinstance(item, dtype):
-        return {"dtype": str(item)}
-    if item is None or isinstance(item, bool | int | float | str):
-        return {"value": item if not isinstance(item, float) else repr(item), "kind": type(item).__name__}
-    if isinstance(item, list | tuple):
-        inner_items = [describe_name(i) for i in item]
-        return None if any(i is None for i in inner_items) else {"tuple": inner_items}
-    if isinstance(item, types.ModuleType):
-        return {"module": item.__name__} if item.__name__ in MODULES else None
-    module, name = getattr(item, "__module__", None) or "", getattr(item, "__name__", "")
-    if isinstance(item, JITFunction) and not module.startswith(_INLINE_LIBRARIES):
-        return {"function": name}
-    for public in MODULES:
-        if getattr(importlib.import_module(public), name, None) is item:
-            return {"attribute": [public, name]}
-    return None
-
-
 def meaning_of(raw: Mapping[str, Any], function: Callable[[str], Any]) -> Any:
-    """The inverse of `describe_name` for a global name; `function` gives the interpreted function of a name. Raises
-    SourceError."""
+    """The inverse of `kernel_description.describe_name` for a global name; `function` gives the function of a name.
+    Raises SourceError."""
     match dict(raw):
         case {"module": str(name)} if name in MODULES:
             return importlib.import_module(name)
@@ -212,6 +169,63 @@ def prepared(source: str, *, name: str, constexprs: tuple[str, ...]) -> str:
         if argument.arg in constexprs:
             argument.annotation = ast.Constant("constexpr")
     return ast.unparse(ast.fix_missing_locations(parsed)) + "\n"
+
+
+class _Annotate(ast.NodeTransformer):
+    """Turns the marks of compile-time values into a name for what they mark, which Triton's front end looks at."""
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = node.annotation and ast.Name(_CONSTEXPR, ast.Load())
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.annotation = ast.Name(_CONSTEXPR, ast.Load())
+        return node
+
+
+def annotated(text: str) -> tuple[str, dict[str, Any]]:
+    """A text that was checked, as Triton's front end wants its annotations, and what they mean."""
+    import triton.language as tl
+
+    parsed = _Annotate().visit(ast.parse(text))
+    return ast.unparse(ast.fix_missing_locations(parsed)) + "\n", {_CONSTEXPR: tl.constexpr}
+
+
+class Functions:
+    """A kernel's functions, each made when it is first asked for, and only from text that was checked before.
+
+    `make` takes a function's checked text, its name and its scope and gives what stands for it in the process.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, str],
+        names: Mapping[str, Mapping[str, Any]],
+        *,
+        constexprs: Mapping[str, tuple[str, ...]],
+        make: Callable[[str, str, dict[str, Any]], Any],
+    ) -> None:
+        self._functions, self._names, self._constexprs, self._make = functions, names, constexprs, make
+        self._made: dict[str, Any] = {}
+
+    def __call__(self, name: str) -> Any:
+        """Raises SourceError, or UnknownName where something is not described."""
+        if name not in self._made:
+            self._made[name] = None
+            self._made[name] = self._function(name)
+        if self._made[name] is None:
+            raise SourceError(f"the function {name} calls itself")
+        return self._made[name]
+
+    def _function(self, name: str) -> Any:
+        from sandbox.kernel_check import check_text
+
+        if name not in self._functions:
+            raise UnknownName(f"the text of the function {name} is not known")
+        text = prepared(self._functions[name], name=name, constexprs=self._constexprs.get(name, ()))
+        scope = {used: meaning_of(raw, self) for used, raw in self._names.get(name, {}).items()}
+        check_text(text, scope)
+        return self._make(text, name, scope)
 
 
 def build(text: str, *, name: str, filename: str, scope: dict[str, Any]) -> types.FunctionType:

@@ -256,10 +256,12 @@ def encode(plan: Plan) -> bytes:
 def plan_hash(plan: Plan) -> str:
     """Identifies equal work: what runs and on what, whatever the candidate's host code looks like.
 
-    Kernel texts stay in (they are normalised, without comments): the interpreter runs them, so they are part of the
-    work.
+    Of a kernel its recipe counts (texts are normalised, without comments), not what a compiler made of it.
     """
+    from sandbox.kernel_recipe import recipe_of
+
     body = _body(plan)
+    body["kernels"] = [recipe_of(kernel, capability=kernel.capability) for kernel in plan.kernels]
     for step in body["steps"]:
         step.pop("names", None)
     body.pop("labels")

@@ -1,5 +1,8 @@
 """Turns a candidate into a plan, or into the reason why there is none. The untrusted half of judging.
 
+The plan that comes out of here holds kernels that a second child compiled from their text; what the candidate's own
+process says that it compiled is thrown away.
+
 Owns one warm sandbox and what it learned of each problem (its spec). Needs no GPU; any node with cores can do it.
 """
 
@@ -9,16 +12,21 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from sandbox import wire
-from sandbox.plan import decode, plan_hash
+from sandbox.clean_kernels import Refused, with_clean_kernels
+from sandbox.kernel_store import KernelStore
+from sandbox.plan import Plan, decode, encode, plan_hash
 from sandbox.screen import screen
 from sandbox.types import Candidate, Failure, JudgeSettings, Limits, Problem, Status
 from sandbox.zygote import ChildOutcome, Zygote
 
 _log = logging.getLogger(__name__)
+# A cubin is some ten thousand bytes.
+_STORE_MEMORY_BYTES, _STORE_DISK_BYTES = 64 << 20, 2 << 30
 
 
 class ProblemFailed(ValueError):
@@ -45,6 +53,14 @@ class Traced:
             raise ValueError("a trace is either a plan or a failure with a status")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checked:
+    """A plan that is fit to be judged, or why it is not, and the child that compiled for it, if one was needed."""
+
+    plan: Plan | Refused
+    compiling: ChildOutcome | None
+
+
 class Tracer:
     """Traces candidates one at a time. Use as a context manager, or call `close`."""
 
@@ -52,6 +68,8 @@ class Tracer:
         self._settings = settings
         self._zygote: Zygote | None = None
         self._specs: dict[str, dict[str, Any]] = {}
+        folder = None if settings.cache_dir is None else Path(settings.cache_dir) / "kernels"
+        self._store = KernelStore(folder, memory_bytes=_STORE_MEMORY_BYTES, disk_bytes=_STORE_DISK_BYTES)
 
     def trace(self, problem: Problem, candidate: Candidate) -> Traced:
         """The plan of `candidate`. Raises SandboxError when the fault is ours, ProblemFailed when it is the
@@ -64,24 +82,41 @@ class Tracer:
         request = wire.pack({"source": candidate.source, "spec": spec, "capability": self._settings.capability})
         outcome = self._run("trace", request, self._settings.trace_limits)
         seconds = {"trace": time.monotonic() - start}
-        usage: dict[str, Any] = {"cpu_seconds": outcome.cpu_seconds, "max_rss_bytes": outcome.max_rss_bytes}
         status, failure, plan = _read(outcome)
         if plan is None:
-            return Traced(candidate_id=candidate.id, status=status, failure=failure, stage_seconds=seconds, **usage)
+            return Traced(
+                candidate_id=candidate.id, status=status, failure=failure, stage_seconds=seconds, **_total(outcome)
+            )
+        checked = self._check(plan, seconds)
+        usage = _total(outcome, checked.compiling)
+        if isinstance(checked.plan, Refused):
+            refused = checked.plan
+            return Traced(
+                candidate_id=candidate.id, status=refused.status, failure=refused.failure, stage_seconds=seconds,
+                **usage,
+            )  # fmt: skip
+        return Traced(
+            candidate_id=candidate.id, plan=encode(checked.plan), plan_hash=plan_hash(checked.plan), spec=spec,
+            labels=checked.plan.labels, stage_seconds=seconds, **usage,
+        )  # fmt: skip
+
+    def _check(self, raw: bytes, seconds: dict[str, float]) -> _Checked:
+        """The validated plan with its kernels compiled by us; notes in `seconds` what that took."""
         start = time.monotonic()
+        compiling = None
         try:
-            decoded = decode(plan)
-            identity = plan_hash(decoded)
+            decoded = decode(raw)
+            seconds["check"] = time.monotonic() - start
+            start = time.monotonic()
+            plan, compiling = with_clean_kernels(
+                decoded, capability=self._settings.capability, store=self._store,
+                compile_recipes=lambda request: self._run("compile", request, self._settings.trace_limits),
+            )  # fmt: skip
+            seconds["compile"] = time.monotonic() - start
         except (ValueError, RecursionError) as error:  # PlanError is a ValueError
             failure = Failure(error_class="PlanError", message=str(error))
-            return Traced(
-                candidate_id=candidate.id, status=Status.REJECTED, failure=failure, stage_seconds=seconds, **usage
-            )
-        seconds["check"] = time.monotonic() - start
-        return Traced(
-            candidate_id=candidate.id, plan=plan, plan_hash=identity, spec=spec, labels=decoded.labels,
-            stage_seconds=seconds, **usage,
-        )  # fmt: skip
+            return _Checked(plan=Refused(status=Status.REJECTED, failure=failure), compiling=compiling)
+        return _Checked(plan=plan, compiling=compiling)
 
     def spec(self, problem: Problem) -> dict[str, Any]:
         """The problem's inputs and weights as shapes, asked for once a problem."""
@@ -102,7 +137,7 @@ class Tracer:
 
     def _run(self, entry: str, request: bytes, limits: Limits) -> ChildOutcome:
         if self._zygote is None:
-            self._zygote = Zygote(("describe", "trace"), isolation_level=self._settings.isolation)
+            self._zygote = Zygote(("describe", "trace", "compile"), isolation_level=self._settings.isolation)
         try:
             return self._zygote.run(entry, request, limits=limits)
         except BaseException:  # whatever it was, the warm process may be in the middle of a call
@@ -119,6 +154,15 @@ class Tracer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _total(*outcomes: ChildOutcome | None) -> dict[str, Any]:
+    """What children used together."""
+    ran = [outcome for outcome in outcomes if outcome is not None]
+    return {
+        "cpu_seconds": sum(outcome.cpu_seconds for outcome in ran),
+        "max_rss_bytes": max(outcome.max_rss_bytes for outcome in ran),
+    }
 
 
 def _read(outcome: ChildOutcome) -> tuple[Status | None, Failure | None, bytes | None]:

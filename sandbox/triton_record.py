@@ -17,9 +17,10 @@ from triton.runtime.autotuner import Autotuner
 from triton.runtime.errors import OutOfResources, PTXASError
 from triton.runtime.jit import JITFunction
 
-from sandbox.cubin import cubin_local_bytes, cubin_registers
+from sandbox.cubin import cubin_registers, figures_of
+from sandbox.kernel_description import Description
 from sandbox.kernel_recipe import OPTIONS
-from sandbox.kernel_source import SourceError, describe_kernel, describe_name
+from sandbox.kernel_source import SourceError
 from sandbox.plan import MAX_ALTERNATIVES, Kernel, LaunchStep
 from sandbox.recorder import ADDRESS_BASE, ADDRESS_END, Recorder, Untraceable
 
@@ -169,33 +170,23 @@ def describe(src: Any, metadata: Any, cubin: bytes) -> Kernel:
             raise Untraceable(
                 f"kernel parameter {name} of type {kind}: tuples and host-side descriptors cannot be traced yet"
             )
-    constants = {src.fn.arg_names[path[0]]: describe_name(value) for path, value in src.constants.items()}
     try:
-        functions, names = describe_kernel(src.fn)
+        description = Description(src.fn)
+        constants = {src.fn.arg_names[path[0]]: description.meaning(value) for path, value in src.constants.items()}
     except (SourceError, OSError) as error:
         raise Untraceable(f"the kernel's text cannot be read: {error}") from error
     return Kernel(
         name=src.fn.__name__,
-        entry=metadata.name,
         cubin=cubin,
         capability=metadata.target.arch,
-        num_warps=metadata.num_warps,
-        num_ctas=metadata.num_ctas,
-        shared_bytes=metadata.shared,
-        global_scratch_bytes=metadata.global_scratch_size,
-        global_scratch_align=metadata.global_scratch_align,
-        profile_scratch_bytes=metadata.profile_scratch_size or 0,
-        cooperative=bool(metadata.launch_cooperative_grid),
-        pdl=bool(metadata.launch_pdl),
-        num_registers=cubin_registers(cubin),
-        local_bytes=cubin_local_bytes(cubin),
         params=tuple((name, kind) for name, kind in src.signature.items() if kind != "constexpr"),
         constants=constants,
-        functions=functions,
-        names=names,
+        functions=description.functions,
+        names=description.names,
         divisible=_divisible(src),
         options=_options(src.options),
         dots=(),
+        **figures_of(metadata, cubin),
     )
 
 

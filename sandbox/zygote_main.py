@@ -23,7 +23,12 @@ from sandbox.scratch import remove_tree
 from sandbox.types import Limits
 
 _CLEAN_SECONDS = 10.0
-_ENTRIES = {"describe": "sandbox.describe", "trace": "sandbox.trace", "interpret": "sandbox.interpret"}
+_ENTRIES = {
+    "describe": "sandbox.describe",
+    "trace": "sandbox.trace",
+    "compile": "sandbox.compile_kernels",
+    "interpret": "sandbox.interpret",
+}
 
 
 def main() -> None:

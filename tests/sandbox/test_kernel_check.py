@@ -13,11 +13,11 @@ import triton
 import triton.language as tl
 
 from sandbox.kernel_check import check_text
+from sandbox.kernel_description import describe_name
 from sandbox.kernel_source import (
     SourceError,
     UnknownName,
     data_of,
-    describe_name,
     global_names,
     meaning_of,
     normalised,
@@ -134,7 +134,7 @@ def test_constants_are_plain(raw: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("item", [3, 0.5, None, "same", tl.float16, (1, tl.int8), tl.constexpr(64)])
 def test_plain_values_survive_their_description(item: Any) -> None:
-    raw = describe_name(item)
+    raw = describe_name(item, str)
     assert raw is not None and data_of(raw, str) == item
 
 
