@@ -26,6 +26,7 @@ def kernel(*, name: str, local_bytes: int = 0) -> Kernel:
         constants={},
         functions={},
         names={},
+        noinline=(),
         divisible=(),
         options={"num_warps": 4, "num_ctas": 1, "num_stages": 3},
         dots=(),
