@@ -103,6 +103,15 @@ class Reference:
         torch.set_rng_state(state)
         return init_inputs
 
+    def module(self, seed: int) -> torch.nn.Module:
+        """The module with the weights that `seed` draws, as a case of that seed has them, for timing."""
+        with _fixed_rng(self._device):
+            return self._model(seed)
+
+    def arguments(self, inputs: Sequence[torch.Tensor]) -> Any:
+        """What the module is called with, around these tensors."""
+        return self._arguments(inputs)
+
     def inputs(self, seed: int) -> tuple[torch.Tensor, ...]:
         """Inputs of the problem's own distribution alone, for timing."""
         with _fixed_rng(self._device):

@@ -1,20 +1,16 @@
 """The process that holds the GPU: opens problems, verifies plans and times them, one request after the other.
 
-Trusted, and never imports what a model wrote. Problems stay open between requests, so their inputs, answers and eager
-graphs are made once; whatever a candidate may have spoilt goes with the process. Makes no verdicts. Run as
+Trusted, and never imports what a model wrote. Problems stay open between requests, so their inputs and answers are
+made once; whatever a candidate may have spoilt goes with the process. Makes no verdicts. Run as
 `python -m sandbox.replay_worker`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import sys
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -25,7 +21,6 @@ from sandbox import environment, timing
 from sandbox.capture import Flush
 from sandbox.choose import choose
 from sandbox.cuda_driver import CudaDriver
-from sandbox.cuda_fault import StickyFault
 from sandbox.execute import weights_by_name
 from sandbox.plan import decode
 from sandbox.reference import Case, InadmissibleProblem, Reference, matched_precision, self_check
@@ -33,23 +28,22 @@ from sandbox.replay import Check, verify
 from sandbox.runner import CandidateFault, Runner
 from sandbox.seeds import case_seeds
 from sandbox.types import Problem, Status, Tolerance, content_hash
-from sandbox.worker_process import read_message, write_message
+from sandbox.worker_main import serve
 
 _NUM_TIMING_SETS = 2
 # What open problems may keep: a share of the device's memory, and expected values on the host.
 _DEVICE_SHARE = 0.25
 _HOST_BYTES = 16 << 30
-_PARENT_POLL_SECONDS = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
 class OpenProblem:
-    """A problem whose reference has run. `baseline` is made when its first candidate passes."""
+    """A problem whose reference has run. `timing_cases` are made when its first candidate passes."""
 
     reference: Reference
     cases: Sequence[Case]
     timing_seeds: Sequence[int]
-    baseline: timing.Baseline | None = None
+    timing_cases: Sequence[Case] = ()
 
     @property
     def host_bytes(self) -> int:
@@ -67,6 +61,7 @@ class ReplayWorker:
         self._machine: timing.Machine | None = None
         self._problems: OrderedDict[str, OpenProblem] = OrderedDict()
         self._runner: Runner | None = None
+        self._timed: timing.TimedCandidate | None = None
 
     def answer(self, body: dict[str, Any], blobs: Sequence[memoryview]) -> dict[str, Any]:
         """Dispatches one request."""
@@ -77,12 +72,14 @@ class ReplayWorker:
                 return self._open(body, blobs)
             case "verify":
                 return self._verify(self._problems[body["key"]], bytes(blobs[0]))
-            case "baseline":
-                return self._prepare_baseline(self._problems[body["key"]])
-            case "time":
-                return self._time(self._problems[body["key"]], body)
+            case "prepare":
+                return self._on_candidate(lambda: self._prepare(self._problems[body["key"]], body))
+            case "measure":
+                return self._on_candidate(lambda: self._measure(body["replays"]))
+            case "finish":
+                return self._on_candidate(lambda: self._finish(self._problems[body["key"]]))
             case unknown:
-                raise ValueError(f"unknown request {unknown!r}; known: probe, open, verify, baseline, time")
+                raise ValueError(f"unknown request {unknown!r}; known: probe, open, verify, prepare, measure, finish")
 
     def _probe(self) -> dict[str, Any]:
         """Shows that the device computes, and says what it is."""
@@ -151,49 +148,51 @@ class ReplayWorker:
         self._runner = runner
         return {**_checked(check), "choices": list(choices), "chosen": list(names), "seconds": time.monotonic() - start}
 
-    def _prepare_baseline(self, opened: OpenProblem) -> dict[str, Any]:
-        """Makes the eager graphs on inputs of their own: what they leave in memory answers nothing that is checked."""
-        start = time.monotonic()
+    def _on_candidate(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """A step of timing the plan that passed last; its faults are answers."""
+        reply = {"status": None, "failure": None, "not_timed": None, "dead": False}
+        try:
+            return {**reply, **work()}
+        except torch.OutOfMemoryError:
+            return {**reply, "not_timed": "no memory is left to time it"}
+        except CandidateFault as fault:
+            if fault.status is Status.OUT_OF_MEMORY:
+                return {**reply, "not_timed": "no memory is left to time it"}
+            return {**reply, **_told(fault)}
+
+    def _prepare(self, opened: OpenProblem, body: dict[str, Any]) -> dict[str, Any]:
+        """Makes the graphs on inputs of their own: what they leave in memory answers nothing that is checked."""
+        assert self._runner is not None
         if self._machine is None:
             self._machine = timing.survey(self._flush, device=self._device, conditions=self._conditions())
-        if opened.baseline is None:
-            first = opened.cases[0]
-            inputs = [opened.reference.inputs(seed) for seed in opened.timing_seeds]
-            cases = [dataclasses.replace(first, inputs=leaves, expected=()) for leaves in inputs]
-            opened.baseline = timing.prepare_baseline(opened.reference, cases, flush=self._flush)
-        return {"seconds": time.monotonic() - start}
+        first, machine = opened.cases[0], self._machine
+        if not opened.timing_cases:
+            made = [opened.reference.inputs(seed) for seed in opened.timing_seeds]
+            opened.timing_cases = [dataclasses.replace(first, inputs=leaves, expected=()) for leaves in made]
+        self._timed = None
+        timed = timing.TimedCandidate(self._runner, opened.timing_cases, kind=body["kind"], machine=machine)
+        share = timed.kernel_share()
+        if (failure := timing.too_little_in_kernels(share, body["min_kernel_share"])) is not None:
+            return {"status": Status.REJECTED, "failure": _plain(failure)}
+        self._timed = timed
+        return {
+            "kind": timed.kind,
+            "uncapturable": timed.uncapturable,
+            "floor_us": timing.floor_us(self._runner.plan, first, machine),
+            "least_plausible_us": timing.least_plausible_us(first, machine),
+            "conditions": {**machine.conditions, "input_sets": str(timed.num_sets), "kernel_share": f"{share:.3f}"},
+        }
 
-    def _time(self, opened: OpenProblem, body: dict[str, Any]) -> dict[str, Any]:
-        """Times the plan that passed last, once more if the time cannot be true."""
-        assert self._runner is not None and self._machine is not None and opened.baseline is not None
-        start = time.monotonic()
-        reply: dict[str, Any] = {"status": None, "failure": None, "performance": None, "not_timed": None}
-        for _ in range(2):
-            try:
-                measured = timing.measure(
-                    self._runner, opened.baseline, verified=opened.cases[0], machine=self._machine,
-                    min_kernel_share=body["min_kernel_share"], num_rounds=body["num_rounds"],
-                    seconds=body["timing_seconds"],
-                )  # fmt: skip
-            except timing.ImplausibleTime as error:
-                reply["not_timed"] = f"implausible time: {error}"
-                continue
-            except torch.OutOfMemoryError:
-                reply["not_timed"] = "no memory is left to time it"
-            except CandidateFault as fault:
-                if fault.status is Status.OUT_OF_MEMORY:
-                    reply["not_timed"] = "no memory is left to time it"
-                else:
-                    reply |= _told(fault)
-            else:
-                reply |= {"status": measured.status, "not_timed": None}
-                reply |= {
-                    n: _plain(v) for n, v in (("failure", measured.failure), ("performance", measured.performance))
-                }
-            break
-        if not reply.get("dead"):
-            self._drop_runner()
-        return {**reply, "seconds": time.monotonic() - start}
+    def _measure(self, replays: int) -> dict[str, Any]:
+        assert self._timed is not None
+        return {"times_us": self._timed.measure_us(replays)}
+
+    def _finish(self, opened: OpenProblem) -> dict[str, Any]:
+        """Checks the answers of what was timed, and lets go of it."""
+        assert self._timed is not None
+        failure = self._timed.check(opened.cases[0])
+        self._drop_runner()
+        return {} if failure is None else {"status": Status.WRONG_VALUES, "failure": _plain(failure)}
 
     def _roomy(self, key: str, work: Any) -> Any:
         """Runs `work`, once more with nothing else in memory if memory runs out."""
@@ -215,6 +214,7 @@ class ReplayWorker:
             torch.cuda.empty_cache()
 
     def _drop_runner(self) -> None:
+        self._timed = None  # its graphs launch the runner's kernels
         if self._runner is not None:
             self._runner.close()
             self._runner = None
@@ -223,7 +223,10 @@ class ReplayWorker:
 def _opened(key: str, opened: OpenProblem) -> dict[str, Any]:
     seeds, kinds = [case.seed for case in opened.cases], [case.kind for case in opened.cases]
     hidden = [name for case in opened.cases for name in case.hidden]
-    return {"inadmissible": None, "key": key, "seeds": seeds, "kinds": kinds, "hidden": hidden}
+    return {
+        "inadmissible": None, "key": key, "seeds": seeds, "timing_seeds": list(opened.timing_seeds), "kinds": kinds,
+        "hidden": hidden,
+    }  # fmt: skip
 
 
 def _plain(record: Any) -> dict[str, Any] | None:
@@ -238,34 +241,5 @@ def _told(fault: CandidateFault) -> dict[str, Any]:
     return {"status": fault.status, "failure": _plain(fault.failure), "dead": fault.dead}
 
 
-def main() -> None:
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not look like an answer
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
-    worker: ReplayWorker | None = None
-    while (message := read_message(requests)) is not None:
-        try:
-            worker = worker or ReplayWorker()
-            reply = worker.answer(*message)
-        except StickyFault as error:
-            reply = {"error": f"the CUDA context is dead: {error}", "dead": True}
-        except Exception as error:  # noqa: BLE001  the outermost frame: whatever it is, it is ours, and the judge is to hear of it
-            reply = {"error": f"{type(error).__name__}: {error}"[:2000], "dead": True}
-        # Failures may hold NaN and infinities, which Python's JSON carries and the wire's own refuses.
-        write_message(replies, {"json": json.dumps(reply)})
-        if reply.get("dead"):
-            break
-    sys.stderr.flush()
-    os._exit(0)  # a dead context makes an orderly exit fail
-
-
-def _leave_with(parent: int) -> None:
-    """Ends this process when the one that started it is gone, even while a kernel runs."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_POLL_SECONDS)
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    serve(ReplayWorker)
