@@ -137,7 +137,7 @@ class BaselineWorker:
             except Exception as error:  # noqa: BLE001  a compiler, or the user's own module under it, may raise anything
                 torch.cuda.synchronize()  # raises if it was the device that failed
                 torch.cuda.empty_cache()
-                return {"unusable": _one_line(error)}
+                return {"unusable": _one_line(error), "out_of_memory": isinstance(error, torch.OutOfMemoryError)}
         made = opened.prepared[name, kind]
         return {"unusable": None, "kind": made.kind, "uncapturable": made.uncapturable}
 

@@ -1,7 +1,7 @@
 """Makes a verified plan ready to be timed in the process that holds it, and answers how long its runs took.
 
-The plan runs in a CUDA graph, or on a stream where it cannot be captured, on input sets of its own that rotate. Holds no
-baseline: those run in a process of their own (`baseline_worker.py`). Does not decide what passes, except that a plan
+The plan runs in a CUDA graph, or on a stream where it cannot be captured, on input sets of its own that rotate. Holds
+no baseline: those run in a process of their own (`baseline_worker.py`). Does not decide what passes, except that a plan
 whose time is mostly torch's own does not win, nor one whose timed answers are wrong.
 """
 
@@ -31,8 +31,8 @@ from sandbox.execute import Arena
 from sandbox.plan import ITEM_BYTES, AtenStep, LaunchStep, Plan
 from sandbox.plan_check import tensor_refs
 from sandbox.reference import Case
-from sandbox.runner import CandidateFault, Runner
-from sandbox.types import Failure, Status
+from sandbox.runner import Runner
+from sandbox.types import Failure
 
 _SHARE_REPLAYS = 7
 # A kernel that only reads, or that finds part of its output in L2, beats a copy: the floor is drawn this much lower.
@@ -107,7 +107,8 @@ class TimedCandidate:
         self._turn = 0
 
     def _timer(self, kind: type[GraphTimer] | type[StreamTimer], plan: TimedPlan) -> Timer:
-        return self._runner.guarded(partial(kind, plan.run, flush=self._machine.flush))
+        timer: Timer = self._runner.guarded(partial(kind, plan.run, flush=self._machine.flush))
+        return timer
 
     @property
     def num_sets(self) -> int:
