@@ -161,9 +161,9 @@ class Baselines:
         """The worker's answer and the baseline's time (0 where it is unusable); a lost process is replaced once."""
         for last in (False, True):
             answer = self._prepare(task, name, kind)
-            if answer["unusable"] is not None and held:  # memory may be what it lacked
+            if answer.get("out_of_memory") and held:
                 self._let_go(task, held)
-                answer = self._prepare(task, name, kind) if answer.get("out_of_memory") else answer
+                answer = self._prepare(task, name, kind)
             if answer["unusable"] is not None:
                 return answer, 0.0
             try:
@@ -185,9 +185,13 @@ class Baselines:
 
     def _let_go(self, task: TimingTask, names: Sequence[str]) -> None:
         """Frees what these baselines hold; a worker that is lost holds nothing."""
-        if names and self._worker is not None:
-            self._opened(task)
+        if not names or self._worker is None:
+            return
+        self._opened(task)
+        try:
             self._exchange({"do": "forget", "key": task.key, "names": list(names)}, seconds=_MEASURE_SECONDS)
+        except (WorkerLate, WorkerEnded) as error:
+            _log.warning("baseline_worker_lost: at forget: %s", error)
 
     def _prepare(self, task: TimingTask, name: str, kind: str) -> dict[str, Any]:
         """The worker's answer; "unusable" has the reason where this baseline cannot be had. Raises SandboxError."""

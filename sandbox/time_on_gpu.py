@@ -183,8 +183,9 @@ class TimeOnGpu:
             source = "by an earlier process" if table.kept else "once for this problem"
             told["baselines"] = f"{against} in the rounds; {', '.join(others)} {source}, times {scale:.3f}"
         if abs(scale - 1) > _MAX_DRIFT:
-            self._baselines.forget(pair.task, kind=pair.asked)
-            told["baselines_drift"] = f"{against} takes {scale:.3f} of its earlier time; all are measured anew next"
+            told["baselines_drift"] = f"{against} takes {scale:.3f} of its earlier time"
+            if table.kept:  # another process's times are not believed twice; our own would come out the same again
+                self._baselines.forget(pair.task, kind=pair.asked)
         if rounds.ended is Ended.RACED_OUT:
             best = self._incumbents[pair.task.problem.key, against]
             told["raced_out"] = f"stopped early: below {best:.4g}, the best of this problem so far"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
@@ -27,7 +26,7 @@ from sandbox.capture import (
     rotate,
 )
 from sandbox.compare import POISON, compare
-from sandbox.execute import Arena
+from sandbox.execute import Arena, aten_operator
 from sandbox.plan import ITEM_BYTES, AtenStep, LaunchStep, Plan
 from sandbox.plan_check import tensor_refs
 from sandbox.reference import Case
@@ -107,8 +106,7 @@ class TimedCandidate:
         self._turn = 0
 
     def _timer(self, kind: type[GraphTimer] | type[StreamTimer], plan: TimedPlan) -> Timer:
-        timer: Timer = self._runner.guarded(partial(kind, plan.run, flush=self._machine.flush))
-        return timer
+        return self._runner.guarded(lambda: kind(plan.run, flush=self._machine.flush))
 
     @property
     def num_sets(self) -> int:
@@ -125,8 +123,8 @@ class TimedCandidate:
         if all(launches) or not any(launches):
             return float(any(launches))
         kind, whole = type(self._timers[0]), self._timers[0]
-        work = partial(kind, self._plans[0].run_launches, flush=self._machine.flush)  # type: ignore[call-arg]
-        kernels: Timer = self._runner.guarded(work)
+        work = self._plans[0].run_launches
+        kernels: Timer = self._runner.guarded(lambda: kind(work, flush=self._machine.flush))  # type: ignore[call-arg]
 
         def median_us(timer: Timer) -> float:
             measured = statistics.median(self._runner.guarded(timer.measure_us) for _ in range(_SHARE_REPLAYS))
@@ -146,9 +144,12 @@ class TimedCandidate:
         return compare(runner.outputs(arena), verified.expected).failure
 
     def _same_again(self) -> Failure | None:
-        """What the last replay left must be what the plan, run as it was verified, makes of the same inputs."""
+        """What the last replay left must be what the plan, run as it was verified, makes of the same inputs.
+
+        Not looked at where that would take much memory, or where operators draw random numbers.
+        """
         runner = self._runner
-        if sum(storage.num_bytes for storage in runner.plan.storages) > _REPEAT_BYTES:
+        if sum(storage.num_bytes for storage in runner.plan.storages) > _REPEAT_BYTES or _draws(runner.plan):
             return None
         arena = Arena(runner.plan, device=runner.device, poison=POISON[1], guard_bytes=runner.guard_bytes())
         runner.bind(arena, self._cases[0])
@@ -158,6 +159,11 @@ class TimedCandidate:
         if reason is None:
             return None
         return Failure(error_class="TimedAnswer", message=f"when timed, it gives another answer: {reason}")
+
+
+def _draws(plan: Plan) -> bool:
+    operators = [aten_operator(step.op) for step in plan.steps if isinstance(step, AtenStep)]
+    return any(torch.Tag.nondeterministic_seeded in operator.tags for operator in operators)
 
 
 def too_little_in_kernels(share: float, least: float | None) -> Failure | None:
