@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -19,6 +19,7 @@ from sandbox.time_on_gpu import Timed, TimeOnGpu
 from sandbox.types import BASELINES, JudgeSettings, Problem
 from sandbox.zygote import SandboxError
 
+ResultT = TypeVar("ResultT")
 ROOT = Path(__file__).parents[2]
 # Scripted behaviour of each baseline: {"us": [times in turn]}, and at "prepare" "hang", "unusable", "kind" or
 # "crash": how often it kills the process. "measure_crash": likewise at measure. Counts live in a file.
@@ -96,11 +97,11 @@ class Timing:
         return reply
 
     def time(self, task: TimingTask = TASK) -> Timed:
-        def stage(name: str, work: Callable[[], Any]) -> Any:
-            self.stages.append(name)
+        def noted(stage: str, work: Callable[[], ResultT]) -> ResultT:
+            self.stages.append(stage)
             return work()
 
-        return self.timing.time(task, key="k", ask=self.ask, stage=stage)
+        return self.timing.time(task, key="k", ask=self.ask, stage=noted)
 
     def lines(self, *kinds: str) -> list[str]:
         return [line for line in self.log.read_text().splitlines() if line in kinds]
@@ -185,7 +186,8 @@ def test_a_baseline_process_that_dies_in_the_rounds_is_replaced(make: Callable[.
     timing.time()
     worker = timing.baselines._worker
     assert worker is not None
-    ask, killed = timing.ask, []
+    ask = timing.ask
+    killed: list[int] = []
 
     def killing(request: Any) -> dict[str, Any]:
         if request["do"] == "measure" and not killed:
