@@ -282,7 +282,7 @@ def baseline_environment(home: str, *, device: int, cache_dir: str | None) -> di
     caches: dict[str, str] = {}
     if cache_dir is not None:
         for name in ("inductor", "triton"):
-            folder = private_folder(Path(cache_dir) / "compiled_baselines" / name)
+            folder = private_folder(Path(cache_dir).absolute() / "compiled_baselines" / name)
             caches[f"{'TORCHINDUCTOR' if name == 'inductor' else 'TRITON'}_CACHE_DIR"] = str(folder)
     return {
         **worker_environment(home, device=device),
