@@ -65,6 +65,8 @@ class BaselineWorker:
     """Answers requests."""
 
     def __init__(self) -> None:
+        # Beyond its limit of recompilations Dynamo runs eager in silence, and eager would be timed as compiled.
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
         self._device = torch.device("cuda", torch.cuda.current_device())
         self._flush = Flush(driver=CudaDriver(), device=self._device)
         self._problems: OrderedDict[str, OpenProblem] = OrderedDict()
@@ -97,21 +99,32 @@ class BaselineWorker:
         return {"healthy": total == 1024, "conditions": told}
 
     def _open(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Builds the module and its inputs from the seeds that the candidates' process uses for the same."""
+        """Builds the module and its inputs from the seeds that the candidates' process uses for the same; "unusable"
+        says why they cannot be had."""
         if body["key"] in self._problems:
             self._problems.move_to_end(body["key"])
-            return {}
+            return {"unusable": None}
         allow(body["precision"])
         self._reset()
+        self._make_room(all_of_it=False)
+        for last in (False, True):
+            try:
+                self._problems[body["key"]] = self._built(body)
+                break
+            except torch.OutOfMemoryError:
+                if last:
+                    return {"unusable": "its inputs and weights do not fit into the GPU's memory beside the candidate"}
+                self._make_room(all_of_it=True)
+        return {"unusable": None}
+
+    def _built(self, body: dict[str, Any]) -> OpenProblem:
         problem = Problem(**{**body["problem"], "tolerance": Tolerance(**body["problem"]["tolerance"])})
         reference = Reference(problem, spec=body["spec"], device=self._device)
-        self._make_room()
-        self._problems[body["key"]] = OpenProblem(
+        return OpenProblem(
             model=reference.module(body["seed"]),
             arguments=[reference.arguments(reference.inputs(seed)) for seed in body["timing_seeds"]],
             bound=None if set(body["precision"]) == {"ieee"} else _LOWERED_BOUND,
         )
-        return {}
 
     def _reset(self) -> None:
         """Has Dynamo forget what it compiled for other problems. Graphs stay as they are captured; compiled modules on
@@ -121,13 +134,15 @@ class BaselineWorker:
             for key in [key for key, made in opened.prepared.items() if key[0] in MODES and made.kind == "stream"]:
                 del opened.prepared[key]
 
-    def _make_room(self) -> None:
-        limit = torch.cuda.get_device_properties(self._device).total_memory * _DEVICE_SHARE
-        while self._problems and (
-            len(self._problems) >= _MAX_OPEN or torch.cuda.memory_allocated(self._device) > limit
-        ):  # fmt: skip
+    def _make_room(self, *, all_of_it: bool) -> None:
+        """Forgets problems, the longest unused first, until what is kept is within bounds; or all of them."""
+        limit = 0.0 if all_of_it else torch.cuda.get_device_properties(self._device).total_memory * _DEVICE_SHARE
+        while self._problems and (len(self._problems) >= _MAX_OPEN or self._kept_bytes() > limit):
             self._problems.popitem(last=False)
         torch.cuda.empty_cache()
+
+    def _kept_bytes(self) -> int:
+        return int(torch.cuda.memory_allocated(self._device)) - self._flush.num_bytes
 
     def _prepare(self, opened: OpenProblem, *, name: str, kind: str) -> dict[str, Any]:
         """Makes one baseline ready; "unusable" says why it cannot be."""

@@ -185,9 +185,8 @@ class Baselines:
 
     def _let_go(self, task: TimingTask, names: Sequence[str]) -> None:
         """Frees what these baselines hold; a worker that is lost holds nothing."""
-        if not names or self._worker is None:
+        if not names or self._worker is None or self._opened(task) is not None:
             return
-        self._opened(task)
         try:
             self._exchange({"do": "forget", "key": task.key, "names": list(names)}, seconds=_MEASURE_SECONDS)
         except (WorkerLate, WorkerEnded) as error:
@@ -199,7 +198,8 @@ class Baselines:
         seconds = _OPEN_SECONDS if name == "eager" else self._compile_seconds
         ended: WorkerEnded | None = None
         for _ in range(2):
-            self._opened(task)
+            if (reason := self._opened(task)) is not None:
+                return {"unusable": reason}
             try:
                 return self._exchange(request, seconds=seconds)
             except WorkerLate as error:
@@ -212,19 +212,20 @@ class Baselines:
             raise SandboxError(f"the baseline worker failed twice at eager: {ended}") from ended
         return {"unusable": f"compiling it ended its process twice: {ended}"[:300]}
 
-    def _opened(self, task: TimingTask) -> None:
-        """Has the worker hold the problem; a lost worker is replaced once."""
+    def _opened(self, task: TimingTask) -> str | None:
+        """Has the worker hold the problem, or says why it cannot; a lost worker is replaced once."""
         request = {
             "do": "open", "key": task.key, "problem": dataclasses.asdict(task.problem), "spec": task.spec,
             "seed": task.seed, "timing_seeds": task.timing_seeds, "precision": self._settings.precision,
         }  # fmt: skip
         for last in (False, True):
             try:
-                self._exchange(request, seconds=_OPEN_SECONDS)
-                return
+                reason: str | None = self._exchange(request, seconds=_OPEN_SECONDS)["unusable"]
+                return reason
             except (WorkerLate, WorkerEnded) as error:
                 if last:
                     raise SandboxError(f"the baseline worker failed twice at open: {error}") from error
+        raise AssertionError("unreachable")
 
     def _exchange(self, request: Mapping[str, Any], *, seconds: float) -> dict[str, Any]:
         """Raises WorkerLate, WorkerEnded and SandboxError; a worker without an answer is replaced at the next call."""

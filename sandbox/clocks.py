@@ -37,10 +37,14 @@ class Clocks:
     def read(self) -> dict[str, str]:
         """The readings by name, as text; {} where there are none. Those of nvidia-smi may be ten seconds old, and say
         how old they are."""
+        return self.read_quickly() or self._through_smi()
+
+    def read_quickly(self) -> dict[str, str]:
+        """NVML's readings alone: before work begins, those of nvidia-smi would be an idle GPU's for ten seconds."""
         if not self._opened:
             self._opened = True
             self._open_nvml()
-        return self._through_nvml() if self._handle is not None else self._through_smi()
+        return {} if self._handle is None else self._through_nvml()
 
     def _open_nvml(self) -> None:
         try:

@@ -175,6 +175,7 @@ class ReplayWorker:
         if (failure := timing.too_little_in_kernels(share, body["min_kernel_share"])) is not None:
             return {"status": Status.REJECTED, "failure": _plain(failure)}
         self._timed = timed
+        torch.cuda.empty_cache()  # what warming up left is the baselines' process's to use
         return {
             "kind": timed.kind,
             "uncapturable": timed.uncapturable,

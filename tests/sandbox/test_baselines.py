@@ -45,6 +45,8 @@ while (message := read_message(sys.stdin.buffer)):
     reply = {{}}
     if body["do"] == "probe":
         reply = {{"healthy": True, "conditions": {{"gpu": "scripted", "torch": script["torch"]}}}}
+    elif body["do"] == "open":
+        reply = {{"unusable": script.get("open")}}
     elif body["do"] == "prepare":
         if name not in held:
             crash(name, "crash")
@@ -166,8 +168,9 @@ def test_a_baseline_that_cannot_be_used_is_left_out_and_said(
     assert words in found.conditions["left_out.compile"] and "compile" not in found.baseline_us
 
 
-def test_without_any_baseline_nothing_is_timed(make: Callable[..., Timing]) -> None:
-    timed = make({"eager": {"unusable": "OutOfMemoryError: 90 GiB"}}, baselines=("eager",)).time()
+@pytest.mark.parametrize("changes", [{"eager": {"unusable": "no memory: 90 GiB"}}, {"open": "no memory: 90 GiB"}])
+def test_without_any_baseline_nothing_is_timed(make: Callable[..., Timing], changes: dict[str, Any]) -> None:
+    timed = make(changes, baselines=("eager",)).time()
     assert timed.performance is None and timed.not_timed is not None and "90 GiB" in timed.not_timed
 
 

@@ -52,7 +52,7 @@ ANSWERS: dict[str, object] = {
 }  # fmt: skip
 BASELINE_ANSWERS: dict[str, object] = {
     "probe": {"healthy": True, "conditions": {"gpu": "scripted", "torch": "1"}},
-    "open": {},
+    "open": {"unusable": None},
     "prepare": {"unusable": None, "kind": "graph", "uncapturable": None},
     "measure": {"times_us": [20.0]},
     "forget": {},
