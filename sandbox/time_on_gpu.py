@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -25,11 +25,7 @@ ResultT = TypeVar("ResultT")
 _MAX_INCUMBENTS = 4096
 # A best baseline that is further than that from its earlier time casts doubt on the others' too.
 _MAX_DRIFT = 0.05
-_PRECISION_WORDS = {
-    "ieee": "ieee: no TF32, no reduced-precision accumulation",
-    "tf32": "TF32 allowed",
-    "fp16_accumulate": "reduced-precision accumulation allowed",
-}
+_LOWERED = {"tf32": "TF32", "fp16_accumulate": "reduced-precision accumulation"}
 
 
 class AskCandidate(Protocol):
@@ -164,7 +160,7 @@ class TimeOnGpu:
     def _told(self, pair: _Pair, rounds: Rounds) -> dict[str, str]:
         table = pair.table
         told = {
-            "precision": "; ".join(_PRECISION_WORDS[name] for name in self._settings.precision),
+            "precision": _precision_told(self._settings.precision),
             "timer": "cuda graph, event nodes" if pair.kind == "graph" else f"stream, events ({pair.stream_reason})",
             "replays_per_round": str(rounds.replays_per_round),
             "ended": rounds.ended.value,
@@ -214,6 +210,12 @@ def _answered(answer: dict[str, Any]) -> dict[str, Any]:
     if answer["not_timed"] is not None:
         raise _NotTimed(answer["not_timed"])
     return answer
+
+
+def _precision_told(precision: Sequence[str]) -> str:
+    """The policy in words, for both sides."""
+    lowered = [words for name, words in _LOWERED.items() if name in precision]
+    return f"{' and '.join(lowered)} allowed" if lowered else "ieee: no TF32, no reduced-precision accumulation"
 
 
 def _clocks_told(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:

@@ -132,6 +132,7 @@ def test_the_headline_is_against_the_fastest_and_all_are_shown(make: Callable[..
     assert found.conditions["ended"] == "interval" and "eager" in found.conditions["baselines"]
     assert "sm_clock_mhz" not in found.conditions  # nobody to ask
     assert set(timing.stages) == {"time", "baseline"}
+    assert found.conditions["precision"].startswith("ieee")
     measured = timing.lines("candidate measure", "measure_crash compile")[-12:]
     assert measured == ["candidate measure", "measure_crash compile"] * 6  # A B A B
 

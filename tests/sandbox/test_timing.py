@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sandbox.agreement import disagreement
+from sandbox.capture import rotate
 from sandbox.rounds import Ended, Rounds, StopRule, interleave
 from sandbox.spread import MIN_VALUES, spread
 
@@ -153,6 +154,27 @@ def test_the_speedup_is_the_median_of_ratios_so_that_drift_cancels() -> None:
         ended=Ended.ROUNDS,
     )
     assert rounds.ratio.median == pytest.approx(2.0) and rounds.ratio.low == pytest.approx(rounds.ratio.high)
+
+
+class Timer:
+    """Answers with its own number and notes that it was asked."""
+
+    def __init__(self, number: int, log: list[int]) -> None:
+        self._number, self._log = number, log
+
+    def measure_us(self) -> float:
+        self._log.append(self._number)
+        return float(self._number)
+
+
+def test_input_sets_take_turns_across_requests_and_the_first_run_of_each_is_not_told() -> None:
+    log: list[int] = []
+    timers = [Timer(number, log) for number in range(3)]
+    first, turn = rotate(timers, turn=0, replays=4)
+    second, _ = rotate(timers, turn=turn, replays=2)
+    assert (first, second) == ([0.0, 1.0, 2.0, 0.0], [1.0, 2.0])
+    assert log == [2, 0, 1, 2, 0, 0, 1, 2]
+    assert rotate(timers, turn=1, replays=1) == ([1.0], 2) and log[8:] == [1]  # long runs are not run twice
 
 
 NAN = float("nan")
