@@ -19,7 +19,7 @@ from sandbox.gpu_workers import GpuWorkers, visible_gpu
 from sandbox.judge import failed, hidden_weights, precheck, unfit, verdict_of
 from sandbox.plan import decode, resolve
 from sandbox.seeds import new_secret
-from sandbox.time_on_gpu import TimeOnGpu
+from sandbox.time_on_gpu import Timed, TimeOnGpu
 from sandbox.tracer import ProblemFailed, Traced
 from sandbox.types import (
     Candidate,
@@ -119,8 +119,8 @@ class GpuJudge:
     ) -> None:
         self._settings = settings
         self._workers = GpuWorkers(command, device=device)
-        baselines = Baselines(settings, device=device, compile_seconds=_COMPILE_SECONDS, command=baseline_command)
-        self._timing = TimeOnGpu(settings, baselines=baselines, clocks=Clocks(visible_gpu(device)))
+        self._baselines = Baselines(settings, device=device, compile_seconds=_COMPILE_SECONDS, command=baseline_command)
+        self._timing = TimeOnGpu(settings, baselines=self._baselines, clocks=Clocks(visible_gpu(device)))
         self._secret = new_secret(settings.seed)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
@@ -180,10 +180,14 @@ class GpuJudge:
     def _time(
         self, task: TimingTask, key: str, stages: _Stages, labels: tuple[str, ...], correctness: Correctness
     ) -> Verdict:
-        try:
-            timed = self._timing.time(task, key=key, ask=self._ask_timing, stage=stages.timed)
-        except _Blamed as blamed:
-            return stages.failed(blamed.blame, labels=labels, correctness=correctness)
+        request = {"do": "timing_inputs", "key": key}
+        made = stages.timed("baseline", lambda: self._ours(request, seconds=_OPEN_SECONDS))
+        timed = Timed(performance=None, not_timed=made["not_timed"])
+        if timed.not_timed is None:
+            try:
+                timed = self._timing.time(task, key=key, ask=self._ask_timing, stage=stages.timed)
+            except _Blamed as blamed:
+                return stages.failed(blamed.blame, labels=labels, correctness=correctness)
         if timed.not_timed is not None:
             _log.error("not_timed: candidate %s: %s", stages.traced.candidate_id, timed.not_timed)
             labels = (*labels, "not_timed")
@@ -252,4 +256,4 @@ class GpuJudge:
 
     def close(self) -> None:
         self._workers.close()
-        self._timing.close()
+        self._baselines.close()

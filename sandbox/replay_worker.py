@@ -31,6 +31,7 @@ from sandbox.types import Problem, Status, Tolerance, content_hash
 from sandbox.worker_main import serve
 
 _NUM_TIMING_SETS = 2
+_NO_MEMORY = "no memory is left to time it"
 # What open problems may keep: a share of the device's memory, and expected values on the host.
 _DEVICE_SHARE = 0.25
 _HOST_BYTES = 16 << 30
@@ -72,6 +73,8 @@ class ReplayWorker:
                 return self._open(body, blobs)
             case "verify":
                 return self._verify(self._problems[body["key"]], bytes(blobs[0]))
+            case "timing_inputs":
+                return self._timing_inputs(self._problems[body["key"]])
             case "prepare":
                 return self._on_candidate(lambda: self._prepare(self._problems[body["key"]], body))
             case "measure":
@@ -79,7 +82,8 @@ class ReplayWorker:
             case "finish":
                 return self._on_candidate(lambda: self._finish(self._problems[body["key"]]))
             case unknown:
-                raise ValueError(f"unknown request {unknown!r}; known: probe, open, verify, prepare, measure, finish")
+                known = "probe, open, verify, timing_inputs, prepare, measure, finish"
+                raise ValueError(f"unknown request {unknown!r}; known: {known}")
 
     def _probe(self) -> dict[str, Any]:
         """Shows that the device computes, and says what it is."""
@@ -148,27 +152,34 @@ class ReplayWorker:
         self._runner = runner
         return {**_checked(check), "choices": list(choices), "chosen": list(names), "seconds": time.monotonic() - start}
 
+    def _timing_inputs(self, opened: OpenProblem) -> dict[str, Any]:
+        """Makes the inputs for timing, and learns what the device gives: the problem's part and the machine's."""
+        try:
+            if self._machine is None:
+                self._machine = timing.survey(self._flush, device=self._device, conditions=self._conditions())
+            if not opened.timing_cases:
+                made = [opened.reference.inputs(seed) for seed in opened.timing_seeds]
+                opened.timing_cases = [dataclasses.replace(opened.cases[0], inputs=t, expected=()) for t in made]
+        except torch.OutOfMemoryError:
+            return {"not_timed": _NO_MEMORY}
+        return {"not_timed": None}
+
     def _on_candidate(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A step of timing the plan that passed last; its faults are answers."""
         reply = {"status": None, "failure": None, "not_timed": None, "dead": False}
         try:
             return {**reply, **work()}
         except torch.OutOfMemoryError:
-            return {**reply, "not_timed": "no memory is left to time it"}
+            return {**reply, "not_timed": _NO_MEMORY}
         except CandidateFault as fault:
             if fault.status is Status.OUT_OF_MEMORY:
-                return {**reply, "not_timed": "no memory is left to time it"}
+                return {**reply, "not_timed": _NO_MEMORY}
             return {**reply, **_told(fault)}
 
     def _prepare(self, opened: OpenProblem, body: dict[str, Any]) -> dict[str, Any]:
         """Makes the graphs on inputs of their own: what they leave in memory answers nothing that is checked."""
-        assert self._runner is not None
-        if self._machine is None:
-            self._machine = timing.survey(self._flush, device=self._device, conditions=self._conditions())
+        assert self._runner is not None and self._machine is not None and opened.timing_cases
         first, machine = opened.cases[0], self._machine
-        if not opened.timing_cases:
-            made = [opened.reference.inputs(seed) for seed in opened.timing_seeds]
-            opened.timing_cases = [dataclasses.replace(first, inputs=leaves, expected=()) for leaves in made]
         self._timed = None
         timed = timing.TimedCandidate(self._runner, opened.timing_cases, kind=body["kind"], machine=machine)
         share = timed.kernel_share()

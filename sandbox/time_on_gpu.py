@@ -201,9 +201,6 @@ class TimeOnGpu:
         while len(self._incumbents) > _MAX_INCUMBENTS:
             self._incumbents.popitem(last=False)
 
-    def close(self) -> None:
-        self._baselines.close()
-
 
 def _answered(answer: dict[str, Any]) -> dict[str, Any]:
     """Raises _NotTimed."""

@@ -120,7 +120,7 @@ def make(settings: JudgeSettings, tmp_path: Path) -> Iterator[Callable[..., Timi
 
     yield timing
     for each in made:
-        each.timing.close()
+        each.baselines.close()
 
 
 def test_the_headline_is_against_the_fastest_and_all_are_shown(make: Callable[..., Timing]) -> None:
