@@ -34,7 +34,13 @@ def warm() -> None:
     """Starts the interpreter, gives it the device math library, and imports what every child needs."""
     if os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError("the interpret sandbox needs TRITON_INTERPRET=1 before triton is imported")
-    from sandbox import inductor_names, interpreter_floats, interpreter_reduce, libdevice_numpy
+    from sandbox import (
+        inductor_names,
+        interpreter_constants,
+        interpreter_floats,
+        interpreter_reduce,
+        libdevice_numpy,
+    )
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -42,6 +48,7 @@ def warm() -> None:
     libdevice_numpy.install()
     interpreter_reduce.install()
     interpreter_floats.install()
+    interpreter_constants.install()
     for name in _LAZY:
         importlib.import_module(name)
 
