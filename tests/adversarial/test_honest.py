@@ -46,8 +46,9 @@ class Bench:
         return self._judges[precision].judge(problem, candidate, self.tracer.trace(problem, candidate))
 
     def close(self) -> None:
-        for owner in (self.tracer, *self._judges.values()):
-            owner.close()
+        self.tracer.close()
+        for judge in self._judges.values():
+            judge.close()
 
 
 @pytest.fixture(scope="module")
