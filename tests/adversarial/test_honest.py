@@ -7,22 +7,16 @@ below IEEE's that the run must allow for it.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sandbox.judge import InterpretJudge
-from sandbox.problems import load_problems
 from sandbox.tracer import Tracer
-from sandbox.types import Candidate, Operator, Status, Verdict
+from sandbox.types import Status, Verdict
+from tests.adversarial.layers import HONEST, Program, read_honest
 from tests.judge_settings import LIMITS, judge_settings
-
-HERE = Path(__file__).parent
-FOLDERS = (HERE / "problems", HERE.parent.parent / "configs" / "problems")
-PROGRAMS = sorted((HERE / "honest").glob("*.py"))
-HEADER = re.compile(r"# problem: (?P<problem>\S+)\n(?:# precision: (?P<precision>tf32)\n)?")
 
 _SETTINGS = judge_settings(interpret_limits=dataclasses.replace(LIMITS, wall_seconds=30))
 
@@ -34,16 +28,12 @@ class Bench:
         self.tracer = Tracer(_SETTINGS)
         self._judges: dict[tuple[str, ...], InterpretJudge] = {}
 
-    def verdict(self, program: Path) -> Verdict:
-        source = program.read_text()
-        header = HEADER.match(source)
-        assert header is not None, f"{program.name} does not name its problem"
-        (problem,) = load_problems(next(f for f in (d / f"{header['problem']}.py" for d in FOLDERS) if f.exists()))
-        candidate = Candidate(problem_id=problem.id, source=source, operator=Operator.DRAFT)
-        precision = ("ieee",) if header["precision"] is None else ("ieee", header["precision"])
-        if precision not in self._judges:
-            self._judges[precision] = InterpretJudge(dataclasses.replace(_SETTINGS, precision=precision))
-        return self._judges[precision].judge(problem, candidate, self.tracer.trace(problem, candidate))
+    def verdict(self, program: Program) -> Verdict:
+        if program.precision not in self._judges:
+            settings = dataclasses.replace(_SETTINGS, precision=program.precision)
+            self._judges[program.precision] = InterpretJudge(settings)
+        judge = self._judges[program.precision]
+        return judge.judge(program.problem, program.candidate, self.tracer.trace(program.problem, program.candidate))
 
     def close(self) -> None:
         self.tracer.close()
@@ -58,12 +48,12 @@ def bench() -> Iterator[Bench]:
     bench.close()
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.stem)
-def test_honest_program_passes(bench: Bench, program: Path) -> None:
-    told = bench.verdict(program)
+@pytest.mark.parametrize("path", HONEST, ids=lambda p: p.stem)
+def test_honest_program_passes(bench: Bench, path: Path) -> None:
+    told = bench.verdict(read_honest(path))
     assert told.status is Status.PASSED, told.feedback
     assert told.labels[0] == "triton", told.labels
 
 
 def test_there_are_enough_programs() -> None:
-    assert len(PROGRAMS) >= 64
+    assert len(HONEST) >= 64

@@ -54,7 +54,7 @@ RANDOM = st.integers(0, 2**32).map(Random)
 FEW = settings(max_examples=max(30, settings().max_examples // 4))  # for what starts a process an example
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Sample:
     """An honest program's trace; `body` is its plan's JSON with the cubins cut short, as `raw` has it too."""
 
@@ -224,24 +224,31 @@ def test_changed_answers_of_a_trace_are_refused_or_read(samples: tuple[Sample, .
     assert status not in (Status.PASSED, Status.UNVERIFIED)
 
 
-@pytest.fixture(scope="module")
-def interpreted(samples: tuple[Sample, ...], judge: InterpretJudge) -> tuple[Plan, Any, bytes]:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Interpreted:
     """A plan, its cases and what the interpret child answers."""
+
+    plan: Plan
+    cases: Any
+    result: bytes
+
+
+@pytest.fixture(scope="module")
+def interpreted(samples: tuple[Sample, ...], judge: InterpretJudge) -> Interpreted:
     sample = next(s for s in samples if s.problem.id.endswith("nested_outputs"))
     assert sample.traced.spec is not None
     cases = judge._cases_of(sample.problem, sample.traced.spec, vary=frozenset())
     answer = judge._run(interpret_request(sample.raw, cases))
     assert answer.result is not None
-    return decode(sample.raw), cases, answer.result
+    return Interpreted(decode(sample.raw), cases, answer.result)
 
 
 @given(random=RANDOM)
-def test_changed_answers_of_an_interpreter_are_refused_or_read(
-    interpreted: tuple[Plan, Any, bytes], random: Random
-) -> None:
-    plan, cases, result = interpreted
+def test_changed_answers_of_an_interpreter_are_refused_or_read(interpreted: Interpreted, random: Random) -> None:
+    plan, cases = interpreted.plan, interpreted.cases
+    raw = changed_message(interpreted.result, random)
     with bounded(1 << 30):
-        status, failure, correctness, writes = read_interpreted(outcome(changed_message(result, random)), cases, plan)
+        status, failure, correctness, writes = read_interpreted(outcome(raw), cases, plan)
     assert (status is None) == (failure is None)
     if status is None:
         assert correctness is not None and writes is not None
