@@ -31,7 +31,7 @@ class Layer(StrEnum):
     TRACE = "trace"  # the sandboxed child could not record, or compile, what the program does
     ISOLATION = "isolation"  # the child was refused something, or ended, and left nothing that is used
     DEADLINE = "deadline"  # it took too long
-    CHECK = "check"  # the plan is malformed or out of bounds, or its outputs are not those of the reference, before it runs
+    CHECK = "check"  # the plan or its kernel text is not fit to be run, or its outputs are of another form
     POLICY = "policy"  # the plan's dataflow is not what may win
     COMPARE = "compare"  # the values are wrong
     GUARD = "guard"  # memory outside a kernel's tensors, or an input that changed
@@ -45,7 +45,8 @@ _BY_CLASS = {
     "Policy": Layer.POLICY, "KernelShare": Layer.POLICY, "PlanError": Layer.CHECK, "ForgedResult": Layer.CHECK,
     "SourceError": Layer.CHECK, "ProcessEnded": Layer.ISOLATION, "Timeout": Layer.DEADLINE, "TooLarge": Layer.DEADLINE,
     "Precision": Layer.PRECISION, "HiddenWeights": Layer.UNSEEN, "Aliasing": Layer.CHECK, "Device": Layer.CHECK,
-    "Outputs": Layer.CHECK, "OSError": Layer.ISOLATION, "InputChanged": Layer.GUARD, "NoModelNew": Layer.SCREEN, "NoCode": Layer.SCREEN,
+    "Outputs": Layer.CHECK, "OSError": Layer.ISOLATION, "InputChanged": Layer.GUARD, "NoModelNew": Layer.SCREEN,
+    "NoCode": Layer.SCREEN,
 }  # fmt: skip
 _BY_STATUS = {
     Status.NO_KERNEL: Layer.SCREEN, Status.REJECTED: Layer.CHECK, Status.TRACE_ERROR: Layer.TRACE,

@@ -180,6 +180,12 @@ def test_changed_plans_run_or_fail_by_torchs_own_errors(samples: tuple[Sample, .
             pass
 
 
+def test_a_long_text_does_not_make_a_long_error(samples: tuple[Sample, ...]) -> None:
+    body = json.loads(samples[0].raw)
+    body["storages"][0][1] = "a" * 5_000
+    assert decoded(as_bytes(body)) is None
+
+
 @FEW
 @given(random=RANDOM)
 def test_changed_plans_get_a_verdict(samples: tuple[Sample, ...], judge: InterpretJudge, random: Random) -> None:

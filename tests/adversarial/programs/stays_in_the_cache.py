@@ -7,7 +7,7 @@ import triton.language as tl
 @triton.jit
 def add(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    x = tl.load(x_ptr + offsets, mask=offsets < n, eviction_policy="evict_last", cache_modifier=".ca")
+    x = tl.load(x_ptr + offsets, mask=offsets < n, eviction_policy="evict_last")
     y = tl.load(y_ptr + offsets, mask=offsets < n, eviction_policy="evict_last")
     tl.store(out_ptr + offsets, x + y, mask=offsets < n, eviction_policy="evict_last")
 
