@@ -41,9 +41,10 @@ AGREES: dict[str, object] = {
 }  # fmt: skip
 TIMED = {"status": None, "failure": None, "not_timed": None, "dead": False}
 ANSWERS: dict[str, object] = {
+    "load": {},
     "probe": {"healthy": True, "conditions": {"gpu": "scripted"}},
     "open": {"inadmissible": None, "key": "k", "seeds": [1, 2, 3], "timing_seeds": [4, 5],
-             "kinds": ["given", "stress", "given"], "hidden": []},
+             "kinds": ["given", "stress", "given"], "hidden": [], "eager_us": 100.0},
     "verify": AGREES,
     "timing_inputs": {"not_timed": None},
     "prepare": {**TIMED, "kind": "graph", "uncapturable": None, "floor_us": 8.0, "least_plausible_us": 5.0,
