@@ -182,7 +182,7 @@ class GpuWorkers:
 
     def _name(self) -> str:
         visible = worker_environment("", device=self._device)["CUDA_VISIBLE_DEVICES"]
-        return f"GPU {self.conditions.get('gpu_uuid', visible)}"
+        return self.conditions.get("gpu_uuid", f"GPU {visible}")
 
     def _discard(self) -> None:
         if self._worker is not None:

@@ -122,6 +122,7 @@ def test_a_plan_that_agrees_passes_with_its_figures(
             Status.ILLEGAL_ACCESS,
             "illegal address",
         ),
+        ({"verify": {"late": True, "dead": True}}, Status.TIMEOUT, "1000 times PyTorch's own time"),
     ],
 )  # fmt: skip
 def test_what_a_candidate_does_to_the_worker_is_charged_to_it(
