@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sandbox.baselines import BASELINE_COMMAND, Baselines, TimingTask
 from sandbox.bounded import Recent
 from sandbox.clocks import Clocks
-from sandbox.gpu_workers import GpuWorkers, visible_gpu
+from sandbox.gpu_workers import GpuWorkers, Usage, visible_gpu
 from sandbox.judge import MAX_VERDICTS, failed, hidden_weights, precheck, unfit, verdict_of
 from sandbox.plan import ChoiceStep, Plan, decode, resolve
 from sandbox.seeds import new_secret
@@ -140,6 +140,11 @@ class GpuJudge:
         self._timing = TimeOnGpu(settings, baselines=self._baselines, clocks=Clocks(visible_gpu(device)))
         self._secret = new_secret(settings.seed)
         self._verdicts: Recent[tuple[str, str], Verdict] = Recent(limit=MAX_VERDICTS)
+
+    @property
+    def usage(self) -> Usage:
+        """Where the time on the GPU went so far."""
+        return self._workers.usage
 
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
         """The verdict. Raises SandboxError when the fault is ours, ProblemFailed when it is the problem's."""

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,16 @@ _NUM_CPU_THREADS = "4"  # for weights, which are drawn on the CPU
 
 class GpuUnusable(SandboxError):
     """The GPU is given up: it failed several times in a row through no candidate's fault. The message names it."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Where the time of a GPU's judge went: in the worker's hands, and waiting for a worker to be ready. `num_lost`
+    counts the workers that had to be replaced."""
+
+    busy_seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    num_lost: int = 0
 
 
 class _Starting:
@@ -78,7 +89,7 @@ def _start_deadline() -> float:
 class GpuWorkers:
     """The worker of one GPU. `device` counts among the GPUs that this process may see.
 
-    `conditions` says what the GPU is, as its last probe told; `num_replaced` counts the workers that were lost.
+    `conditions` says what the GPU is, as its last probe told.
     """
 
     def __init__(self, command: Sequence[str], *, device: int) -> None:
@@ -89,19 +100,24 @@ class GpuWorkers:
         self._num_faults = 0
         self._reapers: list[threading.Thread] = []
         self.conditions: dict[str, str] = {}
-        self.num_replaced = 0
+        self.usage = Usage()
 
     def exchange(self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float) -> dict[str, Any]:
         """The worker's answer. Raises WorkerLate or WorkerEnded, whoever's fault that is, and SandboxError for its own
         errors; what cannot be used any more is replaced at the next call."""
+        asked = time.monotonic()
         worker = self._ready()
-        deadline = time.monotonic() + seconds
+        start = time.monotonic()
+        self.usage.waiting_seconds += start - asked
+        deadline = start + seconds
         try:
             worker.send(request, blobs, deadline=deadline)
             answer: dict[str, Any] = json.loads(worker.receive(deadline=deadline)["json"])
         except (WorkerLate, WorkerEnded, SandboxError):
             self._discard()
             raise
+        finally:
+            self.usage.busy_seconds += time.monotonic() - start
         if answer.get("dead"):
             self._discard()
         if "error" in answer:
@@ -188,7 +204,7 @@ class GpuWorkers:
         if self._worker is not None:
             self._reap(self._worker)
             self._worker = None
-            self.num_replaced += 1
+            self.usage.num_lost += 1
 
     def _reap(self, process: WorkerProcess) -> None:
         """Has a process killed now and waits for its end in the background: with a kernel still running, or a dead

@@ -108,7 +108,7 @@ def test_a_lost_worker_is_replaced_without_waiting_for_a_start(make: Make, tmp_p
     start = time.monotonic()
     assert work(workers) != first
     assert time.monotonic() - start < 0.4  # starting one takes a second
-    assert workers.num_replaced == 1
+    assert workers.usage.num_lost == 1
 
 
 def test_a_worker_that_hangs_is_evicted_at_its_deadline_and_gone_before_timing(make: Make, tmp_path: Path) -> None:
@@ -189,8 +189,11 @@ def test_the_deadline_is_a_multiple_of_eager_times_runs_within_bounds(
 
 Replay = Callable[..., Verdict]
 STORE = "    tl.store(y_ptr + offsets, tl.maximum(x, 0.0), mask=mask)"
-# Ends by itself after some ten seconds: about 2^32 dependent multiplications and additions of one thread.
-SLOW = "    for _ in range(1 << 31):\n        x = x * 1.0001 + 0.5\n    tl.store(y_ptr + offsets, x, mask=mask)"
+# Ends by itself after some ten seconds: 2^32 dependent multiplications and additions in each thread.
+SLOW = (
+    "    for _ in range(4):\n        for _ in range(1 << 30):\n            x = x * 1.0001 + 0.5\n"
+    "    tl.store(y_ptr + offsets, x, mask=mask)"
+)
 # A counter in the kernel's module, which outlives a launch. 7 programs of 1024 elements are one launch.
 COUNTING = """    calls = tl.inline_asm_elementwise(
         "{ .global .u32 calls; atom.global.add.u32 $0, [calls], 1; }",
@@ -255,7 +258,9 @@ def test_a_hung_kernel_is_evicted_soon_after_its_deadline(settled: None, replay:
 
 @pytest.mark.gpu
 def test_running_out_of_device_memory_is_told_and_the_worker_goes_on(replay: Replay) -> None:
-    huge = "y = torch.empty_like(x)\n        huge = [torch.zeros(1 << 36, device=x.device) for _ in range(4)]"
+    # 128 GiB, just below what a plan may have.
+    sizes = "torch.zeros(1 << 34, device=x.device), torch.zeros((1 << 34) - (1 << 22), device=x.device)"
+    huge = f"y = torch.empty_like(x)\n        huge = [{sizes}]"
     found = replay("y = torch.empty_like(x)", huge)
     assert found.status is Status.OUT_OF_MEMORY, found.feedback
     assert replay("num_warps", "num_warps").status is Status.PASSED
