@@ -345,7 +345,7 @@ def mixed_set(problems: Sequence[Problem], *, count: int, seed: int, recorded: P
     found = {entry.candidate.id: entry for entry in kept}
     able = [(problem, recipe) for problem in problems if (recipe := recipe_of(problem.id)) is not None]
     left = count - len(found)
-    wanted = {kind: round(left * share) for kind, share in _SHARES.items()}
+    wanted = {kind: round((count if kind.harmful else left) * share) for kind, share in _SHARES.items()}
     wanted[Kind.RIGHT] += left - sum(wanted.values())
     for kind, number in wanted.items():
         for _ in range(number):

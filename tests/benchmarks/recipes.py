@@ -220,7 +220,8 @@ EXTRAS: dict[str, Extra] = {
         recipe=Recipe(
             kind="rows_to_one",
             bodies=("m = tl.max(x, axis=1)\ny = m + tl.log(tl.sum(tl.exp(x - m[:, None]), axis=1))",),
-            wrong=("m = tl.max(x, axis=1)\ny = m", "m = tl.max(x, axis=1)\ny = tl.log(tl.sum(tl.exp(x - m[:, None]), axis=1))"),
+            wrong=("m = tl.max(x, axis=1)\ny = m",
+                   "m = tl.max(x, axis=1)\ny = tl.log(tl.sum(tl.exp(x - m[:, None]), axis=1))"),
             out="torch.empty(x.shape[0], device=x.device)",
         ),
     ),
@@ -248,14 +249,16 @@ EXTRAS: dict[str, Extra] = {
         answer="torch.nn.functional.mse_loss(x, t)",
         inputs="torch.randn({r}, {c}), torch.randn({r}, {c})",
         recipe=Recipe(
-            kind="loss", inputs=("x", "t"), bodies=("v = (x - t) * (x - t)",), wrong=("v = tl.abs(x - t)", "v = 0.5 * (x - t) * (x - t)"),
+            kind="loss", inputs=("x", "t"), bodies=("v = (x - t) * (x - t)",),
+            wrong=("v = tl.abs(x - t)", "v = 0.5 * (x - t) * (x - t)"),
         ),
     ),
     "sum_middle": Extra(
         answer="x.sum(dim=1)",
         inputs="torch.randn({r} // 64, 64, {c})",
         recipe=Recipe(
-            kind="middle", bodies=("total = total + x",), wrong=("total = total + tl.abs(x)", "total = tl.maximum(total, x)"), init="0.0",
+            kind="middle", bodies=("total = total + x",), init="0.0",
+            wrong=("total = total + tl.abs(x)", "total = tl.maximum(total, x)"),
         ),
     ),
 }  # fmt: skip

@@ -1,17 +1,18 @@
 """Measures how many candidates a minute one GPU's judge gets through, and what faults cost. Prints a table.
 
-From the repository's root, on a GPU machine: `python tests/benchmarks/throughput.py --candidates 1000 --out t.json`; for
-a look at the driver without one: `--mode interpret --candidates 60 --tracers 2`. Tracers, each with a sandbox of its
-own, feed one judge through a queue, in one process and without Ray. The set is `candidates.py`'s.
+From the repository's root, on a GPU machine: `python tests/benchmarks/throughput.py --candidates 1000 --out t.json`;
+for a look at the driver without one: `--mode interpret --candidates 60 --tracers 2`. Tracers, each with a sandbox of
+its own, feed one judge through a queue, in one process and without Ray. The set is `candidates.py`'s.
 
-`gpu_busy_share` is the time that the GPU's worker had a request, over the time that some traced candidate was waiting or
-at work. The serial run judges a random part of the harmless ones again, one by one, with nothing beside them, and
-compares statuses.
+`gpu_busy_share` is the time that the GPU's worker had a request, over the time that some plan was waiting or at work.
+The serial run judges a random part of the harmless ones again, one by one, with nothing beside them, and compares
+statuses.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import queue
@@ -70,7 +71,7 @@ class Run:
 
 
 class Pending:
-    """How long at least one traced candidate was waiting or at work."""
+    """How long at least one plan was waiting or at work."""
 
     def __init__(self) -> None:
         self._lock, self._count, self._since, self.seconds = threading.Lock(), 0, 0.0, 0.0
@@ -124,7 +125,8 @@ class Driver:
                 except Exception as error:  # noqa: BLE001  a thread's outermost frame: told, and counted as an error
                     run.errors.append(f"{entry.candidate.id}: {type(error).__name__}: {error}"[:300])
                     continue
-                pending.add(+1)
+                if found.plan is not None:
+                    pending.add(+1)
                 traced.put((entry, found))
             traced.put(None)
 
@@ -155,7 +157,8 @@ class Driver:
                 run.errors.append(f"{entry.candidate.id}: {type(error).__name__}: {error}"[:300])
                 continue
             finally:
-                pending.add(-1)
+                if found.plan is not None:
+                    pending.add(-1)
             after = asdict(usage_of(self._judge))
             run.judged.append(
                 Judged(
@@ -203,25 +206,21 @@ def fault_costs(judged: Sequence[Judged]) -> dict[str, dict[str, float]]:
     to be opened again, as medians and at most, in seconds."""
     found: dict[str, list[tuple[float, float, float]]] = {}
     at_gpu = [j for j in judged if j.verdict.plan_hash is not None]
-    following = {id(a): b for a, b in zip(at_gpu, at_gpu[1:], strict=False)}
+    following = {id(a): b for a, b in itertools.pairwise(at_gpu)}
     for item in judged:
         if item.entry.kind.harmful:
             after = following.get(id(item))
             own = sum(s for name, s in item.verdict.stage_seconds.items() if name != "reference")
             next_waits = 0.0 if after is None else after.waited_seconds
-            reopening = (
-                0.0 if after is None or not item.lost_workers else after.verdict.stage_seconds.get("reference", 0.0)
-            )
+            lost = after is not None and item.lost_workers > 0
+            reopening = after.verdict.stage_seconds.get("reference", 0.0) if lost and after is not None else 0.0
             found.setdefault(item.entry.kind, []).append((own, next_waits, reopening))
-    names = ("own_seconds", "next_waits_seconds", "reopening_seconds")
-    return {
-        kind: {
-            "count": len(rows),
-            **{f"{name}_median": statistics.median(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)},
-            **{f"{name}_max": max(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)},
-        }
-        for kind, rows in found.items()
-    }  # fmt: skip
+    costs: dict[str, dict[str, float]] = {}
+    for kind, rows in found.items():
+        costs[kind] = {"count": len(rows)}
+        for name, column in zip(("own", "next_waits", "reopening"), zip(*rows, strict=True), strict=True):
+            costs[kind] |= {f"{name}_median": statistics.median(column), f"{name}_max": max(column)}
+    return costs
 
 
 def told(run: Run, *, num_cases: int) -> dict[str, Any]:
@@ -243,6 +242,7 @@ def told(run: Run, *, num_cases: int) -> dict[str, Any]:
         "stages": stage_table(run.judged),
         "kernel_seconds": kernel_seconds(run.judged, num_cases=num_cases),
         "faults": fault_costs(run.judged),
+        "verdicts": {j.entry.candidate.id: [j.entry.problem.id, j.entry.kind, j.verdict.status] for j in run.judged},
     }
 
 
