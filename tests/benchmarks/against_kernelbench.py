@@ -12,6 +12,7 @@ empty stand-in takes its place; the output names them.
 from __future__ import annotations
 
 import argparse
+import importlib.machinery
 import importlib.util
 import json
 import random
@@ -23,13 +24,13 @@ import types
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from sandbox.problems import load_problems
 from tests.benchmarks.candidates import Entry, mixed_set
 from tests.benchmarks.recipes import extra_problems
 
+ROOT = Path(__file__).parents[2]
 NUM_CORRECT, NUM_TIMED, LIMIT_SECONDS = 5, 100, 180.0  # defaults of the project's scripts/eval_from_generations.py
 _MARK = "RESULT "
 
@@ -63,6 +64,7 @@ def stand_in() -> list[str]:
     missing = [name for name in _STAND_INS if importlib.util.find_spec(name) is None]
     for name in missing:
         module = types.ModuleType(name)
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)  # for whoever asks whether it is there
         module.__dict__.update(_STAND_INS[name])
         sys.modules[name] = module
     return missing
@@ -111,7 +113,9 @@ def run_one(entry: Entry, checkout: Path) -> dict[str, Any]:
 
 
 def summary(rows: list[dict[str, Any]], ours: dict[str, Any] | None) -> dict[str, Any]:
-    """Rate, spread and, with our own figures, the ratio and where the two disagree."""
+    """Rate, spread and, with our own figures, the ratio and where the two disagree. Nothing where every run failed."""
+    if all("error" in row for row in rows):
+        raise SystemExit(f"no candidate could be evaluated: {[row['error'] for row in rows[:3]]}")
     seconds = [row["seconds"] for row in rows]
     rate = 60.0 * len(rows) / sum(seconds)
     told: dict[str, Any] = {
