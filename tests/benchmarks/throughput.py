@@ -307,6 +307,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--timing-rounds", type=int, default=60)
     parser.add_argument("--timing-seconds", type=float, default=2.0)
+    parser.add_argument("--max-slowdown", type=float, default=1000.0, help="than eager; beyond it a kernel times out")
     parser.add_argument("--racing", action="store_true")
     parser.add_argument("--baselines", nargs="+", default=["eager"])
     parser.add_argument("--out", type=Path)
@@ -319,6 +320,7 @@ def main() -> None:
     settings = judge_settings(
         mode=chosen.mode, baselines=tuple(chosen.baselines), timing_rounds=chosen.timing_rounds,
         timing_seconds=chosen.timing_seconds, racing=chosen.racing,
+        max_slowdown=chosen.max_slowdown,
     )  # fmt: skip
     problems = load_problems(ROOT / "configs" / ("problems_large" if large else "problems"))
     problems += extra_problems(num_rows=8192 if large else 64, num_columns=4096 if large else 100)
