@@ -206,6 +206,7 @@ class GpuJudge:
     ) -> Verdict:
         request = {"do": "timing_inputs", "key": key}
         made = stages.timed("baseline", lambda: self._ours(request, seconds=_OPEN_SECONDS))
+        stages.timed("quiet", self._workers.quiet)
         timed = Timed(performance=None, not_timed=made["not_timed"])
         if timed.not_timed is None:
             try:
@@ -221,7 +222,7 @@ class GpuJudge:
     def _ask_timing(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """A step of timing the candidate. Raises _Blamed."""
         seconds = self._settings.replay_seconds + _TIMING_SLACK * self._settings.timing_seconds
-        answer = self._ask(request, [], seconds=seconds)
+        answer = self._ask(request, [], seconds=seconds, timing=True)
         if isinstance(answer, _Blame):
             raise _Blamed(answer)
         if answer["status"] is not None:
@@ -265,10 +266,12 @@ class GpuJudge:
         except (WorkerLate, WorkerEnded) as error:
             raise SandboxError(f"the GPU worker failed at {request['do']}: {error}") from error
 
-    def _ask(self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float) -> dict[str, Any] | _Blame:
+    def _ask(
+        self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float, timing: bool = False
+    ) -> dict[str, Any] | _Blame:
         """A request about a candidate: a worker that hangs or crashes on it is the candidate's doing."""
         try:
-            answer = self._workers.exchange(request, blobs, seconds=seconds)
+            answer = self._workers.exchange(request, blobs, seconds=seconds, timing=timing)
         except WorkerLate:
             return _too_slow(seconds, None)
         except WorkerEnded as error:

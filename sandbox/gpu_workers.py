@@ -102,9 +102,14 @@ class GpuWorkers:
         self.conditions: dict[str, str] = {}
         self.usage = Usage()
 
-    def exchange(self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float) -> dict[str, Any]:
-        """The worker's answer. Raises WorkerLate or WorkerEnded, whoever's fault that is, and SandboxError for its own
-        errors; what cannot be used any more is replaced at the next call."""
+    def exchange(
+        self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float, timing: bool = False
+    ) -> dict[str, Any]:
+        """The worker's answer; with `timing` no spare opens the GPU after it.
+
+        Raises WorkerLate or WorkerEnded, whoever's fault that is, and SandboxError for its own errors; what cannot be
+        used any more is replaced at the next call.
+        """
         asked = time.monotonic()
         worker = self._ready()
         start = time.monotonic()
@@ -122,7 +127,8 @@ class GpuWorkers:
             self._discard()
         if "error" in answer:
             raise SandboxError(f"the GPU worker failed at {request['do']}: {answer['error']}")
-        self._tend(lambda spare: spare.advance())
+        if not timing:
+            self._tend(lambda spare: spare.advance())
         return answer
 
     def quiet(self) -> None:

@@ -4,8 +4,8 @@ From the repository's root, on a GPU machine: `python tests/benchmarks/throughpu
 for a look at the driver without one: `--mode interpret --candidates 60 --tracers 2`. Tracers, each with a sandbox of
 its own, feed one judge through a queue, in one process and without Ray. The set is `candidates.py`'s.
 
-`gpu_busy_share` is the time that the GPU's worker had a request, over the time that some plan was waiting or at work.
-The serial run judges a random part of the harmless ones again, one by one, with nothing beside them, and compares
+`gpu_busy_share` is the time that a process on the GPU had a request, over the time that some plan was waiting or at
+work. The serial run judges a random part of the harmless ones again, one by one, with nothing beside them, and compares
 statuses.
 """
 
@@ -42,6 +42,7 @@ from tests.judge_settings import judge_settings
 
 ROOT = Path(__file__).parents[2]
 BAR_PER_MINUTE, BAR_BUSY_SHARE = 600.0, 0.7
+_GPU_STAGES = ("reference", "replay", "baseline", "time")
 _QUEUE = 64  # traced candidates that may wait: plans are some hundred kB each
 
 
@@ -223,6 +224,12 @@ def fault_costs(judged: Sequence[Judged]) -> dict[str, dict[str, float]]:
     return costs
 
 
+def gpu_seconds(run: Run) -> float:
+    """The time that the candidate's or the baseline's process had a request; waiting for one to be ready is none."""
+    stages = (j.verdict.stage_seconds.get(stage, 0.0) for j in run.judged for stage in _GPU_STAGES)
+    return max(sum(stages) - run.usage.waiting_seconds, 0.0)
+
+
 def told(run: Run, *, num_cases: int) -> dict[str, Any]:
     """The figures of one run, plain."""
     by_kind: dict[str, Counter[str]] = {}
@@ -234,7 +241,7 @@ def told(run: Run, *, num_cases: int) -> dict[str, Any]:
         "errors": run.errors,
         "wall_seconds": run.wall_seconds,
         "per_minute": run.per_minute if run.judged else 0.0,
-        "gpu_busy_share": run.usage.busy_seconds / run.pending_seconds if run.pending_seconds else 0.0,
+        "gpu_busy_share": gpu_seconds(run) / run.pending_seconds if run.pending_seconds else 0.0,
         "usage": asdict(run.usage),
         "without_plan": len(no_plan),
         "gpu_seconds_without_plan": sum(j.verdict.spend.gpu_seconds for j in no_plan),
