@@ -14,6 +14,7 @@ import resource
 import select
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,7 @@ def _child(entry: str, message: bytes, built: Walls, *, scratch: Path, limits: L
         os.environ.update(isolation.scrubbed_environment(str(scratch)))
         if interpreting is not None:
             os.environ["TRITON_INTERPRET"] = interpreting
+        tempfile.tempdir = str(scratch)  # the warm process has looked for one already
         walls.lock_down(built, scratch=scratch, limits=limits)
         result = importlib.import_module(_ENTRIES[entry]).run(body, blobs, scratch)
         (scratch / "result").write_bytes(result)
