@@ -16,7 +16,7 @@ from sandbox import capabilities, syscalls
 
 _NEW_USER = 0x10000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
-_MAX_ENTRIES = 20_000  # files and folders in a scratch folder
+MAX_ENTRIES = 20_000  # files and folders in a scratch folder
 
 NAMESPACES: Mapping[str, int] = {
     "network_namespace": 0x40000000,
@@ -61,7 +61,7 @@ def mount_scratch(scratch: Path, *, max_bytes: int, user: int | None) -> None:
     """Mounts an empty file system over the folder around `scratch`, with nothing in it but an empty `scratch`."""
     owner = os.geteuid() if user is None else user
     group = os.getegid() if user is None else user
-    options = f"size={max_bytes},nr_inodes={_MAX_ENTRIES},mode=0711,uid={owner},gid={group}"
+    options = f"size={max_bytes},nr_inodes={MAX_ENTRIES},mode=0711,uid={owner},gid={group}"
     syscalls.mount("scratch", str(scratch.parent), kind="tmpfs", flags=_MS_NOSUID | _MS_NODEV, options=options)
     scratch.mkdir(mode=0o700)
     if user is not None and os.geteuid() != user:
@@ -80,7 +80,7 @@ def open_paths(folders: Iterable[str]) -> None:
     """
     inside: dict[str, list[str]] = {}
     for folder in folders:
-        if (closed := _closed_around(folder)) is not None:
+        if (closed := closed_around(folder)) is not None:
             inside.setdefault(closed, []).append(folder)
     for closed, kept in inside.items():
         opened = {folder: os.open(folder, os.O_PATH | os.O_DIRECTORY) for folder in kept}
@@ -91,7 +91,7 @@ def open_paths(folders: Iterable[str]) -> None:
             os.close(descriptor)
 
 
-def _closed_around(folder: str) -> str | None:
+def closed_around(folder: str) -> str | None:
     """The first folder on the way to `folder` that not everybody may pass through."""
     for parent in reversed(Path(folder).resolve().parents):
         if not parent.stat().st_mode & stat.S_IXOTH:
