@@ -1,7 +1,7 @@
 """Names the files that a sandboxed child needs: system, interpreter, packages, this package, and its scratch folder.
 
-Nothing else is left to it: no home, no temporary folder but its own, no run folder, no process table. Decides only; what
-enforces it is Landlock, and own mounts.
+Nothing else is left to it: no home, no temporary folder but its own, no run folder, no process table. Decides only;
+Landlock and own mounts enforce it.
 """
 
 from __future__ import annotations

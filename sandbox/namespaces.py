@@ -16,7 +16,7 @@ from sandbox import capabilities, syscalls
 
 _NEW_USER = 0x10000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
-MAX_ENTRIES = 20_000  # files and folders in a scratch folder
+MAX_ENTRIES = 10_000  # files and folders in a scratch folder
 
 NAMESPACES: Mapping[str, int] = {
     "network_namespace": 0x40000000,

@@ -139,9 +139,7 @@ class Zygote:
         finally:
             remove_tree(scratch, seconds=_REMOVAL_SECONDS)
 
-    def _call(
-        self, entry: str, scratch: Path, limits: Limits, *, folder: int, layers: tuple[str, ...]
-    ) -> ChildOutcome:
+    def _call(self, entry: str, scratch: Path, limits: Limits, *, folder: int, layers: tuple[str, ...]) -> ChildOutcome:
         start = time.monotonic()
         message = {"entry": entry, "scratch": str(scratch), "limits": asdict(limits), "layers": layers}
         assert self._process.stdin is not None

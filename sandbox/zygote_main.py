@@ -177,7 +177,8 @@ def _child(entry: str, message: bytes, built: Walls, *, scratch: Path, limits: L
         tempfile.tempdir = str(scratch)  # the warm process has looked for one already
         walls.lock_down(built, scratch=scratch, limits=limits)
         result = importlib.import_module(_ENTRIES[entry]).run(body, blobs, scratch)
-        (scratch / "result").write_bytes(result)
+        (scratch / "unfinished").write_bytes(result)  # a full folder leaves no half of a result
+        (scratch / "unfinished").rename(scratch / "result")
         code = 0
     except BaseException as error:  # noqa: BLE001  the outermost frame of the child: nothing may escape into the fork
         os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace")[:2000])

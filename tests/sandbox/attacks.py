@@ -6,6 +6,7 @@ it raises nothing but the last line's word. Needs no GPU and nothing from outsid
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import ctypes
 import os
@@ -14,7 +15,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,14 @@ _IPC_CREAT, _IPC_RMID = 0o1000, 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attack:
-    """One thing to try. `stopped_by` are the layers each of which suffices; `root_only` those that only root's children
-    need, since an ordinary user's have what they give already."""
+    """One thing to try, and the layers each of which is enough to stop it."""
 
     name: str
     stopped_by: tuple[str, ...]
     program: str
 
     def layers(self) -> tuple[str, ...]:
-        """Those that stop it on this machine."""
+        """Those that stop it here: an ordinary user's children have no id to give up."""
         return tuple(name for name in self.stopped_by if name != "unprivileged_uid" or os.geteuid() == 0)
 
 
@@ -56,15 +55,16 @@ ATTACKS = (
     _attack("create a file outside", "landlock", "open(W['folder'] + '/new', 'w').close()"),
     _attack("cut off a file of the user's", "landlock_truncate", "os.truncate(W['open_file'], 0)"),
     _attack("change the judge's own code", "landlock unprivileged_uid", "open(W['own_code'], 'r+').close()"),
-    _attack("list the warm process's folder", "landlock mount_namespace unprivileged_uid", "os.listdir('../zygote')"),
+    _attack("list the warm process's folder", "landlock mount_namespace", "os.listdir('../zygote')"),
     _attack(
         "run a program that it wrote", "landlock",
-        "shutil.copy('/bin/true', 'program')", "os.chmod('program', 0o700)", "subprocess.run(['./program'], check=True)",
+        "shutil.copy('/bin/true', 'program')",
+        "os.chmod('program', 0o700)",
+        "subprocess.run(['./program'], check=True)",
     ),
     _attack("see that a process exists", "mount_namespace", "os.stat('/proc/%d' % W['process'])"),
     _attack(
-        "read a process's environment", "landlock mount_namespace unprivileged_uid",
-        "open('/proc/%d/environ' % W['process']).read()",
+        "read a process's command line", "landlock mount_namespace", "open('/proc/%d/cmdline' % W['process']).read()",
     ),
     _attack("signal a process", "landlock pid_namespace unprivileged_uid", "os.kill(W['process'], 0)"),
     _attack(
@@ -100,7 +100,7 @@ ATTACKS = (
     _attack(
         "open an io_uring", "seccomp", "checked(libc.syscall(425, 1, ctypes.create_string_buffer(120)))",
     ),
-    _attack("change the root folder", "capabilities unprivileged_uid", "os.chroot('.')"),
+    _attack("change the root folder", "capabilities unprivileged_uid", "os.chroot('/')"),
     _attack(
         "start more processes than allowed", "unprivileged_uid",
         "children = []",
@@ -114,11 +114,17 @@ ATTACKS = (
     ),
     _attack(
         "fill the disk with files within the limit of each", "mount_namespace",
-        "for name in 'abcd': open(name, 'wb').write(bytes(W['file_bytes']))",
+        "try:",
+        "    for name in 'abcd': open(name, 'wb').write(bytes(W['file_bytes']))",
+        "finally:",
+        "    [os.unlink(name) for name in 'abcd' if os.path.exists(name)]",
     ),
     _attack(
         "use up the file system's entries", "mount_namespace",
-        "for i in range(W['max_entries'] + 10): os.mkdir(str(i))",
+        "try:",
+        "    for i in range(W['max_entries'] + 10): open(str(i), 'w').close()",
+        "finally:",
+        "    [os.unlink(str(n)) for n in range(W['max_entries'] + 10) if os.path.exists(str(n))]",
     ),
 )  # fmt: skip
 
@@ -180,8 +186,8 @@ class Surroundings:
 
 
 def outcome(zygote: Zygote, attack: Attack, world: dict[str, Any], *, without: tuple[str, ...]) -> str | None:
-    """What stopped the attack behind all layers but `without`; None if nothing did. Raises ValueError where it failed in
-    a way that no layer explains."""
+    """What stopped the attack behind all layers but `without`; None if nothing did. Raises ValueError where it
+    failed in a way that no layer explains."""
     source = _PROGRAM.format(world=world, attack=attack.program, success=_SUCCESS)
     ended = zygote.run("describe", wire.pack({"source": source}), limits=LIMITS, without=_with_dependent(without))
     if ended.result is None:
@@ -190,7 +196,7 @@ def outcome(zygote: Zygote, attack: Attack, world: dict[str, Any], *, without: t
     if _SUCCESS in told:
         return None
     kind = told.split(":")[0]
-    if kind not in ("PermissionError", "OSError", "FileNotFoundError", "ProcessLookupError", "BlockingIOError"):
+    if not issubclass(getattr(builtins, kind, Exception), OSError):
         raise ValueError(f"{attack.name}: {told}")
     return told
 
@@ -199,9 +205,3 @@ def _with_dependent(without: tuple[str, ...]) -> tuple[str, ...]:
     """Where the interpreter lies in a folder closed to others, an ordinary user's child needs mounts of its own."""
     closed = any(namespaces.closed_around(folder) for folder in file_view.libraries())
     return (*without, "unprivileged_uid") if "mount_namespace" in without and closed else without
-
-
-def layers_without_attack(layers: tuple[str, ...]) -> Iterator[str]:
-    """Those of `layers` that no attack shows the use of."""
-    shown = {name for attack in ATTACKS for name in attack.stopped_by}
-    return (name for name in layers if name not in shown)
