@@ -107,6 +107,9 @@ def _open(built: Walls, *, scratch: Path, limits: Limits) -> dict[str, str]:
         # Landlock binds the calling thread and what it starts, so another one would be free of it.
         raise RuntimeError(f"{len(threads)} threads before the walls stand")
     walls.lock_down(built, scratch=scratch, limits=limits)
+    if built.gpu:
+        # Landlock's rule is for this folder's inode, which /proc may make anew once nobody holds it: never closed.
+        os.open("/proc/self/task", os.O_PATH)
     conditions = {"torch": torch.__version__, "triton": triton.__version__, "isolation": ",".join(built.layers)}
     if built.gpu:
         if float(torch.ones(8, device="cuda").sum()) != 8.0:
