@@ -4,7 +4,11 @@ one of them."""
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,6 +134,24 @@ def test_the_filter_denies_what_it_lists_and_nothing_else(machine: str) -> None:
     assert _filtered(machine, number=known.clone, audit=known.audit, argument=0x003D0F00) == allow
     if machine == "x86_64":
         assert _filtered(machine, number=0x40000000, audit=known.audit) == deny
+
+
+_PROBE = "import sys; sys.path.insert(0, sys.argv[1]); from sandbox.isolation import available; print(*available())"
+
+
+@pytest.mark.parametrize("as_who", ["ordinary user", "root without its capabilities"])
+def test_others_than_root_get_the_same_layers(as_who: str) -> None:
+    python = "/usr/bin/python3"  # the tests' own may lie where only root may look
+    if os.geteuid() != 0 or not shutil.which("setpriv") or not os.path.exists(python):
+        pytest.skip("needs root, setpriv and a system Python")
+    ids = ["--reuid=1000", "--regid=1000", "--clear-groups"]
+    change = ids if as_who == "ordinary user" else ["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
+    root = Path(isolation.__file__).parents[1]
+    asked = subprocess.run(["setpriv", *change, python, "-c", _PROBE, str(root)], capture_output=True, text=True)
+    if "Error" in asked.stderr:
+        pytest.skip(f"the system's Python does not import the sandbox: {asked.stderr.splitlines()[-1]}")
+    needed(*isolation.OPTIONAL)
+    assert set(asked.stdout.split()) == set(isolation.OPTIONAL)
 
 
 def test_no_right_is_asked_of_a_landlock_that_does_not_know_it() -> None:
