@@ -22,10 +22,8 @@ def main() -> None:
                 layers = [name if name in have else f"({name}: not here)" for name in attack.layers()]
                 met = outcome(zygote, attack, surroundings.world, without=())
                 bare = outcome(zygote, attack, surroundings.world, without=attack.layers())
-                print(
-                    f"| {attack.name} | {', '.join(layers)} | {'SUCCEEDS' if met is None else met.split(': /')[0]}"
-                    f" | {'succeeds' if bare is None else bare} |"
-                )
+                stopped = "SUCCEEDS" if met is None else met.split(": '")[0]
+                print(f"| {attack.name} | {', '.join(layers)} | {stopped} | {bare or 'succeeds'} |")
     finally:
         surroundings.close()
 
