@@ -82,8 +82,9 @@ def expect(
     `own` starts with PyTorch's answer in the declared dtype; others may follow, such as the float64 answer on inputs
     moved by one rounding: the largest error of them sets the bound. A bound that is not finite is no bound:
     `all_finite` is False then. `recompute` gives the values again; without it they are kept whatever their size.
-    `reduced` is the float64 answer with matrix products in a lower precision that is allowed: a quarter of the multiples
-    of its error is a bound as well, since it has that precision's whole rounding in it, which every kernel shares.
+    `reduced` is the float64 answer with matrix products in a lower precision that is allowed: a quarter of the
+    multiples of its error is a bound as well, since it has that precision's whole rounding in it, which every kernel
+    shares.
     """
     declared = own[0].dtype
     scale, spread, all_finite, relative, rms = 1.0, 1.0, True, 0.0, 0.0

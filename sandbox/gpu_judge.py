@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sandbox.gpu_workers import GpuWorkers
-from sandbox.judge import failed, hidden_weights, precheck, unfit, verdict_of
+from sandbox.judge import PRECISION, failed, hidden_weights, precheck, unfit, verdict_of
 from sandbox.plan import decode, resolve
 from sandbox.seeds import new_secret
 from sandbox.tracer import ProblemFailed, Traced
@@ -179,7 +179,7 @@ class GpuJudge:
         if "weights" not in answer:
             return None
         worst, worst_rms = (answer[name] for name in ("max_error_ratio", "rms_error_ratio"))
-        told = {**self._workers.conditions, "kinds": ",".join(opened["kinds"])}
+        told = {**self._workers.conditions, "kinds": ",".join(opened["kinds"]), "precision": PRECISION}
         if answer.get("chosen"):
             told["autotune"] = "; ".join(answer["chosen"])
         return Correctness(
@@ -199,6 +199,7 @@ class GpuJudge:
             "spec": spec,
             "secret": self._secret,
             "num_seeds": self._settings.num_seeds,
+            "precision": PRECISION,
         }
         answer = self._ours(request, plan, seconds=_OPEN_SECONDS)
         if answer["inadmissible"] is not None:

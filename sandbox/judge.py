@@ -11,7 +11,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sandbox import wire
 from sandbox.feedback import render_feedback
@@ -23,6 +23,9 @@ from sandbox.seeds import case_seeds, new_secret
 from sandbox.tracer import ProblemFailed, Traced, Tracer
 from sandbox.types import Candidate, Correctness, Failure, JudgeSettings, Problem, Spend, Status, Verdict
 from sandbox.zygote import ChildOutcome, SandboxError, Zygote
+
+if TYPE_CHECKING:  # it brings torch
+    from sandbox.calibrate import Calibration
 
 __all__ = [
     "Judge",
@@ -37,6 +40,7 @@ __all__ = [
 ]
 
 
+PRECISION = "ieee"  # what matrix products of every plan are held to
 _OPEN_BYTES = 1 << 30  # what the inputs and answers of open problems may keep
 
 
@@ -180,7 +184,8 @@ class InterpretJudge:
         self._settings = settings
         self._zygote: Zygote | None = None
         self._secret = new_secret(settings.seed)
-        self._cases: dict[tuple[str, frozenset[str]], Any] = {}
+        self._cases: dict[tuple[str, frozenset[str], str], Any] = {}
+        self._calibrations: dict[tuple[str, str], Any] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
@@ -205,7 +210,8 @@ class InterpretJudge:
             return failed(traced, *refused, labels=labels)
         seconds: dict[str, float] = {}
         start = time.monotonic()
-        cases = self._cases_of(problem, traced.spec, vary=weights_by_name(plan, traced.spec["weights"]))
+        vary = weights_by_name(plan, traced.spec["weights"])
+        cases = self._cases_of(problem, traced.spec, vary=vary, precision=PRECISION)
         if (unseen := hidden_weights(name for case in cases for name in case.hidden)) is not None:
             return failed(traced, *unseen, labels=labels)
         seconds["reference"] = time.monotonic() - start
@@ -236,25 +242,42 @@ class InterpretJudge:
             spend=Spend(judged=1),
         )
 
-    def _cases_of(self, problem: Problem, spec: Mapping[str, Any], *, vary: frozenset[str]) -> Sequence[Any]:
+    def calibrate(self, problem: Problem, spec: Mapping[str, Any]) -> Calibration:
+        """Calibrates the problem, unless that was done. Raises ProblemFailed where its reference does not stand, not
+        where null programs pass."""
+        every = frozenset(name for name, _, _ in spec["weights"])
+        try:
+            self._cases_of(problem, spec, vary=every, precision=PRECISION)
+        except ProblemFailed:
+            if (problem.key, PRECISION) not in self._calibrations:
+                raise
+        found: Calibration = self._calibrations[problem.key, PRECISION]
+        return found
+
+    def _cases_of(
+        self, problem: Problem, spec: Mapping[str, Any], *, vary: frozenset[str], precision: str
+    ) -> Sequence[Any]:
         """The problem's cases, made once. Torch is imported here, and only for its CPU."""
         import torch
 
-        from sandbox.reference import InadmissibleProblem, Reference, self_check
+        from sandbox.calibrate import MAX_CASES, admit, calibrate
+        from sandbox.reference import InadmissibleProblem, Reference
 
-        key = (problem.key, vary)
+        key, problem_key = (problem.key, vary, precision), (problem.key, precision)
         if key not in self._cases:
             torch.set_num_threads(1)  # the other core traces
             try:
                 reference = Reference(problem, spec=spec, device=torch.device("cpu"))
-                seeds = case_seeds(problem, secret=self._secret, count=self._settings.num_seeds)
-                cases = [reference.case(i, seed=seed, vary=vary) for i, seed in enumerate(seeds)]
-                reason = next((r for c in cases if (r := self_check(reference, c)) is not None), None)
+                seeds = case_seeds(problem, secret=self._secret, count=MAX_CASES)
+                known, cases = self._calibrations.get(problem_key), None
+                if known is None:
+                    known, cases = calibrate(
+                        reference, seeds=seeds, num_cases=self._settings.num_seeds, precision=precision
+                    )
+                    self._calibrations[problem_key] = known
+                self._cases[key] = admit(reference, known, made=cases, seeds=seeds, vary=vary, precision=precision)
             except InadmissibleProblem as error:
                 raise ProblemFailed(f"{problem.origin}: {problem.id}: {error}") from error
-            if reason is not None:
-                raise ProblemFailed(f"{problem.origin}: {problem.id}: {reason}")
-            self._cases[key] = cases
             while len(self._cases) > 1 and sum(map(_num_bytes, self._cases.values())) > _OPEN_BYTES:
                 del self._cases[next(iter(self._cases))]  # the oldest; its cases are made again if it comes back
         return self._cases[key]  # type: ignore[no-any-return]

@@ -28,16 +28,16 @@ _CONTRACTIONS = frozenset((
 _ADDED_FIRST = frozenset(("addmm", "baddbmm", "addbmm", "addmv"))  # the first argument is added, not multiplied
 
 
-class _Reduced(TorchDispatchMode):
+class _Reduced(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Rounds the factors of every contraction to 11 significant bits; for "fp16_accumulate" also moves its result.
 
-    Summing K terms in float16 rounds K partial sums: for terms of random sign as for terms of one sign, the root mean
-    square of their sum is at most sqrt(K / 2) roundings of a typical result (N. Higham, Accuracy and Stability of
-    Numerical Algorithms, 2nd edition, section 4.2, with independent errors).
+    Summing K terms in float16 rounds the K partial sums s_k, each by at most u |s_k|. If the roundings are independent,
+    the root mean square of their sum is at most u sqrt(sum of s_k^2). Terms of random sign give s_k ~ sqrt(k), hence
+    sqrt(K / 2) u times a typical result; terms of one sign give s_k ~ k, hence sqrt(K / 3) u times it.
     """
 
     def __init__(self, precision: str, *, seed: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._precision, self._seed = precision, seed
         self.num_contractions = 0
 

@@ -187,7 +187,7 @@ class Reference:
                     return model.to(self._device)
             except torch.OutOfMemoryError:
                 raise
-            except Exception:  # noqa: BLE001, S110  a constructor that insists on the CPU is served there
+            except Exception:  # noqa: BLE001  a constructor that insists on the CPU is served there
                 pass
         torch.manual_seed(seed)
         try:
@@ -202,10 +202,16 @@ class Reference:
         torch.set_rng_state(state)
         return init_inputs
 
-    def inputs(self, seed: int) -> tuple[torch.Tensor, ...]:
-        """Inputs of the problem's own distribution alone, for timing."""
+    def inputs(self, seed: int, *, kind: str = "given") -> tuple[torch.Tensor, ...]:
+        """Inputs alone: of the problem's own distribution, for timing, or of a kind of stress."""
         with _fixed_rng(self._device):
-            return tuple(self._inputs(seed))
+            given = self._inputs(seed)
+            return tuple(given if kind == "given" else (stressed(kind, t, seed=seed) for t in given))
+
+    def constructed(self, case: Case) -> Mapping[str, torch.Tensor]:
+        """The parameters and buffers as construction draws them for `case`, before any stress. Not to be changed."""
+        with _fixed_rng(self._device):
+            return _state(self._model(case.seed, on_device=case.matched))
 
     def _inputs(self, seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed ^ 0x5EED)
@@ -249,7 +255,7 @@ class Reference:
         """
         try:
             with torch.no_grad():
-                wide = [t.double() if t.is_floating_point() else t for t in case.inputs]
+                wide = [t.to(torch.float64, copy=True) if t.is_floating_point() else t.clone() for t in case.inputs]
                 exact = tensors_in(self._fresh(case).double()(*self._arguments(wide)))
         except (RuntimeError, TypeError, ValueError):
             exact = []

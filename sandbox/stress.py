@@ -48,11 +48,11 @@ def vary_weights(model: torch.nn.Module, names: frozenset[str], *, seed: int, de
                 step = 0.1 * parameter.float().std(correction=0) + 0.05
                 parameter.add_((noise(parameter) * step).to(parameter.dtype))
         for name, buffer in model.named_buffers():
-            if (
-                buffer.is_floating_point() and name in names
-            ):  # variances stay positive, masks of zeros and ones nearly so
-                scaled = buffer.float() * (1.0 + 0.1 * noise(buffer).abs())
-                buffer.copy_(scaled.to(buffer.dtype))
+            if buffer.is_floating_point() and name in names:
+                # Variances stay positive, masks of zeros and ones nearly so. Zeros alone are a running mean, say.
+                size = noise(buffer).abs()
+                zeros = not bool(buffer.any())
+                buffer.copy_((0.5 * size if zeros else buffer.float() * (1.0 + 0.1 * size)).to(buffer.dtype))
 
 
 def _generator(t: torch.Tensor, seed: int) -> torch.Generator:
