@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 
+from sandbox.calibration import Calibration
 from sandbox.compare import Expected, agrees, expect
 from sandbox.null_programs import NullProgram, Trial, null_programs
 from sandbox.reference import Case, InadmissibleProblem, Reference, self_check
@@ -20,28 +21,6 @@ from sandbox.stress import FIRST_CHOICE, STRESS
 
 MAX_CASES = 12  # with those that calibration adds
 _SEED_ELSEWHERE = 0x5EA
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """What calibrating a problem gave.
-
-    `kinds` are those of its cases, in order. `passed` names the null programs that no kind rejects and that make the
-    problem inadmissible; `unseen` the operations, weights and inputs that could be left out without any case telling.
-    """
-
-    admitted: bool
-    reason: str | None
-    num_nulls: int
-    num_rejected: int
-    passed: tuple[str, ...]
-    unseen: tuple[str, ...]
-    kinds: tuple[str, ...]
-    seconds: float
-
-    def __post_init__(self) -> None:
-        if self.admitted != (self.reason is None) or self.admitted == bool(self.passed):
-            raise ValueError("an admitted problem has no reason and no null program that passes; another has both")
 
 
 def admit(
@@ -66,7 +45,18 @@ def admit(
         reference.case(kind, seed=seed, vary=vary, precision=precision)
         for kind, seed in zip(known.kinds, seeds, strict=False)
     )
-    return [_checked(reference, case) for case in cases if case is not None]
+    return [_hiding(reference, known, _checked(reference, case), vary=vary) for case in cases if case is not None]
+
+
+def _hiding(reference: Reference, known: Calibration, case: Case, *, vary: frozenset[str]) -> Case:
+    """`case` with the buffers hidden that are constant as built, that no candidate of this sort takes by name, and that
+    are known to matter."""
+    names = [
+        name
+        for name, t in reference.constructed(case).items()
+        if name in known.seen_weights and name not in (*case.hidden, *vary) and bool((t == t.reshape(-1)[0]).all())
+    ]
+    return replace(case, hidden=(*case.hidden, *names))
 
 
 def calibrate(
@@ -81,16 +71,13 @@ def calibrate(
     cases: list[Case] = []
     for index, seed in enumerate(seeds[:num_cases]):
         cases.append(_checked(reference, _first_case(reference, index, seed=seed, precision=precision)))
-    pending: list[NullProgram] | None = None
     tried: set[str] = set()
-    num_nulls = 0
-    for case in cases:
-        trial = _trial(reference, case)
-        if pending is None:
-            pending = null_programs(reference, trial)
-            num_nulls = len(pending)
+    trials = (_trial(reference, case) for case in cases)
+    first = next(trials)
+    programs = null_programs(reference, first)
+    pending = _not_rejected(programs, first, tried=tried)
+    for trial in trials:
         pending = _not_rejected(pending, trial, tried=tried)
-    assert pending is not None
     used = {case.kind for case in cases}
     for kind in (kind for kind in STRESS if kind not in used):
         if not pending or len(cases) >= min(len(seeds), MAX_CASES):
@@ -102,12 +89,18 @@ def calibrate(
         if len(left) < len(pending):
             cases.append(_checked(reference, more))
             pending = left
-    return _calibration(cases, pending, tried=tried, num_nulls=num_nulls, seconds=time.monotonic() - start), cases
+    return _calibration(cases, programs, pending, tried=tried, seconds=time.monotonic() - start), cases
 
 
 def _calibration(
-    cases: Sequence[Case], pending: Sequence[NullProgram], *, tried: set[str], num_nulls: int, seconds: float
+    cases: Sequence[Case],
+    programs: Sequence[NullProgram],
+    pending: Sequence[NullProgram],
+    *,
+    tried: set[str],
+    seconds: float,
 ) -> Calibration:
+    left = {program.name for program in pending}
     idle = sum(program.name not in tried for program in pending)  # had nothing to say on any case
     passed = tuple(p.name for p in pending if p.bars and p.name in tried)
     reason = None
@@ -118,10 +111,11 @@ def _calibration(
     return Calibration(
         admitted=not passed,
         reason=reason,
-        num_nulls=num_nulls - idle,
-        num_rejected=num_nulls - len(pending),
+        num_nulls=len(programs) - idle,
+        num_rejected=len(programs) - len(pending),
         passed=passed,
         unseen=tuple(p.name for p in pending if not p.bars and p.name in tried),
+        seen_weights=tuple(p.weight for p in programs if p.weight is not None and p.name not in left),
         kinds=tuple(case.kind for case in cases),
         seconds=seconds,
     )

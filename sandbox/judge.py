@@ -11,9 +11,10 @@ import dataclasses
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from sandbox import wire
+from sandbox.calibration import Calibration
 from sandbox.feedback import render_feedback
 from sandbox.interpreted import read_interpreted
 from sandbox.plan import LaunchStep, Plan, decode
@@ -24,10 +25,8 @@ from sandbox.tracer import ProblemFailed, Traced, Tracer
 from sandbox.types import Candidate, Correctness, Failure, JudgeSettings, Problem, Spend, Status, Verdict
 from sandbox.zygote import ChildOutcome, SandboxError, Zygote
 
-if TYPE_CHECKING:  # it brings torch
-    from sandbox.calibrate import Calibration
-
 __all__ = [
+    "Calibrator",
     "Judge",
     "ProblemFailed",
     "SandboxError",
@@ -40,7 +39,6 @@ __all__ = [
 ]
 
 
-PRECISION = "ieee"  # what matrix products of every plan are held to
 _OPEN_BYTES = 1 << 30  # what the inputs and answers of open problems may keep
 
 
@@ -54,7 +52,15 @@ class Judge(Protocol):
     def close(self) -> None: ...
 
 
-def open_judge(settings: JudgeSettings, *, device: int | None) -> Judge:
+class Calibrator(Judge, Protocol):
+    """A judge that also says what it would make of a problem, without a candidate."""
+
+    def calibrate(self, problem: Problem, spec: Mapping[str, Any], *, precision: str) -> Calibration:
+        """What null programs make of the problem. Raises ProblemFailed where its reference does not stand."""
+        ...
+
+
+def open_judge(settings: JudgeSettings, *, device: int | None) -> Calibrator:
     """The judge for a GPU, or without one (`device` None) the interpreting judge."""
     if device is None:
         return InterpretJudge(settings)
@@ -185,7 +191,7 @@ class InterpretJudge:
         self._zygote: Zygote | None = None
         self._secret = new_secret(settings.seed)
         self._cases: dict[tuple[str, frozenset[str], str], Any] = {}
-        self._calibrations: dict[tuple[str, str], Any] = {}
+        self._calibrations: dict[tuple[str, str], Calibration] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
@@ -211,7 +217,7 @@ class InterpretJudge:
         seconds: dict[str, float] = {}
         start = time.monotonic()
         vary = weights_by_name(plan, traced.spec["weights"])
-        cases = self._cases_of(problem, traced.spec, vary=vary, precision=PRECISION)
+        cases = self._cases_of(problem, traced.spec, vary=vary, precision=plan_precision(plan))
         if (unseen := hidden_weights(name for case in cases for name in case.hidden)) is not None:
             return failed(traced, *unseen, labels=labels)
         seconds["reference"] = time.monotonic() - start
@@ -242,17 +248,15 @@ class InterpretJudge:
             spend=Spend(judged=1),
         )
 
-    def calibrate(self, problem: Problem, spec: Mapping[str, Any]) -> Calibration:
-        """Calibrates the problem, unless that was done. Raises ProblemFailed where its reference does not stand, not
-        where null programs pass."""
+    def calibrate(self, problem: Problem, spec: Mapping[str, Any], *, precision: str) -> Calibration:
         every = frozenset(name for name, _, _ in spec["weights"])
         try:
-            self._cases_of(problem, spec, vary=every, precision=PRECISION)
+            self._cases_of(problem, spec, vary=every, precision=precision)
         except ProblemFailed:
-            if (problem.key, PRECISION) not in self._calibrations:
+            known = self._calibrations.get((problem.key, precision))
+            if known is None or known.admitted:
                 raise
-        found: Calibration = self._calibrations[problem.key, PRECISION]
-        return found
+        return self._calibrations[problem.key, precision]
 
     def _cases_of(
         self, problem: Problem, spec: Mapping[str, Any], *, vary: frozenset[str], precision: str

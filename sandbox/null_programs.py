@@ -48,12 +48,13 @@ class NullProgram:
 
     `outputs` gives its outputs on a trial by position (those left out are the reference's own), or None where it has
     none there. `bars` says that the problem is inadmissible if it passes; else what it leaves out is reported as
-    `unseen`.
+    `unseen`. `weight` is the weight that it leaves out, if it does that.
     """
 
     name: str
     bars: bool
     outputs: Callable[[Trial], Mapping[int, torch.Tensor] | None]
+    weight: str | None = None
 
 
 def null_programs(reference: Reference, trial: Trial) -> list[NullProgram]:
@@ -174,7 +175,7 @@ def _without_weight(name: str, value: float) -> NullProgram:
         weights = {name: torch.full_like(trial.case.weights[name], value)}
         return dict(enumerate(trial.reference.run(trial.case, weights=weights)))
 
-    return NullProgram(name=f"weight {name}", bars=False, outputs=outputs)
+    return NullProgram(name=f"weight {name}", bars=False, outputs=outputs, weight=name)
 
 
 def _droppable(trial: Trial) -> list[tuple[int, str]]:

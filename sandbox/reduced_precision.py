@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-PRECISIONS = ("ieee", "tf32", "fp16_accumulate")
+from sandbox.precision import PRECISIONS
 
 # Relative size of half a unit in the last place with the 10 explicit bits of TF32 and of float16.
 ROUNDING = 2.0**-11

@@ -112,7 +112,7 @@ class Reference:
         )
 
     def answered(self, case: Case, *, precision: str) -> Case:
-        """`case` with what is expected, to bounds that leave room for `precision` (see `reduced_precision.PRECISIONS`)
+        """`case` with what is expected, to bounds that leave room for `precision` (see `precision.PRECISIONS`)
         in matrix products."""
         with _fixed_rng(self._device):
             own = self._outputs(self._fresh(case), case.inputs)

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 from sandbox import environment, timing
-from sandbox.calibrate import MAX_CASES, Calibration, admit, calibrate
+from sandbox.calibrate import MAX_CASES, admit, calibrate
+from sandbox.calibration import Calibration
 from sandbox.capture import Flush
 from sandbox.choose import choose
 from sandbox.cuda_driver import CudaDriver
@@ -110,6 +111,8 @@ class ReplayWorker:
         vary = weights_by_name(decode(bytes(blobs[0])), weights) if blobs else frozenset(name for name, _, _ in weights)
         key = content_hash(problem.key, precision, *sorted(vary))
         calibrated = (problem.key, precision)
+        if body["calibration"] is not None:  # from a worker before this one
+            self._calibrations[calibrated] = Calibration.from_json(body["calibration"])
         self._drop_runner()
         if key in self._problems:
             self._problems.move_to_end(key)
