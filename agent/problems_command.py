@@ -37,9 +37,7 @@ def check(path: Path, *, levels: Sequence[int] | None, out: Path | None, setting
     threads = max(1, (os.cpu_count() or 1) - _RESERVED_CORES)
     file = _opened(out)
     try:
-        for found in check_problems(
-            problems, judge=judge, settings=settings, num_threads=threads, precision=precision
-        ):
+        for found in check_problems(problems, judge=judge, settings=settings, num_threads=threads, precision=precision):
             counts[found.admission] += 1
             told = json.dumps(found.to_json())
             print(told if as_json else line_of(found), flush=True)
@@ -51,7 +49,9 @@ def check(path: Path, *, levels: Sequence[int] | None, out: Path | None, setting
         if file is not None:
             file.close()
     summary = ", ".join(f"{counts[kind]} {kind.replace('_', ' ')}" for kind in Admission if counts[kind])
-    print(f"{len(problems)} problems: {summary or 'none'}; {_conditions(settings, precision=precision)}", file=sys.stderr)
+    print(
+        f"{len(problems)} problems: {summary or 'none'}; {_conditions(settings, precision=precision)}", file=sys.stderr
+    )
     if counts[Admission.OUR_FAULT]:
         return 1
     return 0 if counts[Admission.ADMITTED] == len(problems) and not faults else 2
