@@ -20,6 +20,7 @@ from sandbox.reference import Case, InadmissibleProblem, Reference, self_check
 from sandbox.stress import FIRST_CHOICE, STRESS
 
 MAX_CASES = 12  # with those that calibration adds
+_KEPT_BYTES = 16 << 30  # of inputs; calibration adds no case beyond that
 _SEED_ELSEWHERE = 0x5EA
 
 
@@ -72,22 +73,20 @@ def calibrate(
     for index, seed in enumerate(seeds[:num_cases]):
         cases.append(_checked(reference, _first_case(reference, index, seed=seed, precision=precision)))
     tried: set[str] = set()
-    trials = (_trial(reference, case) for case in cases)
-    first = next(trials)
-    programs = null_programs(reference, first)
-    pending = _not_rejected(programs, first, tried=tried)
-    for trial in trials:
-        pending = _not_rejected(pending, trial, tried=tried)
+    programs = null_programs(reference, _trial(reference, cases[0]))
+    pending = programs
+    for case in cases:
+        pending = _not_rejected(pending, _trial(reference, case), tried=tried)
     used = {case.kind for case in cases}
     for kind in (kind for kind in STRESS if kind not in used):
-        if not pending or len(cases) >= min(len(seeds), MAX_CASES):
+        if not pending or len(cases) >= min(len(seeds), MAX_CASES) or _num_bytes(cases) > _KEPT_BYTES:
             break
         more = _telling_case(reference, kind, pending, seed=seeds[len(cases)], precision=precision)
         if more is None:
             continue
         left = _not_rejected(pending, _trial(reference, more), tried=tried)
         if len(left) < len(pending):
-            cases.append(_checked(reference, more))
+            cases.append(more)
             pending = left
     return _calibration(cases, programs, pending, tried=tried, seconds=time.monotonic() - start), cases
 
@@ -139,6 +138,10 @@ def _checked(reference: Reference, case: Case) -> Case:
     if (reason := self_check(reference, case)) is not None:
         raise InadmissibleProblem(reason)
     return case
+
+
+def _num_bytes(cases: Sequence[Case]) -> int:
+    return sum(t.nbytes for case in cases for t in case.inputs)
 
 
 def _trial(reference: Reference, case: Case) -> Trial:

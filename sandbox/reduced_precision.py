@@ -29,11 +29,13 @@ _ADDED_FIRST = frozenset(("addmm", "baddbmm", "addbmm", "addmv"))  # the first a
 
 
 class _Reduced(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Rounds the factors of every contraction to 11 significant bits; for "fp16_accumulate" also moves its result.
+    """Cuts the factors of every contraction to 11 significant bits; for "fp16_accumulate" also moves its result.
 
-    Summing K terms in float16 rounds the K partial sums s_k, each by at most u |s_k|. If the roundings are independent,
-    the root mean square of their sum is at most u sqrt(sum of s_k^2). Terms of random sign give s_k ~ sqrt(k), hence
-    sqrt(K / 2) u times a typical result; terms of one sign give s_k ~ k, hence sqrt(K / 3) u times it.
+    Cut, since tensor cores read float32 as TF32 by leaving out its last bits, which errs twice as much as rounding.
+    Summing K terms in float16 rounds the K partial sums s_k. An error uniform within half a unit in the last place has
+    a root mean square of at most u |s_k| / sqrt(3), u = 2^-11. If the errors are independent, that of their sum is
+    u sqrt(sum of s_k^2 / 3). Terms of random sign give s_k ~ sqrt(k), hence u sqrt(K / 6) times a typical result; terms
+    of one sign give s_k ~ k, hence u sqrt(K) / 3 times it, which is less.
     """
 
     def __init__(self, precision: str, *, seed: int) -> None:
@@ -49,11 +51,11 @@ class _Reduced(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **(kwargs or {}))
         self.num_contractions += 1
         first = 1 if name in _ADDED_FIRST else 0
-        factors = [_changed(a, _rounded) if at >= first else a for at, a in enumerate(args)]
+        factors = [_changed(a, _cut) if at >= first else a for at, a in enumerate(args)]
         result = func(*factors, **(kwargs or {}))
         if self._precision != "fp16_accumulate":
             return result
-        step = ROUNDING * math.sqrt(_length(name, args) / 2)
+        step = ROUNDING * math.sqrt(_length(name, args) / 6)
         return _changed(result, lambda t: self._moved(t, step))
 
     def _moved(self, t: torch.Tensor, step: float) -> torch.Tensor:
@@ -84,10 +86,10 @@ def _changed(item: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     return item
 
 
-def _rounded(t: torch.Tensor) -> torch.Tensor:
-    """To 11 significant bits, to nearest. Exponents are not limited: what overflows float16 is not what is asked."""
+def _cut(t: torch.Tensor) -> torch.Tensor:
+    """To 11 significant bits, towards zero. Exponents are not limited: overflow in float16 is not what is asked."""
     mantissa, exponent = torch.frexp(t.double())
-    return torch.ldexp(torch.round(mantissa * 2048.0) / 2048.0, exponent).to(t.dtype)
+    return torch.ldexp(torch.trunc(mantissa * 2048.0) / 2048.0, exponent).to(t.dtype)
 
 
 def _length(name: str, args: Sequence[Any]) -> int:
