@@ -86,7 +86,7 @@ def passing(reference: Reference, case: Case) -> set[str]:
          {"init": "self.s = nn.Parameter(torch.ones(100))\nself.b = nn.Parameter(torch.zeros(100))"}, "weight s"),
         ("x - self.mean", {"init": "self.register_buffer('mean', torch.zeros(100))"}, "weight mean"),
         ("torch.exp(torch.clamp(x, -3, 3))", {}, "clamp (operation 1)"),
-        ("torch.where(x > 2, x * 0.5, x)", {}, "where (operation 2)"),
+        ("torch.where(x < 2, x, x * 0.5)", {}, "where (operation 2)"),
         ("xs[0] + F.relu(xs[1] - 2)", {"inputs": "torch.rand(64, 100), torch.rand(64, 100)"}, "input 1"),
     ],
 )  # fmt: skip
