@@ -207,7 +207,9 @@ class _LeftOut(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func.overloadpacket.__name__
         if name in _KEPT or func.is_view:
             return func(*args, **(kwargs or {}))
-        if func._schema.is_mutable and args and isinstance(args[0], torch.Tensor):  # in place, on the first argument
+        if func._schema.is_mutable:  # in place, on the first argument
+            if not (args and isinstance(args[0], torch.Tensor) and args[0].is_floating_point()):
+                return func(*args, **(kwargs or {}))
             self.names.append(name)
             return args[0] if len(self.names) - 1 == self._at else func(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
@@ -222,7 +224,7 @@ class _LeftOut(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _stand_in(result: Any, args: Sequence[Any]) -> torch.Tensor | None:
-    if not isinstance(result, torch.Tensor):
+    if not (isinstance(result, torch.Tensor) and result.is_floating_point()):  # integers may be indices
         return None
     tensors = (a for a in args if isinstance(a, torch.Tensor))
     return next((a for a in tensors if a.shape == result.shape and a.dtype == result.dtype), None)

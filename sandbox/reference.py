@@ -18,6 +18,7 @@ import torch
 
 from sandbox.compare import Expected, compare, expect
 from sandbox.describe import construct
+from sandbox.device_asserts import DeviceAsserts
 from sandbox.reduced_precision import ROUNDING, reduced
 from sandbox.stress import STRESS, moved, stressed, vary_weights
 from sandbox.trees import from_tree, tensors_in, to_tree
@@ -241,7 +242,7 @@ class Reference:
     ) -> list[tuple[str, torch.Tensor]]:
         arguments = self._arguments([t.clone() for t in inputs])
         try:
-            with torch.no_grad(), under or nullcontext():
+            with torch.no_grad(), DeviceAsserts(), under or nullcontext():  # type: ignore[no-untyped-call]
                 return tensors_in(model(*arguments))
         except torch.OutOfMemoryError:
             raise

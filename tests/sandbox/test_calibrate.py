@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from sandbox.calibrate import MAX_CASES, admit, calibrate
 from sandbox.calibration import Calibration
@@ -219,6 +220,36 @@ def test_stress_keeps_shape_dtype_and_what_is_expanded(kind: str) -> None:
     assert not torch.equal(stressed(kind, torch.rand(64, 9), seed=1), torch.rand(64, 9))
 
 
+@pytest.mark.parametrize(
+    ("forward", "parts"),
+    [
+        ("F.binary_cross_entropy(torch.sigmoid(x), (x > 0.5).float())", {}),
+        ("F.binary_cross_entropy(x, (x > 0.5).float())", {}),
+        ("F.embedding((torch.sigmoid(x) * 15).long(), self.w)", {"init": "self.w = nn.Parameter(torch.rand(16, 4))"}),
+        ("self.w[(torch.sigmoid(x) * 15).long()]", {"init": "self.w = nn.Parameter(torch.rand(16))"}),
+        ("x.gather(1, (torch.sigmoid(x) * 99).long())", {}),
+    ],
+)
+def test_null_programs_and_stress_reach_no_assertion_of_a_device(
+    refer: Refer, monkeypatch: pytest.MonkeyPatch, forward: str, parts: dict[str, str]
+) -> None:
+    """On a GPU such an assertion ends the context; the same operators on the CPU raise from within."""
+    reached = []
+    for name in ("binary_cross_entropy", "embedding"):
+        original = getattr(F, name)
+
+        def noting(*args: object, original: Callable[..., object] = original, **kwargs: object) -> object:
+            try:
+                return original(*args, **kwargs)
+            except (RuntimeError, IndexError) as error:  # what the operator says, not ValueError, which is ours
+                reached.append(error)
+                raise
+
+        monkeypatch.setattr(F, name, noting)
+    assert calibrated(refer(forward, **parts))[0].admitted
+    assert reached == []
+
+
 def test_a_module_is_constructed_once_a_seed(refer: Refer) -> None:
     reference = refer(
         "F.linear(x, self.w)",
@@ -296,7 +327,7 @@ def test_large_weights_are_drawn_on_the_device_in_no_time(tracer: Tracer) -> Non
     text = source("self.fc(x)", inputs="torch.rand(64, 16384)", init="self.fc = nn.Linear(16384, 32768)")
     problem = Problem(id="wide", source=text, origin="test")
     reference = Reference(problem, spec=tracer.spec(problem), device=torch.device("cuda"))
-    torch.cuda.init()
+    torch.zeros(1, device="cuda")
     start = time.monotonic()
     found, cases = calibrated(reference)
     assert found.admitted and cases[0].matched and time.monotonic() - start < 10  # 2 GiB of weights, three seeds
