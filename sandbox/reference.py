@@ -255,7 +255,7 @@ class Reference:
         `own` is that answer if it is known already.
         """
         try:
-            with torch.no_grad():
+            with torch.no_grad(), DeviceAsserts():  # type: ignore[no-untyped-call]
                 wide = [t.to(torch.float64, copy=True) if t.is_floating_point() else t.clone() for t in case.inputs]
                 exact = tensors_in(self._fresh(case).double()(*self._arguments(wide)))
         except (RuntimeError, TypeError, ValueError):
