@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from sandbox.plan import AtenStep, ChoiceStep, Kernel, LaunchStep, Plan, Step
+from sandbox.precision import kernel_precision
 
 MAX_STEPS_SHOWN = 200
 
@@ -111,6 +112,7 @@ def kernel_text(kernel: Kernel, *, width: int) -> str:
         f"{kernel.local_bytes} B stack, spills included" if kernel.local_bytes else "no spills",
         f"{bytes_text(kernel.shared_bytes)} shared memory",
         f"{bytes_text(len(kernel.cubin))} cubin",
+        f"precision {kernel_precision(kernel)}" + (f" (dots in {', '.join(kernel.dots)})" if kernel.dots else ""),
     )
     return f"{kernel.name:<{width}}  {', '.join(figures)}"
 

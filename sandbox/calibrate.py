@@ -19,7 +19,7 @@ from sandbox.null_programs import NullProgram, Trial, null_programs
 from sandbox.reference import Case, InadmissibleProblem, Reference, self_check
 from sandbox.stress import FIRST_CHOICE, STRESS
 
-MAX_CASES = 12  # with those that calibration adds
+MAX_ADDED = len(STRESS)  # cases that calibration may add to those asked for, each on a seed of its own
 _KEPT_BYTES = 16 << 30  # of inputs; calibration adds no case beyond that
 _SEED_ELSEWHERE = 0x5EA
 
@@ -79,7 +79,7 @@ def calibrate(
         pending = _not_rejected(pending, _trial(reference, case), tried=tried)
     used = {case.kind for case in cases}
     for kind in (kind for kind in STRESS if kind not in used):
-        if not pending or len(cases) >= min(len(seeds), MAX_CASES) or _num_bytes(cases) > _KEPT_BYTES:
+        if not pending or len(cases) >= len(seeds) or _num_bytes(cases) > _KEPT_BYTES:
             break
         more = _telling_case(reference, kind, pending, seed=seeds[len(cases)], precision=precision)
         if more is None:

@@ -5,7 +5,7 @@ Knows nothing of rounds, baselines or verdicts: it answers how long one run took
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -97,6 +97,17 @@ class StreamTimer:
         self._end.record()
         torch.cuda.current_stream().synchronize()
         return float(self._start.elapsed_time(self._end)) * 1e3
+
+
+def rotate(timers: Sequence[Timer], *, turn: int, replays: int) -> tuple[list[float], int]:
+    """Times `replays` runs, the timers in turn from number `turn` on; gives the next turn too.
+
+    Where several are asked for, one more comes first and is not told: another process had the GPU until now.
+    """
+    if replays > 1:
+        timers[(turn - 1) % len(timers)].measure_us()
+    times_us = [timers[(turn + n) % len(timers)].measure_us() for n in range(replays)]
+    return times_us, turn + replays
 
 
 def new_event(*, external: bool = False) -> torch.cuda.Event:

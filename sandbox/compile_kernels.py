@@ -6,6 +6,7 @@ Python but the `def` lines of functions whose bodies `kernel_check.py` has let t
 
 from __future__ import annotations
 
+import functools
 import itertools
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def compiled(recipe: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         recipe["functions"],
         recipe["names"],
         constexprs={recipe["name"]: tuple(recipe["constants"])},
-        make=_jitted,
+        make=functools.partial(_jitted, noinline=recipe["noinline"]),
     )
     function = functions(recipe["name"])
     kinds = dict(recipe["params"]) | dict.fromkeys(recipe["constants"], "constexpr")
@@ -79,11 +80,12 @@ def compiled(recipe: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 _serial = itertools.count()
 
 
-def _jitted(text: str, name: str, scope: dict[str, Any]) -> Any:
+def _jitted(text: str, name: str, scope: dict[str, Any], *, noinline: list[str]) -> Any:
     text, meanings = annotated(text)
     scope |= meanings | {"__name__": "candidate"}  # Triton asks for a function's module
     # One file name a text: functions of one name in several kernels must not read each other's.
-    return triton.jit(build(text, name=name, filename=f"<kernel {name} {next(_serial)}>", scope=scope))
+    function = build(text, name=name, filename=f"<kernel {name} {next(_serial)}>", scope=scope)
+    return triton.jit(function, noinline=name in noinline)
 
 
 def _constant(raw: Any, name: str, functions: Functions) -> Any:

@@ -80,6 +80,8 @@ _NO_ATTRIBUTE = "(?:no attribute|cannot import name) '{}'"
 
 # (pattern over "error class: message", advice). The first that matches is given: the particular before the general.
 HINTS: tuple[tuple[str, str], ...] = (
+    ("^Precision:", 'Keep operands and sums in float32, and say so: tl.dot(a, b, acc, input_precision="ieee").'),
+    ("^Kernel(?:Text|Names):", "Write the kernel with triton.language alone, and what it calls in the same file."),
     (
         _NO_ATTRIBUTE.format("tanh"),
         "There is no tl.tanh: write 2 * tl.sigmoid(2 * x) - 1, or libdevice.tanh(x) after "

@@ -13,12 +13,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from sandbox.baselines import BASELINE_COMMAND, Baselines, TimingTask
 from sandbox.calibration import Calibration
-from sandbox.gpu_workers import GpuWorkers
+from sandbox.clocks import Clocks
+from sandbox.gpu_workers import GpuWorkers, visible_gpu
 from sandbox.judge import failed, hidden_weights, precheck, unfit, verdict_of
 from sandbox.plan import decode, resolve
 from sandbox.precision import plan_precision
 from sandbox.seeds import new_secret
+from sandbox.time_on_gpu import Timed, TimeOnGpu
 from sandbox.tracer import ProblemFailed, Traced
 from sandbox.types import (
     Candidate,
@@ -39,6 +42,7 @@ _log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 WORKER_COMMAND = (sys.executable, "-m", "sandbox.replay_worker")
+_COMPILE_SECONDS = 120.0  # for each baseline that is compiled; what takes longer is left out, and said
 _OPEN_SECONDS = 600.0  # a large reference in float64, several seeds
 _TIMING_SLACK = 4.0  # warming up, capturing and checking take their time too
 _CHARGED = ("replay", "time")
@@ -58,6 +62,14 @@ def _blame(answer: Mapping[str, Any]) -> _Blame:
     return _Blame(Status(answer["status"]), failure)
 
 
+class _Blamed(Exception):
+    """Ends a candidate's judging where it is told deep inside."""
+
+    def __init__(self, blame: _Blame) -> None:
+        super().__init__(blame)
+        self.blame = blame
+
+
 class _Stages:
     """One candidate on its way to a verdict, and where the time went."""
 
@@ -70,7 +82,7 @@ class _Stages:
         try:
             return work()
         finally:
-            self._seconds[stage] = time.monotonic() - start
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + time.monotonic() - start
 
     @property
     def _gpu_seconds(self) -> float:
@@ -99,9 +111,18 @@ class _Stages:
 class GpuJudge:
     """One GPU's judge. `device` counts among the GPUs that this process may see."""
 
-    def __init__(self, settings: JudgeSettings, *, device: int, command: Sequence[str] = WORKER_COMMAND) -> None:
+    def __init__(
+        self,
+        settings: JudgeSettings,
+        *,
+        device: int,
+        command: Sequence[str] = WORKER_COMMAND,
+        baseline_command: Sequence[str] = BASELINE_COMMAND,
+    ) -> None:
         self._settings = settings
         self._workers = GpuWorkers(command, device=device)
+        self._baselines = Baselines(settings, device=device, compile_seconds=_COMPILE_SECONDS, command=baseline_command)
+        self._timing = TimeOnGpu(settings, baselines=self._baselines, clocks=Clocks(visible_gpu(device)))
         self._secret = new_secret(settings.seed)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
         self._calibrations: dict[tuple[str, str], dict[str, Any] | None] = {}
@@ -158,29 +179,37 @@ class GpuJudge:
             return stages.failed(_Blame(*refused), labels=labels, correctness=correctness)
         if self._settings.timing_rounds == 0:  # asked for correctness only
             return stages.passed(labels=labels, correctness=correctness, performance=None)
-        stages.timed("baseline", lambda: self._ours({"do": "baseline", "key": opened["key"]}, seconds=_OPEN_SECONDS))
-        return self._time(opened["key"], stages, labels, correctness)
+        task = TimingTask(
+            problem=problem, spec=spec, seed=opened["seeds"][0], timing_seeds=tuple(opened["timing_seeds"])
+        )  # fmt: skip
+        return self._time(task, opened["key"], stages, labels, correctness)
 
-    def _time(self, key: str, stages: _Stages, labels: tuple[str, ...], correctness: Correctness) -> Verdict:
-        settings = self._settings
-        request = {
-            "do": "time",
-            "key": key,
-            "min_kernel_share": settings.min_kernel_share if settings.policy == "triton" else None,
-            "num_rounds": settings.timing_rounds,
-            "timing_seconds": settings.timing_seconds,
-        }
-        allowed = settings.replay_seconds + _TIMING_SLACK * settings.timing_seconds
-        timed = stages.timed("time", lambda: self._ask(request, [], seconds=allowed))
-        if isinstance(timed, _Blame):
-            return stages.failed(timed, labels=labels, correctness=correctness)
-        if timed["status"] is not None:
-            return stages.failed(_blame(timed), labels=labels, correctness=correctness)
-        if timed["not_timed"] is not None:
-            _log.error("not_timed: candidate %s: %s", stages.traced.candidate_id, timed["not_timed"])
+    def _time(
+        self, task: TimingTask, key: str, stages: _Stages, labels: tuple[str, ...], correctness: Correctness
+    ) -> Verdict:
+        request = {"do": "timing_inputs", "key": key}
+        made = stages.timed("baseline", lambda: self._ours(request, seconds=_OPEN_SECONDS))
+        timed = Timed(performance=None, not_timed=made["not_timed"])
+        if timed.not_timed is None:
+            try:
+                timed = self._timing.time(task, key=key, ask=self._ask_timing, stage=stages.timed)
+            except _Blamed as blamed:
+                return stages.failed(blamed.blame, labels=labels, correctness=correctness)
+        if timed.not_timed is not None:
+            _log.error("not_timed: candidate %s: %s", stages.traced.candidate_id, timed.not_timed)
             labels = (*labels, "not_timed")
-        performance = None if timed["performance"] is None else Performance(**timed["performance"])
-        return stages.passed(labels=labels, correctness=correctness, performance=performance)
+        labels = (*labels, *timed.labels)
+        return stages.passed(labels=labels, correctness=correctness, performance=timed.performance)
+
+    def _ask_timing(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A step of timing the candidate. Raises _Blamed."""
+        seconds = self._settings.replay_seconds + _TIMING_SLACK * self._settings.timing_seconds
+        answer = self._ask(request, [], seconds=seconds)
+        if isinstance(answer, _Blame):
+            raise _Blamed(answer)
+        if answer["status"] is not None:
+            raise _Blamed(_blame(answer))
+        return answer
 
     def _correctness(self, opened: Mapping[str, Any], answer: Mapping[str, Any]) -> Correctness | None:
         if "weights" not in answer:
@@ -239,3 +268,4 @@ class GpuJudge:
 
     def close(self) -> None:
         self._workers.close()
+        self._baselines.close()

@@ -77,15 +77,20 @@ class GpuWorkers:
             self._spare = None
 
 
+def visible_gpu(device: int) -> str:
+    """The index or UUID of GPU number `device` among those that this process may see."""
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return visible[device] if device < len(visible) else str(device)
+
+
 def worker_environment(home: str, *, device: int) -> dict[str, str]:
     """The scrubbed environment, one GPU, and where this process found its libraries."""
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ}
     paths = (str(Path(__file__).parent.parent), *sys.path)
     return {
         **isolation.scrubbed_environment(home),
         **kept,
         "OMP_NUM_THREADS": _NUM_CPU_THREADS,
-        "CUDA_VISIBLE_DEVICES": visible[device] if device < len(visible) else str(device),
+        "CUDA_VISIBLE_DEVICES": visible_gpu(device),
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
     }

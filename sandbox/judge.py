@@ -264,7 +264,7 @@ class InterpretJudge:
         """The problem's cases, made once. Torch is imported here, and only for its CPU."""
         import torch
 
-        from sandbox.calibrate import MAX_CASES, admit, calibrate
+        from sandbox.calibrate import MAX_ADDED, admit, calibrate
         from sandbox.reference import InadmissibleProblem, Reference
 
         key, problem_key = (problem.key, vary, precision), (problem.key, precision)
@@ -272,7 +272,7 @@ class InterpretJudge:
             torch.set_num_threads(1)  # the other core traces
             try:
                 reference = Reference(problem, spec=spec, device=torch.device("cpu"))
-                seeds = case_seeds(problem, secret=self._secret, count=MAX_CASES)
+                seeds = case_seeds(problem, secret=self._secret, count=self._settings.num_seeds + MAX_ADDED)
                 known, cases = self._calibrations.get(problem_key), None
                 if known is None:
                     known, cases = calibrate(

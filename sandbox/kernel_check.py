@@ -163,4 +163,5 @@ def _is_for_kernels(found: Any) -> bool:
         return False
     if getattr(found, "__triton_builtin__", False) or found is tl.core.get_int_dtype:
         return True
-    return getattr(found, "__module__", None) in ("math", "sandbox.libdevice_numpy")
+    # Triton's libdevice functions stand for those of the target's library; the interpreter has others in their place.
+    return getattr(found, "__module__", None) in ("math", "sandbox.libdevice_numpy", "triton.language.extra.libdevice")

@@ -24,6 +24,7 @@ class Description:
     def __init__(self, function: Any) -> None:
         self.functions: dict[str, str] = {}
         self.names: dict[str, dict[str, Any]] = {}
+        self.noinline: list[str] = []
         self._key_of: dict[int, str] = {}
         self._todo: list[tuple[str, Any]] = []
         self._key(function)
@@ -49,13 +50,12 @@ class Description:
         while self._todo:
             key, jitted = self._todo.pop()
             self.functions[key] = text = _renamed(normalised(jitted.src), key)
+            if jitted.noinline:
+                self.noinline.append(key)
             scope = {**jitted.fn.__globals__, **_closure(jitted.fn)}
-            annotated = jitted.fn.__globals__.get("__annotations__", {})
             found: dict[str, Any] = {}
             for used in sorted(global_names(text) & set(scope)):
                 found[used] = describe_name(scope[used], self._key)
-                if "constexpr" in str(annotated.get(used, "")) and "constexpr" not in (found[used] or {"constexpr": 0}):
-                    found[used] = {"constexpr": found[used]}  # `N: tl.constexpr = 4` in the module
             for name, parameter in inspect.signature(jitted.fn).parameters.items():
                 if parameter.default is not parameter.empty:
                     found[DEFAULT + name] = describe_name(parameter.default, self._key)

@@ -17,7 +17,7 @@ from sandbox.types import content_hash
 # Changes when the same recipe would be compiled to something else, Triton's version apart.
 _FORMAT = "1"
 # What a recipe holds of a Kernel; every other field follows from it.
-RECIPE_FIELDS = ("name", "functions", "names", "params", "constants", "divisible", "options")
+RECIPE_FIELDS = ("name", "functions", "names", "noinline", "params", "constants", "divisible", "options")
 
 Options = Mapping[str, Any]
 
@@ -61,6 +61,8 @@ def check_recipe(kernel: Kernel) -> None:
             raise PlanError(f"compile option {name} is {value!r:.40}")
     if not {"num_warps", "num_ctas", "num_stages"} <= set(options):
         raise PlanError("a kernel without its compile options")
+    if not set(kernel.noinline) <= set(kernel.functions):
+        raise PlanError("a function that is not to be inlined is none of the kernel's")
     params = dict(kernel.params)
     if len(params) != len(kernel.params) or set(params) & set(kernel.constants):
         raise PlanError("a kernel names a parameter twice")

@@ -130,10 +130,10 @@ class Kernel:
     in.
 
     `functions` maps the names of the kernel's own function and of the functions it calls to their text, `names` the
-    global names in them to what they mean (see `kernel_source.py`). With `divisible` (parameters known to be multiples
-    of 16) and `options` (Triton's compile options) they are the recipe (see `kernel_recipe.py`) from which the trusted
-    side has the kernel compiled again: what a plan out of the sandbox claims of the rest, the cubin included, is thrown
-    away. `dots` says what the dots compute in (see `precision.py`).
+    global names in them to what they mean (see `kernel_source.py`); `noinline` names those not to be inlined. With
+    `divisible` (parameters known to be multiples of 16) and `options` (Triton's compile options) they are the recipe
+    (see `kernel_recipe.py`) from which the trusted side has the kernel compiled again: what a plan out of the sandbox
+    claims of the rest, the cubin included, is thrown away. `dots` says what the dots compute in (see `precision.py`).
     """
 
     name: str
@@ -154,6 +154,7 @@ class Kernel:
     constants: Tree
     functions: Mapping[str, str]
     names: Mapping[str, Mapping[str, Tree]]
+    noinline: tuple[str, ...]
     divisible: tuple[str, ...]
     options: Mapping[str, int | bool | str | None]
     dots: tuple[str, ...]
@@ -322,10 +323,11 @@ def _step_from_json(raw: Any, *, depth: int = 0) -> Step:
 def _kernel_from_json(raw: Mapping[str, Any]) -> Kernel:
     _only(raw, Kernel.__slots__, "a kernel")
     params = tuple((_text(name, "a parameter"), _text(kind, "a parameter's type")) for name, kind in raw["params"])
-    divisible = tuple(_text(name, "a divisible parameter") for name in _tuple(raw["divisible"], "divisible"))
-    dots = tuple(_text(kind, "a kind of dot") for kind in _tuple(raw["dots"], "dots"))
-    cubin = base64.b64decode(raw["cubin"], validate=True)
-    return Kernel(**{**raw, "cubin": cubin, "params": params, "divisible": divisible, "dots": dots})
+    words = {
+        field: tuple(_text(word, f"an item of {field}") for word in _tuple(raw[field], field))
+        for field in ("noinline", "divisible", "dots")
+    }
+    return Kernel(**{**raw, "cubin": base64.b64decode(raw["cubin"], validate=True), "params": params, **words})
 
 
 # Whatever this matches costs no more in memory than in the plan: it is one text.

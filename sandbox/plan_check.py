@@ -166,9 +166,13 @@ def _check_launch(step: LaunchStep, plan: Plan) -> None:
         if kind.startswith("*"):
             value = plan.values[_index(argument, len(plan.values), f"pointer {name}")]
             _need(value.device == "cuda", f"pointer argument {name} is a CPU tensor")
+            address = value.offset * p.ITEM_BYTES[value.dtype]  # buffers are aligned
+            _need(address % 16 == 0 or name not in kernel.divisible, f"pointer {name} is not aligned as compiled for")
         else:
             fits = isinstance(argument, int | float) if "f" in kind else isinstance(argument, int)
             _need(fits, f"argument {name} of type {kind} is {argument!r}")
+            divides = isinstance(argument, int) and argument % 16 == 0
+            _need(divides or name not in kernel.divisible, f"argument {name} is {argument!r}, compiled for 16 times n")
 
 
 def tensor_refs(tree: Any) -> Iterator[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -148,19 +148,6 @@ class Reference:
         _load_weights(model, weights or {})
         return [tensor for _, tensor in self._outputs(model, case.inputs if inputs is None else inputs, under=under)]
 
-    def baseline(self, case: Case) -> Callable[[], Any]:
-        """The eager reference in its declared dtype on the inputs and weights of `case`, ready to be called again and
-        again."""
-        with _fixed_rng(self._device):
-            model = self._fresh(case)
-        arguments = self._arguments(list(case.inputs))
-
-        def call() -> Any:
-            with torch.no_grad():
-                return model(*arguments)
-
-        return call
-
     def _fresh(self, case: Case) -> torch.nn.Module:
         """A module of its own with the weights of `case`."""
         model = copy.deepcopy(self._model(case.seed, on_device=case.matched))
@@ -202,6 +189,16 @@ class Reference:
         init_inputs = self._module.get_init_inputs()
         torch.set_rng_state(state)
         return init_inputs
+
+    def module(self, seed: int) -> torch.nn.Module:
+        """A module of the caller's own with weights that `seed` draws, as a case whose weights are all matched has
+        them, for timing."""
+        with _fixed_rng(self._device):
+            return self._construct(seed, on_device=True)
+
+    def arguments(self, inputs: Sequence[torch.Tensor]) -> Any:
+        """What the module is called with, around these tensors."""
+        return self._arguments(inputs)
 
     def inputs(self, seed: int, *, kind: str = "given") -> tuple[torch.Tensor, ...]:
         """Inputs alone: of the problem's own distribution, for timing, or of a kind of stress."""

@@ -1,20 +1,16 @@
 """The process that holds the GPU: opens problems, verifies plans and times them, one request after the other.
 
-Trusted, and never imports what a model wrote. Problems stay open between requests, so their inputs, answers and eager
-graphs are made once; whatever a candidate may have spoilt goes with the process. Makes no verdicts. Run as
+Trusted, and never imports what a model wrote. Problems stay open between requests, so their inputs and answers are
+made once; whatever a candidate may have spoilt goes with the process. Makes no verdicts. Run as
 `python -m sandbox.replay_worker`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import sys
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -22,12 +18,11 @@ from typing import Any
 import torch
 
 from sandbox import environment, timing
-from sandbox.calibrate import MAX_CASES, admit, calibrate
+from sandbox.calibrate import MAX_ADDED, admit, calibrate
 from sandbox.calibration import Calibration
 from sandbox.capture import Flush
 from sandbox.choose import choose
 from sandbox.cuda_driver import CudaDriver
-from sandbox.cuda_fault import StickyFault
 from sandbox.execute import weights_by_name
 from sandbox.plan import decode
 from sandbox.reference import Case, InadmissibleProblem, Reference, matched_precision
@@ -35,23 +30,23 @@ from sandbox.replay import Check, verify
 from sandbox.runner import CandidateFault, Runner
 from sandbox.seeds import case_seeds
 from sandbox.types import Problem, Status, Tolerance, content_hash
-from sandbox.worker_process import read_message, write_message
+from sandbox.worker_main import serve
 
 _NUM_TIMING_SETS = 2
+_NO_MEMORY = "no memory is left to time it"
 # What open problems may keep: a share of the device's memory, and expected values on the host.
 _DEVICE_SHARE = 0.25
 _HOST_BYTES = 16 << 30
-_PARENT_POLL_SECONDS = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
 class OpenProblem:
-    """A problem whose reference has run. `baseline` is made when its first candidate passes."""
+    """A problem whose reference has run. `timing_cases` are made when its first candidate passes."""
 
     reference: Reference
     cases: Sequence[Case]
     timing_seeds: Sequence[int]
-    baseline: timing.Baseline | None = None
+    timing_cases: Sequence[Case] = ()
 
     @property
     def host_bytes(self) -> int:
@@ -70,6 +65,7 @@ class ReplayWorker:
         self._problems: OrderedDict[str, OpenProblem] = OrderedDict()
         self._calibrations: dict[tuple[str, str], Calibration] = {}
         self._runner: Runner | None = None
+        self._timed: timing.TimedCandidate | None = None
 
     def answer(self, body: dict[str, Any], blobs: Sequence[memoryview]) -> dict[str, Any]:
         """Dispatches one request."""
@@ -80,12 +76,17 @@ class ReplayWorker:
                 return self._open(body, blobs)
             case "verify":
                 return self._verify(self._problems[body["key"]], bytes(blobs[0]))
-            case "baseline":
-                return self._prepare_baseline(self._problems[body["key"]])
-            case "time":
-                return self._time(self._problems[body["key"]], body)
+            case "timing_inputs":
+                return self._timing_inputs(self._problems[body["key"]])
+            case "prepare":
+                return self._on_candidate(lambda: self._prepare(self._problems[body["key"]], body))
+            case "measure":
+                return self._on_candidate(lambda: self._measure(body["replays"]))
+            case "finish":
+                return self._on_candidate(lambda: self._finish(self._problems[body["key"]]))
             case unknown:
-                raise ValueError(f"unknown request {unknown!r}; known: probe, open, verify, baseline, time")
+                known = "probe, open, verify, timing_inputs, prepare, measure, finish"
+                raise ValueError(f"unknown request {unknown!r}; known: {known}")
 
     def _probe(self) -> dict[str, Any]:
         """Shows that the device computes, and says what it is."""
@@ -131,8 +132,9 @@ class ReplayWorker:
         """Calibrates the problem, unless that was done, and makes its cases. Raises InadmissibleProblem."""
         reference = Reference(problem, spec=body["spec"], device=self._device)
         precision, made = body["precision"], None
-        drawn = case_seeds(problem, secret=body["secret"], count=MAX_CASES + _NUM_TIMING_SETS)
-        seeds, timing_seeds = drawn[:MAX_CASES], drawn[MAX_CASES:]
+        count = body["num_seeds"] + MAX_ADDED
+        drawn = case_seeds(problem, secret=body["secret"], count=count + _NUM_TIMING_SETS)
+        seeds, timing_seeds = drawn[:count], drawn[count:]
         known = self._calibrations.get((problem.key, precision))
         if known is None:
             known, made = calibrate(reference, seeds=seeds, num_cases=body["num_seeds"], precision=precision)
@@ -159,49 +161,59 @@ class ReplayWorker:
         self._runner = runner
         return {**_checked(check), "choices": list(choices), "chosen": list(names), "seconds": time.monotonic() - start}
 
-    def _prepare_baseline(self, opened: OpenProblem) -> dict[str, Any]:
-        """Makes the eager graphs on inputs of their own: what they leave in memory answers nothing that is checked."""
-        start = time.monotonic()
-        if self._machine is None:
-            self._machine = timing.survey(self._flush, device=self._device, conditions=self._conditions())
-        if opened.baseline is None:
-            first = opened.cases[0]
-            inputs = [opened.reference.inputs(seed) for seed in opened.timing_seeds]
-            cases = [dataclasses.replace(first, inputs=leaves, expected=()) for leaves in inputs]
-            opened.baseline = timing.prepare_baseline(opened.reference, cases, flush=self._flush)
-        return {"seconds": time.monotonic() - start}
+    def _timing_inputs(self, opened: OpenProblem) -> dict[str, Any]:
+        """Makes the inputs for timing, and learns what the device gives: the problem's part and the machine's."""
+        try:
+            if self._machine is None:
+                self._machine = timing.survey(self._flush, device=self._device, conditions=self._conditions())
+            if not opened.timing_cases:
+                made = [opened.reference.inputs(seed) for seed in opened.timing_seeds]
+                opened.timing_cases = [dataclasses.replace(opened.cases[0], inputs=t, expected=()) for t in made]
+        except torch.OutOfMemoryError:
+            return {"not_timed": _NO_MEMORY}
+        return {"not_timed": None}
 
-    def _time(self, opened: OpenProblem, body: dict[str, Any]) -> dict[str, Any]:
-        """Times the plan that passed last, once more if the time cannot be true."""
-        assert self._runner is not None and self._machine is not None and opened.baseline is not None
-        start = time.monotonic()
-        reply: dict[str, Any] = {"status": None, "failure": None, "performance": None, "not_timed": None}
-        for _ in range(2):
-            try:
-                measured = timing.measure(
-                    self._runner, opened.baseline, verified=opened.cases[0], machine=self._machine,
-                    min_kernel_share=body["min_kernel_share"], num_rounds=body["num_rounds"],
-                    seconds=body["timing_seconds"],
-                )  # fmt: skip
-            except timing.ImplausibleTime as error:
-                reply["not_timed"] = f"implausible time: {error}"
-                continue
-            except torch.OutOfMemoryError:
-                reply["not_timed"] = "no memory is left to time it"
-            except CandidateFault as fault:
-                if fault.status is Status.OUT_OF_MEMORY:
-                    reply["not_timed"] = "no memory is left to time it"
-                else:
-                    reply |= _told(fault)
-            else:
-                reply |= {"status": measured.status, "not_timed": None}
-                reply |= {
-                    n: _plain(v) for n, v in (("failure", measured.failure), ("performance", measured.performance))
-                }
-            break
-        if not reply.get("dead"):
-            self._drop_runner()
-        return {**reply, "seconds": time.monotonic() - start}
+    def _on_candidate(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """A step of timing the plan that passed last; its faults are answers."""
+        reply = {"status": None, "failure": None, "not_timed": None, "dead": False}
+        try:
+            return {**reply, **work()}
+        except torch.OutOfMemoryError:
+            return {**reply, "not_timed": _NO_MEMORY}
+        except CandidateFault as fault:
+            if fault.status is Status.OUT_OF_MEMORY:
+                return {**reply, "not_timed": _NO_MEMORY}
+            return {**reply, **_told(fault)}
+
+    def _prepare(self, opened: OpenProblem, body: dict[str, Any]) -> dict[str, Any]:
+        """Makes the graphs on inputs of their own: what they leave in memory answers nothing that is checked."""
+        assert self._runner is not None and self._machine is not None and opened.timing_cases
+        first, machine = opened.cases[0], self._machine
+        self._timed = None
+        timed = timing.TimedCandidate(self._runner, opened.timing_cases, kind=body["kind"], machine=machine)
+        share = timed.kernel_share()
+        if (failure := timing.too_little_in_kernels(share, body["min_kernel_share"])) is not None:
+            return {"status": Status.REJECTED, "failure": _plain(failure)}
+        self._timed = timed
+        torch.cuda.empty_cache()  # what warming up left is the baselines' process's to use
+        return {
+            "kind": timed.kind,
+            "uncapturable": timed.uncapturable,
+            "floor_us": timing.floor_us(self._runner.plan, first, machine),
+            "least_plausible_us": timing.least_plausible_us(first, machine),
+            "conditions": {**machine.conditions, "input_sets": str(timed.num_sets), "kernel_share": f"{share:.3f}"},
+        }
+
+    def _measure(self, replays: int) -> dict[str, Any]:
+        assert self._timed is not None
+        return {"times_us": self._timed.measure_us(replays)}
+
+    def _finish(self, opened: OpenProblem) -> dict[str, Any]:
+        """Checks the answers of what was timed, and lets go of it."""
+        assert self._timed is not None
+        failure = self._timed.check(opened.cases[0])
+        self._drop_runner()
+        return {} if failure is None else {"status": Status.WRONG_VALUES, "failure": _plain(failure)}
 
     def _roomy(self, key: str, work: Any) -> Any:
         """Runs `work`, once more with nothing else in memory if memory runs out."""
@@ -223,6 +235,7 @@ class ReplayWorker:
             torch.cuda.empty_cache()
 
     def _drop_runner(self) -> None:
+        self._timed = None  # its graphs launch the runner's kernels
         if self._runner is not None:
             self._runner.close()
             self._runner = None
@@ -233,6 +246,7 @@ def _opened(key: str, opened: OpenProblem, calibration: Calibration) -> dict[str
         "inadmissible": None,
         "key": key,
         "seeds": [case.seed for case in opened.cases],
+        "timing_seeds": list(opened.timing_seeds),
         "kinds": [case.kind for case in opened.cases],
         "hidden": [name for case in opened.cases for name in case.hidden],
         "calibration": dataclasses.asdict(calibration),
@@ -251,34 +265,5 @@ def _told(fault: CandidateFault) -> dict[str, Any]:
     return {"status": fault.status, "failure": _plain(fault.failure), "dead": fault.dead}
 
 
-def main() -> None:
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not look like an answer
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
-    worker: ReplayWorker | None = None
-    while (message := read_message(requests)) is not None:
-        try:
-            worker = worker or ReplayWorker()
-            reply = worker.answer(*message)
-        except StickyFault as error:
-            reply = {"error": f"the CUDA context is dead: {error}", "dead": True}
-        except Exception as error:  # noqa: BLE001  the outermost frame: whatever it is, it is ours, and the judge is to hear of it
-            reply = {"error": f"{type(error).__name__}: {error}"[:2000], "dead": True}
-        # Failures may hold NaN and infinities, which Python's JSON carries and the wire's own refuses.
-        write_message(replies, {"json": json.dumps(reply)})
-        if reply.get("dead"):
-            break
-    sys.stderr.flush()
-    os._exit(0)  # a dead context makes an orderly exit fail
-
-
-def _leave_with(parent: int) -> None:
-    """Ends this process when the one that started it is gone, even while a kernel runs."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_POLL_SECONDS)
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    serve(ReplayWorker)

@@ -183,6 +183,7 @@ def describe(src: Any, metadata: Any, cubin: bytes) -> Kernel:
         constants=constants,
         functions=description.functions,
         names=description.names,
+        noinline=tuple(description.noinline),
         divisible=_divisible(src),
         options=_options(src.options),
         dots=(),

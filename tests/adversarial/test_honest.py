@@ -1,6 +1,7 @@
 """Every program under `honest/` must pass: refusing an honest kernel is as bad as being fooled.
 
-Runs without a GPU. The first line of a program names the problem that it answers.
+Runs without a GPU. The first line of a program names the problem that it answers; a second line `# precision: tf32`
+says that its run allows TF32 too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from tests.judge_settings import LIMITS, judge_settings
 HERE = Path(__file__).parent
 FOLDERS = (HERE / "problems", HERE.parent.parent / "configs" / "problems")
 PROGRAMS = sorted((HERE / "honest").glob("*.py"))
-HEADER = "# problem: "
+HEADER, PRECISION = "# problem: ", "# precision: "
+ALLOWED = {"ieee": ("ieee",), "tf32": ("ieee", "tf32")}
 
 _SETTINGS = judge_settings(interpret_limits=dataclasses.replace(LIMITS, wall_seconds=30))
 
@@ -28,19 +30,24 @@ _SETTINGS = judge_settings(interpret_limits=dataclasses.replace(LIMITS, wall_sec
 @pytest.fixture(scope="module")
 def verdict() -> Iterator[Callable[[Path], Verdict]]:
     """The verdict on a program, from one warm tracer and judge for all of them."""
-    judge = InterpretJudge(_SETTINGS)
+    judges = {
+        name: InterpretJudge(dataclasses.replace(_SETTINGS, precision=allowed)) for name, allowed in ALLOWED.items()
+    }
     with Tracer(_SETTINGS) as tracer:
 
         def judged(program: Path) -> Verdict:
             source = program.read_text()
             assert source.startswith(HEADER), f"{program.name} does not name its problem"
-            stem = source.splitlines()[0].removeprefix(HEADER).strip()
+            first, second, *_ = source.splitlines()
+            stem = first.removeprefix(HEADER).strip()
+            judge = judges[second.removeprefix(PRECISION) if second.startswith(PRECISION) else "ieee"]
             (problem,) = load_problems(next(f / f"{stem}.py" for f in FOLDERS if (f / f"{stem}.py").exists()))
             candidate = Candidate(problem_id=problem.id, source=source, operator=Operator.DRAFT)
             return judge.judge(problem, candidate, tracer.trace(problem, candidate))
 
         yield judged
-    judge.close()
+    for judge in judges.values():
+        judge.close()
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.stem)

@@ -6,7 +6,7 @@ from agent.plan_view import bytes_text, plan_text, tree_text
 from sandbox.plan import AtenStep, ChoiceStep, Kernel, LaunchStep, Plan, Storage, Value
 
 
-def kernel(*, name: str, local_bytes: int = 0) -> Kernel:
+def kernel(*, name: str, local_bytes: int = 0, dots: tuple[str, ...] = ()) -> Kernel:
     return Kernel(
         name=name,
         entry=name,
@@ -26,9 +26,10 @@ def kernel(*, name: str, local_bytes: int = 0) -> Kernel:
         constants={},
         functions={},
         names={},
+        noinline=(),
         divisible=(),
         options={"num_warps": 4, "num_ctas": 1, "num_stages": 3},
-        dots=(),
+        dots=dots,
     )
 
 
@@ -42,7 +43,7 @@ def plan() -> Plan:
     return Plan(
         storages=(Storage(num_bytes=4096, role="scratch"), Storage(num_bytes=4096, role="scratch")),
         values=(value(0, 16, 64, stride=(64, 1)), value(1, 16, 64, stride=(1, 16))),
-        kernels=(kernel(name="rows"), kernel(name="scale", local_bytes=64)),
+        kernels=(kernel(name="rows"), kernel(name="scale", local_bytes=64, dots=("tf32",))),
         init_steps=(),
         steps=(
             AtenStep(
@@ -65,6 +66,7 @@ def test_a_plan_shows_steps_kernels_and_bytes() -> None:
     assert "launch rows grid (16, 1, 1) (x=%0, y=%1, n=1024), 8.0 KiB touched at most" in text
     assert "40 registers, no spills, 2.0 KiB shared memory" in text
     assert "64 B stack, spills included" in text
+    assert "precision ieee\n" in text and "precision tf32 (dots in tf32)" in text
 
 
 def test_a_tensor_given_twice_is_counted_once() -> None:

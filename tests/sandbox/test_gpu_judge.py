@@ -39,27 +39,28 @@ AGREES: dict[str, object] = {
     "status": None, "failure": None, "max_error_ratio": 0.25, "rms_error_ratio": 0.5, "weights": "none", "labels": [],
     "writes": None, "choices": [], "chosen": [], "dead": False,
 }  # fmt: skip
-PERFORMANCE = {
-    "runtime_us": 10.0, "baseline_us": {"eager": 20.0}, "against": "eager", "speedup": 2.0, "speedup_low": 1.9,
-    "speedup_high": 2.1, "repetitions": 20, "conditions": {},
-}  # fmt: skip
 CALIBRATION = {
     "admitted": True, "reason": None, "num_nulls": 9, "num_rejected": 9, "passed": [], "unseen": [], "seen_weights": [],
     "kinds": ["given", "outliers", "given"], "seconds": 0.1,
 }  # fmt: skip
+TIMED = {"status": None, "failure": None, "not_timed": None, "dead": False}
 ANSWERS: dict[str, object] = {
     "probe": {"healthy": True, "conditions": {"gpu": "scripted"}},
-    "open": {
-        "inadmissible": None,
-        "key": "k",
-        "seeds": [1, 2, 3],
-        "kinds": ["given", "outliers", "given"],
-        "hidden": [],
-        "calibration": CALIBRATION,
-    },
+    "open": {"inadmissible": None, "key": "k", "seeds": [1, 2, 3], "timing_seeds": [4, 5],
+             "kinds": ["given", "outliers", "given"], "hidden": [], "calibration": CALIBRATION},
     "verify": AGREES,
-    "baseline": {},
-    "time": {"status": None, "failure": None, "performance": PERFORMANCE, "not_timed": None},
+    "timing_inputs": {"not_timed": None},
+    "prepare": {**TIMED, "kind": "graph", "uncapturable": None, "floor_us": 8.0, "least_plausible_us": 5.0,
+                "conditions": {"gpu": "scripted"}},
+    "measure": {**TIMED, "times_us": [10.0]},
+    "finish": TIMED,
+}  # fmt: skip
+BASELINE_ANSWERS: dict[str, object] = {
+    "probe": {"healthy": True, "conditions": {"gpu": "scripted", "torch": "1"}},
+    "open": {"unusable": None},
+    "prepare": {"unusable": None, "kind": "graph", "uncapturable": None},
+    "measure": {"times_us": [20.0]},
+    "forget": {},
 }
 CASE = "problem"
 
@@ -74,8 +75,11 @@ def scripted(settings: JudgeSettings) -> Iterator[Callable[..., GpuJudge]]:
     judges: list[GpuJudge] = []
 
     def make(**changes: object) -> GpuJudge:
-        command = [sys.executable, "-c", SCRIPT, json.dumps({**ANSWERS, **changes})]
-        judges.append(GpuJudge(replace(settings, replay_seconds=0.5, timing_seconds=0.1), device=0, command=command))
+        quick = replace(settings, replay_seconds=0.5, timing_seconds=0.1, timing_rounds=8)
+        baseline = {**BASELINE_ANSWERS, **{n[9:]: a for n, a in changes.items() if n.startswith("baseline_")}}
+        ours = {**ANSWERS, **{n: a for n, a in changes.items() if not n.startswith("baseline_")}}
+        commands = [[sys.executable, "-c", SCRIPT, json.dumps(answers)] for answers in (ours, baseline)]
+        judges.append(GpuJudge(quick, device=0, command=commands[0], baseline_command=commands[1]))
         return judges[-1]
 
     yield make
@@ -107,9 +111,14 @@ def test_a_plan_that_agrees_passes_with_its_figures(
     ("changes", "status", "words"),
     [
         ({"verify": "hang"}, Status.TIMEOUT, "did not finish"),
-        ({"time": "hang"}, Status.TIMEOUT, "did not finish"),
+        ({"measure": "hang"}, Status.TIMEOUT, "did not finish"),
         ({"verify": 11}, Status.LAUNCH_ERROR, "signal 11"),
-        ({"time": 6}, Status.LAUNCH_ERROR, "signal 6"),
+        ({"prepare": 6}, Status.LAUNCH_ERROR, "signal 6"),
+        (
+            {"finish": {**TIMED, "status": "wrong_values", "failure": {"error_class": "Mismatch", "message": "stale"}}},
+            Status.WRONG_VALUES,
+            "stale",
+        ),
         (
             {"verify": {"status": "illegal_access", "failure": {"error_class": "Cuda", "message": "illegal address"},
                         "dead": True}},
@@ -141,7 +150,11 @@ def test_what_a_candidate_does_to_the_worker_is_charged_to_it(
         {"probe": {"healthy": False, "conditions": {}}},
         {"probe": 11},
         {"open": 11},
-        {"baseline": 11},
+        {"timing_inputs": 11},
+        {"baseline_probe": 11},
+        {"baseline_open": 11},
+        {"baseline_measure": 11},
+        {"baseline_measure": {"error": "KeyError: 'eager'", "dead": True}},
         {"verify": {"error": "KeyError: 'plan'", "dead": True}},
     ],
 )
@@ -163,9 +176,22 @@ def test_a_problem_that_does_not_stand_is_told_to_its_author(
 def test_a_time_that_cannot_be_true_is_no_record(
     scripted: Callable[..., GpuJudge], traced: Traced, sources: dict[str, str]
 ) -> None:
-    judge = scripted(time={"status": None, "failure": None, "performance": None, "not_timed": "implausible time"})
+    judge = scripted(measure={**TIMED, "times_us": [4.9]})  # where 5 are needed to move the bytes
     found = ask(judge, traced, sources)
     assert found.passed and not found.timed and found.speedup == 0.0 and "not_timed" in found.labels
+
+
+def test_correctness_alone_starts_no_baseline_process(
+    settings: JudgeSettings, traced: Traced, sources: dict[str, str]
+) -> None:
+    command = [sys.executable, "-c", SCRIPT, json.dumps(ANSWERS)]
+    untimed = replace(settings, timing_rounds=0)
+    judge = GpuJudge(untimed, device=0, command=command, baseline_command=["/nowhere/python"])
+    try:
+        found = ask(judge, traced, sources)
+    finally:
+        judge.close()
+    assert found.passed and not found.timed and "baseline" not in found.stage_seconds
 
 
 def test_the_policy_is_kept_before_the_gpu_is_asked(

@@ -1,0 +1,56 @@
+"""The main loop of a worker process: reads requests, answers them, and ends with the process that started it.
+
+Knows nothing of what the requests mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from sandbox.cuda_fault import StickyFault
+from sandbox.worker_process import read_message, write_message
+
+_PARENT_POLL_SECONDS = 1.0
+
+
+class Worker(Protocol):
+    """Answers requests. Each answer is plain data; "dead" in it says that this process must not be used again."""
+
+    def answer(self, body: dict[str, Any], blobs: Sequence[memoryview]) -> dict[str, Any]: ...
+
+
+def serve(make: Callable[[], Worker]) -> None:
+    """Answers requests until there are none, or one leaves the process unfit; `make` is called at the first. Does not
+    return."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not look like an answer
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    worker: Worker | None = None
+    while (message := read_message(requests)) is not None:
+        try:
+            worker = worker or make()
+            reply = worker.answer(*message)
+        except StickyFault as error:
+            reply = {"error": f"the CUDA context is dead: {error}", "dead": True}
+        except Exception as error:  # noqa: BLE001  the outermost frame: whatever it is, it is ours, and the judge is to hear of it
+            reply = {"error": f"{type(error).__name__}: {error}"[:2000], "dead": True}
+        # Failures may hold NaN and infinities, which Python's JSON carries and the wire's own refuses.
+        write_message(replies, {"json": json.dumps(reply)})
+        if reply.get("dead"):
+            break
+    sys.stderr.flush()
+    os._exit(0)  # a dead context makes an orderly exit fail
+
+
+def _leave_with(parent: int) -> None:
+    """Ends this process when the one that started it is gone, even while a kernel runs."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL_SECONDS)
+    os._exit(1)

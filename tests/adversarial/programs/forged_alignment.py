@@ -1,0 +1,37 @@
+# expect: rejected problem: relu_rand why: a forged plan has its kernel compiled for sizes and addresses that the launch does not have
+import json
+
+import torch
+import torch.nn as nn
+import triton
+import triton.language as tl
+
+import sandbox.trace
+
+
+encode = sandbox.trace.encode
+
+
+def forged(plan):
+    body = json.loads(encode(plan))
+    kernel = body["kernels"][0]
+    kernel["divisible"] = [name for name, _ in kernel["params"]]
+    body["steps"][0]["args"][2] -= 1
+    return json.dumps(body).encode()
+
+
+sandbox.trace.encode = forged
+
+
+@triton.jit
+def relu(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offsets < n
+    tl.store(out_ptr + offsets, tl.maximum(tl.load(x_ptr + offsets, mask=mask), 0.0), mask=mask)
+
+
+class ModelNew(nn.Module):
+    def forward(self, x):
+        out = torch.empty_like(x)
+        relu[(triton.cdiv(x.numel(), 1024),)](x, out, x.numel(), BLOCK=1024)
+        return out
