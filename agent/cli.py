@@ -1,4 +1,4 @@
-"""The command line: `kernelloop run, resume, report, judge, trace, doctor`.
+"""The command line: `kernelloop run, resume, report, judge, trace, problems, doctor`.
 
 Builds the parts, hands them to each other, and turns errors into one line and an exit code: 0 done, 1 ours, 2 the
 user's.
@@ -21,6 +21,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+problems_app = typer.Typer(help="Look at problems without a candidate.", no_args_is_help=True)
+app.add_typer(problems_app, name="problems")
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. budget.samples=8", show_default=False)
@@ -103,6 +106,27 @@ def trace(
 
     settings = judge_command.settings_for({"isolation": isolation}, seed=0)
     return judge_command.trace(problem, candidate, settings=settings)
+
+
+@problems_app.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A problem, a folder, a glob, KernelBench.")],
+    levels: Annotated[str | None, typer.Option(help="Of a KernelBench checkout, e.g. 1,2.")] = None,
+    json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="A JSONL file for the findings.")] = None,
+    mode: Annotated[Mode | None, typer.Option()] = None,
+    isolation: Isolation = None,
+    seed: Annotated[int, typer.Option(min=0, help="Mixed into the secret input seeds.")] = 0,
+) -> int:
+    """Say which problems can be judged: null programs must fail on them. Exit code 2 if some cannot."""
+    from agent import judge_command, problems_command
+
+    try:
+        numbers = None if levels is None else [int(number) for number in levels.split(",")]
+    except ValueError:
+        return complain(f"problems check: --levels {levels}: numbers with commas between, such as 1,2", code=2)
+    settings = judge_command.settings_for({"mode": mode, "isolation": isolation}, seed=seed)
+    return problems_command.check(path, levels=numbers, out=out, settings=settings, as_json=json)
 
 
 @app.command()

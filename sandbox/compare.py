@@ -20,6 +20,7 @@ from sandbox.types import Failure, Mismatch, Pattern, Status, Tolerance
 # in the other.
 POISON = (0xFF, 0x7B)
 
+_FIRST_ELEMENTS = 1 << 16  # of a comparison that stops at the first wrong part
 _CHUNK_ELEMENTS = 1 << 26  # bounds the float64 temporaries of one comparison to a few GiB
 _PATTERN_ELEMENTS = 1 << 22
 KEPT_BYTES = 128 << 20
@@ -74,12 +75,16 @@ def expect(
     tolerance: Tolerance,
     *,
     recompute: Callable[[], torch.Tensor] | None,
+    reduced: torch.Tensor | None = None,
 ) -> Expected:
     """The expectation for one output from the float64 answer and what rounding alone does to it.
 
     `own` starts with PyTorch's answer in the declared dtype; others may follow, such as the float64 answer on inputs
     moved by one rounding: the largest error of them sets the bound. A bound that is not finite is no bound:
     `all_finite` is False then. `recompute` gives the values again; without it they are kept whatever their size.
+    `reduced` is the float64 answer with matrix products in a lower precision that is allowed: a quarter of the
+    multiples of its error is a bound as well, since it has that precision's whole rounding in it, which every kernel
+    shares.
     """
     declared = own[0].dtype
     scale, spread, all_finite, relative, rms = 1.0, 1.0, True, 0.0, 0.0
@@ -93,6 +98,10 @@ def expect(
         multiple, multiple_rms, floor, floor_rms = _multiples(declared, tolerance)
         relative = max(multiple * max((e.max_relative for e in errors), default=0.0), floor)
         rms = max(multiple_rms * max(e.rms for e in errors), floor_rms)
+        if reduced is not None:
+            lower = _errors(reduced, value, spread=spread, scale=scale, max_relative=math.inf)
+            relative = max(relative, tolerance.elementwise / 4 * lower.max_relative)
+            rms = max(rms, tolerance.rms / 4 * lower.rms)
         all_finite = all_finite and math.isfinite(relative) and math.isfinite(rms)
     if recompute is None or value.nbytes <= KEPT_BYTES:
         kept = value.cpu()
@@ -164,6 +173,31 @@ def compare(outputs: Sequence[torch.Tensor], expected: Sequence[Expected]) -> Co
     return Comparison(status=None, failure=None, max_error_ratio=worst, rms_error_ratio=worst_rms)
 
 
+def agrees(output: torch.Tensor, want: Expected, value: torch.Tensor) -> bool:
+    """Whether `compare` would pass `output` for `want`, whose values are `value`. Stops at the first part with a wrong
+    element, and describes nothing: for many outputs that are to fail."""
+    if tuple(output.shape) != want.shape or dtype_name(output.dtype) != want.dtype:
+        return False
+    flat, wanted = output.reshape(-1), value.reshape(-1)
+    start, size, square_sum = 0, _FIRST_ELEMENTS, 0.0
+    while start < flat.numel():
+        got, expected = flat[start : start + size], wanted[start : start + size].to(output.device)
+        relative = _relative_errors(got, expected, want.spread)
+        if not bool((relative <= want.max_relative).all()):
+            return False
+        square_sum += _square_error(got, expected)
+        start, size = start + size, min(8 * size, _CHUNK_ELEMENTS)
+    return _ratio(math.sqrt(square_sum / max(flat.numel(), 1)) / want.scale, want.max_rms) <= 1
+
+
+def _square_error(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """The sum of the squared differences where both are finite; 0 for dtypes that must agree exactly."""
+    if not got.dtype.is_floating_point:
+        return 0.0
+    difference = got.to(torch.float64) - expected.to(torch.float64)
+    return float(torch.where(torch.isfinite(difference), difference, 0.0).square().sum())
+
+
 def _failed(status: Status, message: str) -> Comparison:
     failure = Failure(error_class=status.value, message=message)
     return Comparison(status=status, failure=failure, max_error_ratio=math.inf, rms_error_ratio=math.inf)
@@ -190,9 +224,7 @@ def _errors(output: torch.Tensor, value: torch.Tensor, *, spread: float, scale: 
             first = start + int(wrong.to(torch.uint8).argmax())
         num_wrong += count
         largest = max(largest, float(relative.nan_to_num(math.inf).max()))
-        if got.dtype.is_floating_point:
-            difference = got.to(torch.float64) - expected.to(torch.float64)
-            square_sum += float(torch.where(torch.isfinite(difference), difference, 0.0).square().sum())
+        square_sum += _square_error(got, expected)
     rms = math.sqrt(square_sum / max(flat.numel(), 1)) / scale
     return _Errors(max_relative=largest, rms=rms, num_wrong=num_wrong, first_wrong=first)
 

@@ -15,10 +15,12 @@ from typing import Any, TypeVar
 
 from sandbox.baselines import BASELINE_COMMAND, Baselines, TimingTask
 from sandbox.bounded import Recent
+from sandbox.calibration import Calibration
 from sandbox.clocks import Clocks
 from sandbox.gpu_workers import GpuWorkers, Usage, visible_gpu
 from sandbox.judge import MAX_VERDICTS, failed, hidden_weights, precheck, unfit, verdict_of
 from sandbox.plan import ChoiceStep, Plan, decode, resolve
+from sandbox.precision import plan_precision
 from sandbox.seeds import new_secret
 from sandbox.time_on_gpu import Timed, TimeOnGpu
 from sandbox.tracer import ProblemFailed, Traced
@@ -140,6 +142,7 @@ class GpuJudge:
         self._timing = TimeOnGpu(settings, baselines=self._baselines, clocks=Clocks(visible_gpu(device)))
         self._secret = new_secret(settings.seed)
         self._verdicts: Recent[tuple[str, str], Verdict] = Recent(limit=MAX_VERDICTS)
+        self._calibrations: dict[tuple[str, str], dict[str, Any] | None] = {}
 
     @property
     def usage(self) -> Usage:
@@ -162,13 +165,17 @@ class GpuJudge:
             spend=Spend(judged=1),
         )
 
-    def check_reference(self, problem: Problem, spec: Mapping[str, Any]) -> str | None:
-        """Runs the problem's reference against itself. The reason why it cannot be judged, or None."""
+    def calibrate(self, problem: Problem, spec: Mapping[str, Any], *, precision: str) -> Calibration:
+        """What null programs make of the problem. Raises ProblemFailed where its reference does not stand."""
         try:
-            self._open(problem, spec, [])
-        except ProblemFailed as error:
-            return str(error)
-        return None
+            self._open(problem, spec, [], precision=precision)
+        except ProblemFailed:
+            known = self._calibrations.get((problem.key, precision))
+            if known is None or known["admitted"]:
+                raise
+        told = self._calibrations[problem.key, precision]
+        assert told is not None
+        return Calibration.from_json(told)
 
     def _judge(self, problem: Problem, traced: Traced) -> Verdict:
         assert traced.plan is not None and traced.spec is not None
@@ -178,7 +185,7 @@ class GpuJudge:
         if refused is not None:
             return failed(traced, *refused, labels=labels)
         stages = _Stages(traced)
-        opened = stages.timed("reference", lambda: self._open(problem, spec, raw))
+        opened = stages.timed("reference", lambda: self._open(problem, spec, raw, precision=plan_precision(plan)))
         if (unseen := hidden_weights(opened["hidden"])) is not None:
             return stages.failed(_Blame(*unseen), labels=labels)
         allowed = run_seconds(plan, self._settings, eager_us=opened["eager_us"], num_cases=len(opened["seeds"]))
@@ -233,7 +240,7 @@ class GpuJudge:
         if "weights" not in answer:
             return None
         worst, worst_rms = (answer[name] for name in ("max_error_ratio", "rms_error_ratio"))
-        told = {**self._workers.conditions, "kinds": ",".join(opened["kinds"])}
+        told = {**self._workers.conditions, "kinds": ",".join(opened["kinds"]), "precision": opened["precision"]}
         if answer.get("chosen"):
             told["autotune"] = "; ".join(answer["chosen"])
         return Correctness(
@@ -245,19 +252,24 @@ class GpuJudge:
             conditions=told,
         )
 
-    def _open(self, problem: Problem, spec: Mapping[str, Any], plan: Sequence[bytes]) -> dict[str, Any]:
-        """Has the problem's cases made. Raises ProblemFailed where its reference does not stand."""
+    def _open(
+        self, problem: Problem, spec: Mapping[str, Any], plan: Sequence[bytes], *, precision: str
+    ) -> dict[str, Any]:
+        """Has the problem calibrated, once, and its cases made. Raises ProblemFailed where it cannot be judged."""
         request = {
             "do": "open",
             "problem": dataclasses.asdict(problem),
             "spec": spec,
             "secret": self._secret,
             "num_seeds": self._settings.num_seeds,
+            "precision": precision,
+            "calibration": self._calibrations.get((problem.key, precision)),
         }
         answer = self._ours(request, plan, seconds=_OPEN_SECONDS)
+        self._calibrations[problem.key, precision] = answer["calibration"]
         if answer["inadmissible"] is not None:
             raise ProblemFailed(f"{problem.origin}: {problem.id}: {answer['inadmissible']}")
-        return answer
+        return {**answer, "precision": precision}
 
     def _ours(self, request: Mapping[str, Any], blobs: Sequence[bytes] = (), *, seconds: float) -> dict[str, Any]:
         """A request that no candidate has a part in: whatever goes wrong is ours."""

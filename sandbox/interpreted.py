@@ -121,6 +121,7 @@ def _correctness(cases: Sequence[Any], weights: str, worst: float, worst_rms: fl
         conditions={
             "device": "cpu",
             "kinds": ",".join(case.kind for case in cases),
+            "precision": cases[0].precision,
             "torch": importlib.metadata.version("torch"),
             "triton": importlib.metadata.version("triton"),
         },

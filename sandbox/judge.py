@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from sandbox import wire
 from sandbox.bounded import Recent
+from sandbox.calibration import Calibration
 from sandbox.feedback import render_feedback
 from sandbox.interpreted import read_interpreted
 from sandbox.plan import LaunchStep, Plan, decode
@@ -26,6 +27,7 @@ from sandbox.types import Candidate, Correctness, Failure, JudgeSettings, Proble
 from sandbox.zygote import ChildOutcome, SandboxError, Zygote
 
 __all__ = [
+    "Calibrator",
     "Judge",
     "ProblemFailed",
     "SandboxError",
@@ -52,7 +54,15 @@ class Judge(Protocol):
     def close(self) -> None: ...
 
 
-def open_judge(settings: JudgeSettings, *, device: int | None) -> Judge:
+class Calibrator(Judge, Protocol):
+    """A judge that also says what it would make of a problem, without a candidate."""
+
+    def calibrate(self, problem: Problem, spec: Mapping[str, Any], *, precision: str) -> Calibration:
+        """What null programs make of the problem. Raises ProblemFailed where its reference does not stand."""
+        ...
+
+
+def open_judge(settings: JudgeSettings, *, device: int | None) -> Calibrator:
     """The judge for a GPU, or without one (`device` None) the interpreting judge."""
     if device is None:
         return InterpretJudge(settings)
@@ -182,7 +192,8 @@ class InterpretJudge:
         self._settings = settings
         self._zygote: Zygote | None = None
         self._secret = new_secret(settings.seed)
-        self._cases: dict[tuple[str, frozenset[str]], Any] = {}
+        self._cases: dict[tuple[str, frozenset[str], str], Any] = {}
+        self._calibrations: dict[tuple[str, str], Calibration] = {}
         self._verdicts: Recent[tuple[str, str], Verdict] = Recent(limit=MAX_VERDICTS)
 
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
@@ -207,7 +218,8 @@ class InterpretJudge:
             return failed(traced, *refused, labels=labels)
         seconds: dict[str, float] = {}
         start = time.monotonic()
-        cases = self._cases_of(problem, traced.spec, vary=weights_by_name(plan, traced.spec["weights"]))
+        vary = weights_by_name(plan, traced.spec["weights"])
+        cases = self._cases_of(problem, traced.spec, vary=vary, precision=plan_precision(plan))
         if (unseen := hidden_weights(name for case in cases for name in case.hidden)) is not None:
             return failed(traced, *unseen, labels=labels)
         seconds["reference"] = time.monotonic() - start
@@ -238,25 +250,40 @@ class InterpretJudge:
             spend=Spend(judged=1),
         )
 
-    def _cases_of(self, problem: Problem, spec: Mapping[str, Any], *, vary: frozenset[str]) -> Sequence[Any]:
+    def calibrate(self, problem: Problem, spec: Mapping[str, Any], *, precision: str) -> Calibration:
+        every = frozenset(name for name, _, _ in spec["weights"])
+        try:
+            self._cases_of(problem, spec, vary=every, precision=precision)
+        except ProblemFailed:
+            known = self._calibrations.get((problem.key, precision))
+            if known is None or known.admitted:
+                raise
+        return self._calibrations[problem.key, precision]
+
+    def _cases_of(
+        self, problem: Problem, spec: Mapping[str, Any], *, vary: frozenset[str], precision: str
+    ) -> Sequence[Any]:
         """The problem's cases, made once. Torch is imported here, and only for its CPU."""
         import torch
 
-        from sandbox.reference import InadmissibleProblem, Reference, self_check
+        from sandbox.calibrate import MAX_ADDED, admit, calibrate
+        from sandbox.reference import InadmissibleProblem, Reference
 
-        key = (problem.key, vary)
+        key, problem_key = (problem.key, vary, precision), (problem.key, precision)
         if key not in self._cases:
             torch.set_num_threads(1)  # the other core traces
             try:
                 reference = Reference(problem, spec=spec, device=torch.device("cpu"))
-                seeds = case_seeds(problem, secret=self._secret, count=self._settings.num_seeds)
-                cases = [reference.case(i, seed=seed, vary=vary) for i, seed in enumerate(seeds)]
-                reason = next((r for c in cases if (r := self_check(reference, c)) is not None), None)
+                seeds = case_seeds(problem, secret=self._secret, count=self._settings.num_seeds + MAX_ADDED)
+                known, cases = self._calibrations.get(problem_key), None
+                if known is None:
+                    known, cases = calibrate(
+                        reference, seeds=seeds, num_cases=self._settings.num_seeds, precision=precision
+                    )
+                    self._calibrations[problem_key] = known
+                self._cases[key] = admit(reference, known, made=cases, seeds=seeds, vary=vary, precision=precision)
             except InadmissibleProblem as error:
                 raise ProblemFailed(f"{problem.origin}: {problem.id}: {error}") from error
-            if reason is not None:
-                raise ProblemFailed(f"{problem.origin}: {problem.id}: {reason}")
-            self._cases[key] = cases
             while len(self._cases) > 1 and sum(map(_num_bytes, self._cases.values())) > _OPEN_BYTES:
                 del self._cases[next(iter(self._cases))]  # the oldest; its cases are made again if it comes back
         return self._cases[key]  # type: ignore[no-any-return]

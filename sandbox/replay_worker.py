@@ -18,12 +18,14 @@ from typing import Any
 import torch
 
 from sandbox import environment, timing
+from sandbox.calibrate import MAX_ADDED, admit, calibrate
+from sandbox.calibration import Calibration
 from sandbox.capture import Flush, new_event
 from sandbox.choose import choose
 from sandbox.cuda_driver import CudaDriver
 from sandbox.execute import weights_by_name
 from sandbox.plan import decode
-from sandbox.reference import Case, InadmissibleProblem, Reference, matched_precision, self_check
+from sandbox.reference import Case, InadmissibleProblem, Reference, matched_precision
 from sandbox.replay import Check, verify
 from sandbox.runner import CandidateFault, Runner
 from sandbox.seeds import case_seeds
@@ -64,6 +66,7 @@ class ReplayWorker:
         self._flush = Flush(driver=self._driver, device=self._device)
         self._machine: timing.Machine | None = None
         self._problems: OrderedDict[str, OpenProblem] = OrderedDict()
+        self._calibrations: dict[tuple[str, str], Calibration] = {}
         self._runner: Runner | None = None
         self._timed: timing.TimedCandidate | None = None
         self._watchdog = Watchdog(on_late)
@@ -108,39 +111,43 @@ class ReplayWorker:
     def _open(self, body: dict[str, Any], blobs: Sequence[memoryview]) -> dict[str, Any]:
         """Makes the cases of a problem, unless they are there, and checks the reference against itself.
 
-        Cases fit the plan that comes along, if any: the weights that it takes by name are varied.
+        Cases fit the plan that comes along: the weights that it takes by name are varied. Without one they all are.
         """
         problem = Problem(**{**body["problem"], "tolerance": Tolerance(**body["problem"]["tolerance"])})
-        vary = weights_by_name(decode(bytes(blobs[0])), body["spec"]["weights"]) if blobs else frozenset()
-        key = content_hash(problem.key, *sorted(vary))
+        weights, precision = body["spec"]["weights"], body["precision"]
+        vary = weights_by_name(decode(bytes(blobs[0])), weights) if blobs else frozenset(name for name, _, _ in weights)
+        key = content_hash(problem.key, precision, *sorted(vary))
+        calibrated = (problem.key, precision)
+        if body["calibration"] is not None:  # from a worker before this one
+            self._calibrations[calibrated] = Calibration.from_json(body["calibration"])
         self._drop_runner()
         if key in self._problems:
             self._problems.move_to_end(key)
-            return _opened(key, self._problems[key])
+            return _opened(key, self._problems[key], self._calibrations[calibrated])
         try:
             opened = self._roomy(key, lambda: self._make(problem, body, vary=vary))
         except InadmissibleProblem as error:
-            return {"inadmissible": str(error)}
+            return {"inadmissible": str(error), "calibration": _plain(self._calibrations.get(calibrated))}
         except torch.OutOfMemoryError:
-            return {"inadmissible": "the reference does not fit into the GPU's memory"}
+            return {"inadmissible": "the reference does not fit into the GPU's memory", "calibration": None}
         self._problems[key] = opened
         self._make_room(keep=key, all_of_it=False)
-        return _opened(key, opened)
+        return _opened(key, opened, self._calibrations[calibrated])
 
     def _make(self, problem: Problem, body: dict[str, Any], *, vary: frozenset[str]) -> OpenProblem:
+        """Calibrates the problem, unless that was done, and makes its cases. Raises InadmissibleProblem."""
         reference = Reference(problem, spec=body["spec"], device=self._device)
-        count = body["num_seeds"]
-        seeds = case_seeds(problem, secret=body["secret"], count=count + _NUM_TIMING_SETS)
-        cases = []
-        for index, seed in enumerate(seeds[:count]):
-            case = reference.case(index, seed=seed, vary=vary)
-            if (reason := self_check(reference, case)) is not None:
-                raise InadmissibleProblem(reason)
-            cases.append(case)
-        return OpenProblem(
-            reference=reference, cases=cases, timing_seeds=seeds[count:],
-            eager_us=_eager_us(reference, cases[0]),
-        )  # fmt: skip
+        precision, made = body["precision"], None
+        count = body["num_seeds"] + MAX_ADDED
+        drawn = case_seeds(problem, secret=body["secret"], count=count + _NUM_TIMING_SETS)
+        seeds, timing_seeds = drawn[:count], drawn[count:]
+        known = self._calibrations.get((problem.key, precision))
+        if known is None:
+            known, made = calibrate(reference, seeds=seeds, num_cases=body["num_seeds"], precision=precision)
+            self._calibrations[problem.key, precision] = known
+        cases = admit(reference, known, made=made, seeds=seeds, vary=vary, precision=precision)
+        eager_us = _eager_us(reference, cases[0])
+        return OpenProblem(reference=reference, cases=cases, timing_seeds=timing_seeds, eager_us=eager_us)
 
     def _verify(self, opened: OpenProblem, plan: bytes) -> dict[str, Any]:
         """Settles the plan's choices and checks it; what passes stays loaded for timing."""
@@ -241,23 +248,28 @@ class ReplayWorker:
             self._runner = None
 
 
-def _opened(key: str, opened: OpenProblem) -> dict[str, Any]:
-    seeds, kinds = [case.seed for case in opened.cases], [case.kind for case in opened.cases]
-    hidden = [name for case in opened.cases for name in case.hidden]
+def _opened(key: str, opened: OpenProblem, calibration: Calibration) -> dict[str, Any]:
     return {
-        "inadmissible": None, "key": key, "seeds": seeds, "timing_seeds": list(opened.timing_seeds), "kinds": kinds,
-        "hidden": hidden, "eager_us": opened.eager_us,
-    }  # fmt: skip
+        "inadmissible": None,
+        "key": key,
+        "seeds": [case.seed for case in opened.cases],
+        "timing_seeds": list(opened.timing_seeds),
+        "kinds": [case.kind for case in opened.cases],
+        "hidden": [name for case in opened.cases for name in case.hidden],
+        "eager_us": opened.eager_us,
+        "calibration": dataclasses.asdict(calibration),
+    }
 
 
 def _eager_us(reference: Reference, case: Case) -> float:
     """The device time of one call of the eager reference, its second: the first one makes what libraries keep."""
-    call = reference.baseline(case)
-    call()
+    module, arguments = reference.module(case.seed), reference.arguments(case.inputs)
     start, end = new_event(), new_event()
-    start.record()
-    call()
-    end.record()
+    with torch.no_grad():
+        module(*arguments)
+        start.record()
+        module(*arguments)
+        end.record()
     end.synchronize()
     return float(start.elapsed_time(end)) * 1e3
 

@@ -39,12 +39,17 @@ AGREES: dict[str, object] = {
     "status": None, "failure": None, "max_error_ratio": 0.25, "rms_error_ratio": 0.5, "weights": "none", "labels": [],
     "writes": None, "choices": [], "chosen": [], "dead": False,
 }  # fmt: skip
+CALIBRATION = {
+    "admitted": True, "reason": None, "num_nulls": 9, "num_rejected": 9, "passed": [], "unseen": [], "seen_weights": [],
+    "kinds": ["given", "outliers", "given"], "seconds": 0.1,
+}  # fmt: skip
 TIMED = {"status": None, "failure": None, "not_timed": None, "dead": False}
 ANSWERS: dict[str, object] = {
     "load": {},
     "probe": {"healthy": True, "conditions": {"gpu": "scripted"}},
     "open": {"inadmissible": None, "key": "k", "seeds": [1, 2, 3], "timing_seeds": [4, 5],
-             "kinds": ["given", "stress", "given"], "hidden": [], "eager_us": 100.0},
+             "kinds": ["given", "outliers", "given"], "hidden": [], "eager_us": 100.0,
+             "calibration": CALIBRATION},
     "verify": AGREES,
     "timing_inputs": {"not_timed": None},
     "prepare": {**TIMED, "kind": "graph", "uncapturable": None, "floor_us": 8.0, "least_plausible_us": 5.0,
@@ -137,7 +142,8 @@ def test_what_a_candidate_does_to_the_worker_is_charged_to_it(
     found = ask(judge, traced, sources)
     assert found.status is status
     assert found.failure is not None and words in found.failure.message
-    assert judge.check_reference(Problem(id=CASE, source=sources["relu"], origin="test"), {}) is None  # replaced
+    problem = Problem(id=CASE, source=sources["relu"], origin="test")
+    assert judge.calibrate(problem, {}, precision="ieee").admitted  # by a worker that replaced it
 
 
 @pytest.mark.parametrize(
@@ -165,7 +171,7 @@ def test_what_is_ours_is_raised(
 def test_a_problem_that_does_not_stand_is_told_to_its_author(
     scripted: Callable[..., GpuJudge], traced: Traced, sources: dict[str, str]
 ) -> None:
-    judge = scripted(open={"inadmissible": "the reference does not agree with itself"})
+    judge = scripted(open={"inadmissible": "the reference does not agree with itself", "calibration": None})
     with pytest.raises(ProblemFailed, match="does not agree"):
         ask(judge, traced, sources)
 
@@ -312,7 +318,7 @@ def test_kernels_that_take_too_long_time_out_and_are_killed(
     try:
         found = judge.judge(problem, candidate, tracer.trace(problem, candidate))
         assert found.status is Status.TIMEOUT, found.feedback
-        assert judge.check_reference(problem, tracer.spec(problem)) is None
+        assert judge.calibrate(problem, tracer.spec(problem), precision="ieee").admitted
     finally:
         judge.close()
 

@@ -230,11 +230,10 @@ FAR = ("x_ptr + offsets", "x_ptr + offsets.to(tl.int64) * (1 << 33)")
 
 
 @pytest.fixture
-def settled(gpu_judge: GpuJudge, tracer: Tracer, sources: dict[str, str]) -> None:
+def settled(gpu_judge: GpuJudge) -> None:
     """A worker that is warm, and a spare that has done its imports and been told to open the GPU."""
-    problem = Problem(id="relu", source=sources["relu"], origin="test")
     for pause in (10.0, 2.0, 0.0):  # each exchange moves the spare on
-        assert gpu_judge.check_reference(problem, tracer.spec(problem)) is None
+        gpu_judge._ours({"do": "probe"}, seconds=60.0)
         time.sleep(pause)
 
 

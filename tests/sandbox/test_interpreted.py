@@ -16,7 +16,7 @@ from sandbox.tracer import Traced
 from sandbox.types import Status
 from sandbox.zygote import ChildOutcome
 
-CASE = SimpleNamespace(expected=[], seed=1, kind="random")
+CASE = SimpleNamespace(expected=[], seed=1, kind="random", precision="ieee")
 FINE = {"status": None, "weights": "none", "stray_reads": 0, "outputs": [], "writes": [[1]]}
 
 

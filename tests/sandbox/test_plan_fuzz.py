@@ -243,7 +243,7 @@ class Interpreted:
 def interpreted(samples: tuple[Sample, ...], judge: InterpretJudge) -> Interpreted:
     sample = next(s for s in samples if s.problem.id.endswith("nested_outputs"))
     assert sample.traced.spec is not None
-    cases = judge._cases_of(sample.problem, sample.traced.spec, vary=frozenset())
+    cases = judge._cases_of(sample.problem, sample.traced.spec, vary=frozenset(), precision="ieee")
     answer = judge._run(interpret_request(sample.raw, cases))
     assert answer.result is not None
     return Interpreted(decode(sample.raw), cases, answer.result)

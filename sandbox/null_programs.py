@@ -1,0 +1,237 @@
+"""Programs that do not do a problem's work and must not pass: constants, copies of inputs, parts of the answer, the
+reference with one operation or one weight left out.
+
+Makes their outputs on a case. Whether they pass is `calibrate.py`'s matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sandbox.reference import Case, Reference
+
+MAX_LEFT_OUT = 24  # operations of one problem, and as many weights
+_MAX_COPIES = 8
+_CONSTANTS: Mapping[str, float] = {
+    "zeros": 0.0, "ones": 1.0, "halves": 0.5, "tiny": 1e-20, "minus ones": -1.0, "NaN": math.nan, "-inf": -math.inf,
+}  # fmt: skip
+# Leaving these out is no cheat (they move or convert), or gives memory that nobody wrote.
+_KEPT = frozenset((
+    "clone", "contiguous", "detach", "alias", "lift_fresh", "_to_copy", "copy_", "fill_", "zero_", "expand", "view",
+    "_unsafe_view", "reshape", "as_strided", "t", "transpose", "permute", "empty_like", "zeros_like", "ones_like",
+    "full_like", "rand_like", "randn_like", "new_empty", "new_zeros", "new_full", "new_ones", "squeeze", "unsqueeze",
+    "slice", "narrow", "select", "index_put_", "normal_", "uniform_", "bernoulli_",
+))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A case for null programs to be run on. `own` are the reference's outputs on it; `other_inputs` are of the same
+    kind under another seed, and `elsewhere` gives the reference's outputs on those."""
+
+    reference: Reference
+    case: Case
+    own: Sequence[torch.Tensor]
+    other_inputs: Sequence[torch.Tensor]
+    elsewhere: Callable[[], Sequence[torch.Tensor]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NullProgram:
+    """One program that must not pass.
+
+    `outputs` gives its outputs on a trial by position (those left out are the reference's own), or None where it has
+    none there. `bars` says that the problem is inadmissible if it passes; else what it leaves out is reported as
+    `unseen`. `weight` is the weight that it leaves out, if it does that.
+    """
+
+    name: str
+    bars: bool
+    outputs: Callable[[Trial], Mapping[int, torch.Tensor] | None]
+    weight: str | None = None
+
+
+def null_programs(reference: Reference, trial: Trial) -> list[NullProgram]:
+    """Every null program of a problem, the cheap ones first. `trial` shows the outputs and the graph."""
+    found = [program for at in range(len(trial.own)) for program in _of_output(at, trial)]
+    found.append(NullProgram(name="the reference on other inputs", bars=True, outputs=_elsewhere))
+    if len(trial.case.inputs) > 1:
+        found += [_redrawn(at) for at in range(len(trial.case.inputs))]
+    found += [_without_weight(name, value) for name, value in _default_weights(reference, trial.case)]
+    return found + [_without_operation(at, name) for at, name in _droppable(trial)]
+
+
+def _of_output(at: int, trial: Trial) -> Iterator[NullProgram]:
+    """Those that put something cheap in the place of one output."""
+    own, where = trial.own[at], "" if len(trial.own) == 1 else f" at output {at}"
+
+    def program(name: str, make: Callable[[Trial], torch.Tensor | None]) -> NullProgram:
+        def outputs(trial: Trial) -> Mapping[int, torch.Tensor] | None:
+            made = make(trial)
+            return None if made is None else {at: made}
+
+        return NullProgram(name=name + where, bars=True, outputs=outputs)
+
+    if own.numel() == 0:
+        return
+    for name, value in _CONSTANTS.items():
+        if own.is_floating_point() or value in (0.0, 1.0):
+            yield program(name, lambda t, value=value: torch.full_like(t.own[at], value))  # type: ignore[misc]
+    yield program("the mean of other answers", lambda t: _mean(t.elsewhere()[at]))
+    for index in range(len(trial.case.inputs)):
+        if index < _MAX_COPIES and _copied(trial.case.inputs[index], own) is not None:
+            yield program(
+                f"a copy of input {index}",
+                lambda t, index=index: _copied(t.case.inputs[index], t.own[at]),  # type: ignore[misc]
+            )
+    if own.is_floating_point():
+        part = _part_off(own.dtype, precision=trial.case.precision)
+        yield program(f"{1 - part:g} x the answer", lambda t: t.own[at] * (1 - part))
+        yield program(f"{1 + part:g} x the answer", lambda t: t.own[at] * (1 + part))
+    tenth, row = max(1, own.numel() // 10), own.numel() // max(1, len(own) if own.dim() else 1)
+    if own.numel() > 1:
+        yield program("all but the last tenth", lambda t: _cut(t.own[at], tenth))
+    if own.dim() > 1 and own.shape[0] > 1:
+        yield program("all but the last row", lambda t: _cut(t.own[at], row))
+
+
+def _part_off(dtype: torch.dtype, *, precision: str) -> float:
+    """One in a hundred, or four epsilons where those are more (3.1 % in bfloat16): rounding the result once or twice
+    explains less. One in ten where sums are in float16: over thousands of terms those err by percents."""
+    return 0.1 if precision == "fp16_accumulate" else max(0.01, 4 * torch.finfo(dtype).eps)
+
+
+def _mean(own: torch.Tensor) -> torch.Tensor:
+    """The mean of the finite values everywhere; for dtypes that are not floating the nearest value to it."""
+    wide = own.double()
+    mean = wide[torch.isfinite(wide)].mean().nan_to_num(0.0)
+    return torch.full_like(own, float(mean if own.is_floating_point() else mean.round()))
+
+
+def _copied(given: torch.Tensor, own: torch.Tensor) -> torch.Tensor | None:
+    """The input in the output's shape: as it is, reshaped, cropped or broadcast; None where none is natural."""
+    if given.shape == own.shape:
+        copied = given
+    elif given.numel() == own.numel():
+        copied = given.reshape(own.shape)
+    elif given.dim() == own.dim() and all(a >= b for a, b in zip(given.shape, own.shape, strict=True)):
+        copied = given[tuple(slice(0, size) for size in own.shape)]
+    elif given.numel() and given.dim() <= own.dim() and _broadcasts(given.shape, own.shape):
+        copied = given.expand(own.shape)
+    else:
+        return None
+    return copied.to(own.dtype)
+
+
+def _broadcasts(small: Sequence[int], large: Sequence[int]) -> bool:
+    return all(a in (1, b) for a, b in zip(reversed(small), reversed(large), strict=False))
+
+
+def _cut(own: torch.Tensor, count: int) -> torch.Tensor | None:
+    """The answer with its last `count` elements zero; None where they are zero anyway, as below a diagonal."""
+    flat = own.reshape(-1)
+    if not bool(flat[-count:].any()):
+        return None
+    result = flat.clone()
+    result[-count:] = 0
+    return result.reshape(own.shape)
+
+
+def _elsewhere(trial: Trial) -> Mapping[int, torch.Tensor]:
+    return dict(enumerate(trial.elsewhere()))
+
+
+def _redrawn(at: int) -> NullProgram:
+    """The reference with one of several inputs from another seed: it passes if that input does not matter."""
+
+    def outputs(trial: Trial) -> Mapping[int, torch.Tensor]:
+        inputs = [trial.other_inputs[i] if i == at else t for i, t in enumerate(trial.case.inputs)]
+        return dict(enumerate(trial.reference.run(trial.case, inputs=inputs)))
+
+    return NullProgram(name=f"input {at}", bars=False, outputs=outputs)
+
+
+def _default_weights(reference: Reference, case: Case) -> list[tuple[str, float]]:
+    """The floating weights, each with the value that stands for leaving it out: what construction gives all its
+    elements, or zero."""
+    built = reference.constructed(case)
+    floating = [(name, t) for name, t in built.items() if t.is_floating_point() and t.numel()]
+    defaults = [(name, _constant_value(t) or 0.0) for name, t in floating]
+    return _evenly(defaults)
+
+
+def _constant_value(t: torch.Tensor) -> float | None:
+    first = t.detach().reshape(-1)[0]
+    return float(first) if bool((t == first).all()) else None
+
+
+def _without_weight(name: str, value: float) -> NullProgram:
+    def outputs(trial: Trial) -> Mapping[int, torch.Tensor]:
+        weights = {name: torch.full_like(trial.case.weights[name], value)}
+        return dict(enumerate(trial.reference.run(trial.case, weights=weights)))
+
+    return NullProgram(name=f"weight {name}", bars=False, outputs=outputs, weight=name)
+
+
+def _droppable(trial: Trial) -> list[tuple[int, str]]:
+    """(position among the operations that can be left out, name) of those that are to be, spread evenly if many."""
+    counting = _LeftOut(None)
+    trial.reference.run(trial.case, under=counting)
+    return _evenly(list(enumerate(counting.names)))
+
+
+def _without_operation(at: int, name: str) -> NullProgram:
+    def outputs(trial: Trial) -> Mapping[int, torch.Tensor]:
+        return dict(enumerate(trial.reference.run(trial.case, under=_LeftOut(at))))
+
+    return NullProgram(name=f"{name} (operation {at + 1})", bars=False, outputs=outputs)
+
+
+class _LeftOut(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Replaces one operation by its first argument of the result's shape and dtype, and counts those that have one."""
+
+    def __init__(self, at: int | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._at = at
+        self.names: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        if name in _KEPT or func.is_view:
+            return func(*args, **(kwargs or {}))
+        if func._schema.is_mutable:  # in place, on the first argument
+            if not (args and isinstance(args[0], torch.Tensor) and args[0].is_floating_point()):
+                return func(*args, **(kwargs or {}))
+            self.names.append(name)
+            return args[0] if len(self.names) - 1 == self._at else func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        first = result[0] if isinstance(result, tuple) and result else result
+        kept = _stand_in(first, args)
+        if kept is None:
+            return result
+        self.names.append(name)
+        if len(self.names) - 1 != self._at:
+            return result
+        return (kept.clone(), *result[1:]) if isinstance(result, tuple) else kept.clone()
+
+
+def _stand_in(result: Any, args: Sequence[Any]) -> torch.Tensor | None:
+    if not (isinstance(result, torch.Tensor) and result.is_floating_point()):  # integers may be indices
+        return None
+    tensors = (a for a in args if isinstance(a, torch.Tensor))
+    return next((a for a in tensors if a.shape == result.shape and a.dtype == result.dtype), None)
+
+
+def _evenly(items: list[Any]) -> list[Any]:
+    """At most `MAX_LEFT_OUT` of the items, spread over all of them."""
+    if len(items) <= MAX_LEFT_OUT:
+        return items
+    return [items[round(i * (len(items) - 1) / (MAX_LEFT_OUT - 1))] for i in range(MAX_LEFT_OUT)]
