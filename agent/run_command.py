@@ -21,10 +21,11 @@ from rich.console import Console
 from agent import report
 from agent.config import HttpSamplerConfig, ProblemsConfig, RecordedSamplerConfig, RunConfig, load_config
 from agent.config_section import ConfigError
+from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
 from agent.events import Outcome, RunSummary, Starting
 from agent.ledger import Ledger
-from agent.pool import Pool, PoolError, SerialPool
+from agent.pool import Pool, PoolError, SerialPool, confirming
 from agent.progress import Display, JsonDisplay, LiveDisplay, PlainDisplay
 from agent.prompts import PromptWriter, load_prompt_writer
 from agent.run_folder import RunFolder, RunFolderError
@@ -140,6 +141,13 @@ async def work(
             pool=pool,
             ledger=ledger,
             folder=folder,
+            confirmer=Confirmer(
+                pool=pool,
+                ledger=ledger,
+                folder=folder,
+                most=config.confirm.most,
+                settings=confirming(settings_of(config)),
+            ),
             sampling_slots=config.sampler.concurrency,
             on_event=display.show,
             clock=time.monotonic,

@@ -17,7 +17,8 @@ from sandbox.baselines import BASELINE_COMMAND, Baselines, TimingTask
 from sandbox.clocks import Clocks
 from sandbox.gpu_workers import GpuWorkers, visible_gpu
 from sandbox.judge import failed, hidden_weights, precheck, unfit, verdict_of
-from sandbox.plan import decode, resolve
+from sandbox.kernel_figures import kernel_figures
+from sandbox.plan import Plan, decode, resolve
 from sandbox.seeds import new_secret
 from sandbox.time_on_gpu import Timed, TimeOnGpu
 from sandbox.tracer import ProblemFailed, Traced
@@ -71,8 +72,9 @@ class _Blamed(Exception):
 class _Stages:
     """One candidate on its way to a verdict, and where the time went."""
 
-    def __init__(self, traced: Traced) -> None:
+    def __init__(self, traced: Traced, plan: Plan) -> None:
         self.traced = traced
+        self.kernels = kernel_figures(plan)
         self._seconds: dict[str, float] = {}
 
     def timed(self, stage: str, work: Callable[[], ResultT]) -> ResultT:
@@ -89,7 +91,7 @@ class _Stages:
 
     def failed(self, blame: _Blame, *, labels: Sequence[str], correctness: Correctness | None = None) -> Verdict:
         return failed(
-            self.traced, blame.status, blame.failure, labels=labels, correctness=correctness,
+            self.traced, blame.status, blame.failure, labels=labels, correctness=correctness, kernels=self.kernels,
             stage_seconds=self._seconds, gpu_seconds=self._gpu_seconds,
         )  # fmt: skip
 
@@ -101,6 +103,7 @@ class _Stages:
             performance=performance,
             plan_hash=self.traced.plan_hash,
             labels=(*self.traced.labels, *labels),
+            kernels=self.kernels,
             stage_seconds={**self.traced.stage_seconds, **self._seconds},
             spend=Spend(judged=1, gpu_seconds=self._gpu_seconds),
         )
@@ -116,9 +119,12 @@ class GpuJudge:
         device: int,
         command: Sequence[str] = WORKER_COMMAND,
         baseline_command: Sequence[str] = BASELINE_COMMAND,
+        workers: GpuWorkers | None = None,
     ) -> None:
+        """`workers` are those of another judge of the same GPU, where there is one."""
         self._settings = settings
-        self._workers = GpuWorkers(command, device=device)
+        self._device = device
+        self._workers = GpuWorkers(command, device=device) if workers is None else workers
         self._baselines = Baselines(settings, device=device, compile_seconds=_COMPILE_SECONDS, command=baseline_command)
         self._timing = TimeOnGpu(settings, baselines=self._baselines, clocks=Clocks(visible_gpu(device)))
         self._secret = new_secret(settings.seed)
@@ -139,6 +145,12 @@ class GpuJudge:
             spend=Spend(judged=1),
         )
 
+    def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
+        """In a process that has seen neither problem nor candidate. It stays this judge's, which opens its problems
+        there anew."""
+        self._workers.replace()
+        return GpuJudge(settings, device=self._device, workers=self._workers).judge(problem, candidate, traced)
+
     def check_reference(self, problem: Problem, spec: Mapping[str, Any]) -> str | None:
         """Runs the problem's reference against itself. The reason why it cannot be judged, or None."""
         try:
@@ -153,8 +165,8 @@ class GpuJudge:
         labels, refused = precheck(plan, self._settings)
         refused = unfit(plan, spec) or refused
         if refused is not None:
-            return failed(traced, *refused, labels=labels)
-        stages = _Stages(traced)
+            return failed(traced, *refused, labels=labels, kernels=kernel_figures(plan))
+        stages = _Stages(traced, plan)
         opened = stages.timed("reference", lambda: self._open(problem, spec, raw))
         if (unseen := hidden_weights(opened["hidden"])) is not None:
             return stages.failed(_Blame(*unseen), labels=labels)
@@ -166,7 +178,9 @@ class GpuJudge:
         if verified["status"] is not None:
             return stages.failed(_blame(verified), labels=labels, correctness=correctness)
         assert correctness is not None
-        labels, refused = precheck(resolve(plan, tuple(verified["choices"])), self._settings, verified["writes"])
+        settled = resolve(plan, tuple(verified["choices"]))
+        stages.kernels = kernel_figures(settled)
+        labels, refused = precheck(settled, self._settings, verified["writes"])
         labels = (*labels, f"weights_{correctness.weights}", *verified["labels"])
         if refused is not None:
             return stages.failed(_Blame(*refused), labels=labels, correctness=correctness)

@@ -65,6 +65,10 @@ class GpuWorkers:
         """A worker that imports what it needs while another one works; it opens the GPU at its first request."""
         return WorkerProcess(self._command, environment=lambda home: worker_environment(home, device=self._device))
 
+    def replace(self) -> None:
+        """Ends the process that holds the GPU; the next call gets one that has seen nothing yet."""
+        self._discard()
+
     def _discard(self) -> None:
         if self._worker is not None:
             self._worker.close()
