@@ -52,6 +52,8 @@ class Bundle:
 def write_bundle(bundle: Bundle, folder: Path) -> None:
     """Writes the whole folder beside `folder`, then puts it there. Raises RunFolderError."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise RunFolderError(f"{folder}: is there and is no bundle, so it is not replaced")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         hashes: dict[str, str] = {}

@@ -79,7 +79,7 @@ class Pool(Protocol):
 class Bench(Protocol):
     """A tracer and a judge of `sandbox.judge`, as one thing that works and breaks together."""
 
-    def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+    def judge_with_plan(self, problem: Problem, candidate: Candidate) -> tuple[Verdict, bytes | None]:
         """Raises SandboxError or ProblemFailed."""
         ...
 
@@ -106,8 +106,12 @@ class SerialPool:
         return 1
 
     async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+        return (await self.judge_with_plan(problem, candidate))[0]
+
+    async def judge_with_plan(self, problem: Problem, candidate: Candidate) -> tuple[Verdict, bytes | None]:
+        """What `judge` says, and the plan that it says it of, as a confirmation hands it back."""
         async with self._turn:
-            return await asyncio.to_thread(self._do, lambda bench: bench.judge(problem, candidate), candidate)
+            return await asyncio.to_thread(self._do, lambda bench: bench.judge_with_plan(problem, candidate), candidate)
 
     async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
         async with self._turn:
@@ -152,9 +156,9 @@ class _SandboxBench:
         device = 0 if settings.mode == "replay" else None
         return cls(settings=settings, tracer=Tracer(settings), verdicts=open_judge(settings, device=device))
 
-    def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+    def judge_with_plan(self, problem: Problem, candidate: Candidate) -> tuple[Verdict, bytes | None]:
         traced = self.tracer.trace(problem, candidate)
-        return self.verdicts.judge(problem, candidate, traced)
+        return self.verdicts.judge(problem, candidate, traced), kept_plan(traced)
 
     def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
         traced = self.tracer.trace(problem, candidate)

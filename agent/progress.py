@@ -34,6 +34,7 @@ from agent.tally import Tally
 
 PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
 REFRESHES_PER_SECOND = 4.0
+PLAIN_WIDTH = 200  # columns of what is shown in a file or a pipe, where nothing can be asked
 
 
 class Display(Protocol):
@@ -55,7 +56,8 @@ def tally_lines(tally: Tally) -> list[str]:
     fastest = tally.fastest
     passed = len(tally.best)
     return [
-        f"problems {tally.num_done}/{tally.num_problems} done, {passed} solved, {tally.num_confirmed} confirmed | samples {tally.num_samples} | "
+        f"problems {tally.num_done}/{tally.num_problems} done, {passed} solved, {tally.num_confirmed} confirmed | "
+        f"samples {tally.num_samples} | "
         f"judged {tally.num_judged}" + ("" if rate is None else f" ({rate * 60:.0f} a minute)"),
         f"{wording.statuses_text(tally.num_by_status)} | best speedup "
         + (wording.NOT_TIMED if fastest is None else f"{wording.speedup_text(fastest[1])} on {fastest[0]}")

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from agent import wording
+from agent.pool import CONFIRM_EXTRA_SEEDS
 from agent.run_record import (
     INADMISSIBLE,
     NOT_CONFIRMED,
@@ -183,9 +184,9 @@ def microseconds_cell(time_us: float | None) -> str:
 
 def confirmation_lines(record: RunRecord) -> Iterator[str]:
     """Both figures of whatever was judged twice, and what did not hold."""
-    yield "The best candidate of each problem was traced and judged once more, by processes that had seen nothing of it,"
-    yield "on fresh secret seeds, and timed to the end. The confirmed figure is the one that counts: the best of many is"
-    yield "partly the luckiest."
+    yield "The best candidate of each problem was traced and judged once more, by processes that had seen nothing of"
+    yield f"it, on {CONFIRM_EXTRA_SEEDS} secret seeds more than in the search, all of them fresh, and timed to the end."
+    yield "The confirmed figure is the one that counts: the best of many is partly the luckiest."
     yield ""
     yield row("problem", "candidate", "measured while searching", "confirmed")
     yield row(*["---"] * 4)
@@ -223,18 +224,20 @@ def failure_text(verdict: Verdict) -> str:
 
 
 def condition_lines(record: RunRecord) -> Iterator[str]:
-    """The settings that figures depend on, and what verdicts say of how they were reached, each once."""
+    """The settings that figures depend on, and what verdicts say of how they were reached, each once;
+    of which problems, where not of all."""
     for key in ("seed", "sampler", "strategy", "budget", "judge", "confirm"):
         if key in record.config:
             yield f"- {key}: {plain(record.config[key])}"
-    stated: dict[str, None] = {}
-    for result in record.results:
-        if result.winner is None:
-            continue
-        for title, figures in (("checked", result.winner.correctness), ("timed", result.winner.performance)):
-            if figures is not None:
-                stated |= dict.fromkeys(f"{title} under {key}: {value}" for key, value in figures.conditions.items())
-    yield from (f"- {line}" for line in stated)
+    stated: dict[str, list[str]] = {}
+    winners = [(result.problem_id, result.winner) for result in record.results if result.winner is not None]
+    for problem_id, winner in winners:
+        for title, figures in (("checked", winner.correctness), ("timed", winner.performance)):
+            for key, value in {} if figures is None else figures.conditions.items():
+                stated.setdefault(f"{title} under {key}: {value}", []).append(problem_id)
+    for line, problem_ids in stated.items():
+        of = "" if len(problem_ids) == len(winners) else f" ({', '.join(problem_ids)})"
+        yield f"- {line}{of}"
 
 
 def row(*cells: str) -> str:

@@ -37,8 +37,8 @@ class JudgedTwice:
 class ProblemResult:
     """What is on record for one problem. `best` is the best that passed in the search, `winner` what stands: the best
     of those that were confirmed, or `best` where nothing was put to that test. `candidate` is the winner's, or where
-    none is left the best's. `confirmations` are all that were judged twice, in that order; `last` is the search's latest
-    verdict of any kind.
+    none is left the best's. `confirmations` are all that were judged twice, in that order; `last` is the latest verdict
+    of the search, of any kind.
 
     `ended` says why its search is over; None while it is to go on.
     """
