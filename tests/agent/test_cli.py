@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agent import cli, run_command
-from agent.pool import Pool, PoolError
+from agent.pool import Confirmation, Pool, PoolError
 from agent.sampler import Completion, RecordedSampler, SampleRequest, SamplerRefused
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Candidate, Correctness, Failure, Problem, Spend, Status, Verdict
@@ -61,6 +61,9 @@ class ScriptedPool:
         return Verdict(
             candidate_id=candidate.id, status=Status.WRONG_VALUES, failure=failure, feedback="half are wrong"
         )
+
+    async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
+        return Confirmation(verdict=await self.judge(problem, candidate), plan=None)
 
     async def close(self) -> None:
         return None

@@ -111,6 +111,10 @@ class TwinJudge(Twin):
             spend=Spend(judged=1),
         )
 
+    def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
+        note(self.folder, f"confirm on {settings.num_seeds} seeds, racing {settings.racing}")
+        return replace(self.judge(problem, candidate, traced), labels=("anew",))
+
 
 def open_tracer(settings: JudgeSettings, *, folder: Path) -> TwinTracer:
     note(folder, "trace opened")
