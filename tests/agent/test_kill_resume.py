@@ -1,8 +1,8 @@
 """SIGKILL at random instants loses only what was in flight.
 
-Run as a program, this file is the driver that gets killed: `python test_kill_resume.py FOLDER MOST [STATEMENT]` works
-on the run in FOLDER, confirms MOST candidates of a problem and, with STATEMENT, kills itself at that many SQL
-statements, mostly in the middle of a ledger write.
+Run as a program, this file is the driver that gets killed: `python test_kill_resume.py FOLDER MOST STATEMENT
+CONFIRMATION` works on the run in FOLDER, confirms MOST candidates of a problem, and kills itself at that many SQL
+statements (0: never), mostly in the middle of a ledger write, or while it judges for that confirmation (0: never).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,8 +81,10 @@ class DrawnPool:
 
     capacity = 4
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, *, last_confirmation: int) -> None:
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._last_confirmation = last_confirmation
+        self._num_confirmations = 0
 
     async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
         await asyncio.sleep(0.001)
@@ -95,6 +98,9 @@ class DrawnPool:
     async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
         """The same of most; in half of the problems half of the candidates do not hold."""
         os.write(self._log, f"confirm {candidate.id}\n".encode())
+        self._num_confirmations += 1
+        if self._num_confirmations == self._last_confirmation:
+            os.kill(os.getpid(), signal.SIGKILL)
         verdict = await self.judge(problem, candidate)
         if draw(problem.id) % 2:
             return Confirmation(verdict=verdict, plan=None)
@@ -140,7 +146,7 @@ def plan() -> RunPlan:
     )
 
 
-async def drive(root: Path, *, most: int, last_statement: int | None) -> Outcome:
+async def drive(root: Path, *, most: int, last_statement: int, last_confirmation: int) -> Outcome:
     """Works on the run in `root` until it is done or dead. Says so on stdout when the work begins."""
     ledger = Ledger.open(root / "ledger.sqlite")
 
@@ -148,10 +154,10 @@ async def drive(root: Path, *, most: int, last_statement: int | None) -> Outcome
         if isinstance(event, RunStarted):
             os.write(1, b"started\n")
 
-    if last_statement is not None:
+    if last_statement:
         kill_at_statement(ledger, number=last_statement)
     sampler = LoggedSampler(root / CALL_LOG)
-    pool, folder = DrawnPool(root / CONFIRM_LOG), RunFolder(root)
+    pool, folder = DrawnPool(root / CONFIRM_LOG, last_confirmation=last_confirmation), RunFolder(root)
     folder.write_environment({"gpu": None})
     controller = Controller(
         plan(),
@@ -182,8 +188,8 @@ def kill_at_statement(ledger: Ledger, *, number: int) -> None:
 class Life:
     """One process of the driver."""
 
-    def __init__(self, root: Path, *, most: int = 3, last_statement: int | None = None) -> None:
-        arguments = [str(most), *([] if last_statement is None else [str(last_statement)])]
+    def __init__(self, root: Path, *, most: int = 3, last_statement: int = 0, last_confirmation: int = 0) -> None:
+        arguments = map(str, (most, last_statement, last_confirmation))
         packages = str(Path(sys.modules["agent.ledger"].__file__ or "").parents[1])
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(root), *arguments],
@@ -286,26 +292,22 @@ def test_a_run_killed_at_random_instants_ends_as_an_uninterrupted_one(tmp_path: 
 
 def test_a_run_killed_while_it_confirms_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for root in (whole, broken):
-        root.mkdir()
-        assert Life(root, most=0).wait() == 0
+    whole.mkdir()
+    assert Life(whole, most=0).wait() == 0
+    shutil.copytree(whole, broken)
     assert Life(whole).wait() == 0
-    rng = random.Random(1)
-    seen: set[int] = set()
-    for _ in range(8):
+    for death in ({"last_confirmation": 6}, {"last_statement": 230}, {"last_confirmation": 6}):
         confirmed, num_calls = durably_confirmed(broken), len(calls(broken, CONFIRM_LOG))
-        if Life(broken, last_statement=rng.randrange(200, 290)).wait() == 0:
-            break
+        assert Life(broken, **death).wait() == -signal.SIGKILL
         assert not confirmed & set(calls(broken, CONFIRM_LOG)[num_calls:]), "nothing is confirmed twice"
-        seen.add(len(durably_confirmed(broken)))
+    assert 0 < len(durably_confirmed(broken)) < len(durably_confirmed(whole))
     assert Life(broken).wait() == 0
     assert reached(broken) == reached(whole)
     assert set(calls(whole, CONFIRM_LOG)) == set(calls(broken, CONFIRM_LOG)) == durably_confirmed(whole)
-    assert seen & set(range(1, len(durably_confirmed(whole)))), "some kill fell between confirmations"
-    assert len(calls(broken, CONFIRM_LOG)) > len(set(calls(broken, CONFIRM_LOG))), "some fell while one was in flight"
+    assert len(calls(broken, CONFIRM_LOG)) > len(set(calls(broken, CONFIRM_LOG))), "what was in flight is done again"
 
 
 if __name__ == "__main__":
-    last_statement = int(sys.argv[3]) if len(sys.argv) > 3 else None
-    ended = asyncio.run(drive(Path(sys.argv[1]), most=int(sys.argv[2]), last_statement=last_statement))
-    sys.exit(0 if ended is Outcome.COMPLETED else 1)
+    most, last_statement, last_confirmation = map(int, sys.argv[2:])
+    work = drive(Path(sys.argv[1]), most=most, last_statement=last_statement, last_confirmation=last_confirmation)
+    sys.exit(0 if asyncio.run(work) is Outcome.COMPLETED else 1)
