@@ -120,3 +120,13 @@ def test_closing_ends_a_call_that_is_running() -> None:
 
     asyncio.run(go())
     assert bench.num_opened == 1, "a closed pool does not try again"
+
+
+def test_a_confirmation_hands_back_the_plan_and_survives_a_broken_bench() -> None:
+    bench = ScriptedBench(num_faults=1)
+
+    async def go() -> Confirmation:
+        return await SerialPool(SETTINGS, open_bench=bench.open).confirm(PROBLEM, CANDIDATE)
+
+    assert asyncio.run(go()) == Confirmation(verdict=verdict_on(CANDIDATE), plan=b"a plan")
+    assert bench.num_opened == 2

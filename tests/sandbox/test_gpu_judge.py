@@ -103,6 +103,21 @@ def test_a_plan_that_agrees_passes_with_its_figures(
     assert again.speedup == 2.0 and again.spend.gpu_seconds == 0.0
 
 
+def test_a_confirmation_is_reached_in_another_process_with_other_seeds(
+    scripted: Callable[..., GpuJudge], traced: Traced, sources: dict[str, str], settings: JudgeSettings
+) -> None:
+    judge = scripted()
+    ask(judge, traced, sources)
+    before = judge._workers._worker
+    problem = Problem(id=CASE, source=sources["relu"], origin="test")
+    candidate = Candidate(problem_id=CASE, source=sources["relu_answer"], operator=Operator.DRAFT)
+    found = judge.confirm(problem, candidate, traced, settings=settings)
+    assert found.passed and found.spend.gpu_seconds > 0, "judged, not remembered"
+    assert [(kernel.name, kernel.grid) for kernel in found.kernels] == [("relu_kernel", (7, 1, 1))]
+    assert judge._workers._worker is not None and judge._workers._worker is not before
+    assert ask(judge, traced, sources).spend.gpu_seconds == 0.0, "what this judge knew it still knows"
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
