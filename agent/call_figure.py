@@ -10,6 +10,7 @@ import importlib
 import logging
 from dataclasses import replace
 
+from sandbox.isolation import IsolationError
 from sandbox.types import Candidate, JudgeSettings, Problem, Verdict
 from sandbox.zygote import SandboxError
 
@@ -39,14 +40,14 @@ def with_python_call(
         call = module.measure_call(
             problem, candidate.source, device=device, seconds=CALL_SECONDS, isolation=settings.isolation
         )
-    except (SandboxError, module.PythonCallFailed) as error:
+    except (SandboxError, IsolationError, module.PythonCallFailed) as error:
         log.warning("python_call_not_measured: candidate %s: %s", candidate.id, error)
         told["python_call"] = f"not measured: {' '.join(str(error).split())[:300]}"
     else:
         call_us = call.call_us
         told |= {f"python_call {name}": str(value) for name, value in call.conditions.items()}
         told["python_call"] = (
-            f"{call.call_us:.2f} us (95 %: {call.low_us:.2f} to {call.high_us:.2f}) over {call.num_calls} calls; "
+            f"{call.call_us:.2f} us, batches of {call.num_calls} calls {call.low_us:.2f} to {call.high_us:.2f}; "
             f"eager {call.eager_call_us:.2f} us; wall time, as told by the candidate's own process"
         )
     return replace(verdict, performance=replace(performance, python_call_us=call_us, conditions=told))

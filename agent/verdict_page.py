@@ -36,9 +36,9 @@ LABEL_WORDS = {
     "weights_none": "the module has no weights",
     "varies_within_tolerance": "answers differ from run to run, within the tolerance",
     "not_timed": "it passed, but could not be timed",
-    "ieee": "computes in IEEE precision",
-    "tf32": "matrix products in TF32",
-    "fp16_accumulate": "sums up matrix products in fp16",
+    "precision_ieee": "the kernels' matrix products are IEEE ones",
+    "precision_tf32": "some matrix product of a kernel is computed in TF32",
+    "precision_fp16_accumulate": "some matrix product of a kernel is summed up in fp16",
 }
 
 
@@ -89,7 +89,7 @@ def _facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
     if performance is None:
         yield "speedup", wording.NOT_TIMED
     else:
-        yield "precision", performance.conditions.get("precision", "not stated")
+        yield "policy", performance.conditions.get("precision", "not stated")
     stages = [f"{stage} {seconds:.2f} s" for stage, seconds in verdict.stage_seconds.items()]
     yield "stages", ", ".join(stages) or "none"
     yield "candidate", verdict.candidate_id

@@ -127,6 +127,7 @@ class GpuJudge:
         self._workers = GpuWorkers(command, device=device) if workers is None else workers
         self._baselines = Baselines(settings, device=device, compile_seconds=_COMPILE_SECONDS, command=baseline_command)
         self._timing = TimeOnGpu(settings, baselines=self._baselines, clocks=Clocks(visible_gpu(device)))
+        self._owns_workers = workers is None
         self._secret = new_secret(settings.seed)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
@@ -149,7 +150,11 @@ class GpuJudge:
         """In a process that has seen neither problem nor candidate. It stays this judge's, which opens its problems
         there anew."""
         self._workers.replace()
-        return GpuJudge(settings, device=self._device, workers=self._workers).judge(problem, candidate, traced)
+        other = GpuJudge(settings, device=self._device, workers=self._workers)
+        try:
+            return other.judge(problem, candidate, traced)
+        finally:
+            other.close()
 
     def check_reference(self, problem: Problem, spec: Mapping[str, Any]) -> str | None:
         """Runs the problem's reference against itself. The reason why it cannot be judged, or None."""
@@ -269,5 +274,6 @@ class GpuJudge:
             return _Blame(Status.LAUNCH_ERROR, Failure(error_class="ProcessEnded", message=message))
 
     def close(self) -> None:
-        self._workers.close()
+        if self._owns_workers:
+            self._workers.close()
         self._baselines.close()

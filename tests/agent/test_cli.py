@@ -396,7 +396,7 @@ def test_confirmation_is_configured_and_shown(folder: Path, capsys: pytest.Captu
     assert [line["event"] for line in lines].count("confirmed") == 2
     assert [problem["confirmed"] for problem in lines[-1]["problems"]] == [True, True]
     assert (folder / "out" / "evidence" / "easy" / "manifest.json").is_file()
-    assert cli.main(["run", "config.yaml", "--json", "run_dir=off", "confirm.enabled=false"]) == 0
+    assert cli.main(["run", "config.yaml", "--json", "run_dir=other", "confirm.enabled=false"]) == 0
     lines = json_lines(capsys.readouterr().out)
     assert [problem["confirmed"] for problem in lines[-1]["problems"]] == [False, False]
     assert cli.main(["run", "config.yaml", "run_dir=bad", "confirm.candidates=0"]) == 2

@@ -124,7 +124,7 @@ def test_every_baseline_stands_with_its_time_and_ratio() -> None:
     for part in ("30.00  3.00x as fast", "20.00  2.00x as fast (the fastest", "40% of what moving the bytes once"):
         assert part in shown
     assert "44.50" in shown
-    assert "precision  ieee: no TF32" in shown
+    assert "policy     ieee: no TF32" in shown
     assert "1980" in shown
     assert "roofline" not in page(passed(performance()))
 
