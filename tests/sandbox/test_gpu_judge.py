@@ -306,6 +306,31 @@ def test_answers_are_told_apart_on_the_device(
 
 
 @pytest.mark.gpu
+def test_a_winner_is_confirmed_on_fresh_seeds_with_a_figure_that_agrees(
+    tracer: Tracer, gpu_settings: JudgeSettings, sources: dict[str, str]
+) -> None:
+    problem = Problem(id=CASE, source=BIG_RELU, origin="test")
+    candidate = Candidate(problem_id=CASE, source=sources["relu_answer"], operator=Operator.DRAFT)
+    traced = tracer.trace(problem, candidate)
+    judge = GpuJudge(gpu_settings, device=0)
+    try:
+        first = judge.judge(problem, candidate, traced)
+        more = replace(gpu_settings, num_seeds=gpu_settings.num_seeds + 2, racing=False)
+        again = judge.confirm(problem, candidate, traced, settings=more)
+        other = replace(candidate, source=candidate.source.replace("1024", "512"))
+        after = judge.judge(problem, other, tracer.trace(problem, other))
+    finally:
+        judge.close()
+    assert first.passed and again.passed and after.passed, (first.feedback, again.feedback, after.feedback)
+    assert first.correctness is not None and again.correctness is not None
+    assert not set(first.correctness.seeds) & set(again.correctness.seeds)
+    assert len(again.correctness.seeds) == len(first.correctness.seeds) + 2
+    assert first.performance is not None and again.performance is not None
+    assert 0.8 < again.speedup / first.speedup < 1.25
+    assert [kernel.name for kernel in again.kernels] == ["relu_kernel"]
+
+
+@pytest.mark.gpu
 def test_a_broken_context_is_not_the_next_ones_fault(
     replay: Callable[[str, str], Verdict], sources: dict[str, str]
 ) -> None:
