@@ -117,11 +117,14 @@ def spend_json(spend: Spend) -> dict[str, int | float]:
 
 
 def speedup_cell(result: ProblemResult) -> str:
-    """The confirmed speedup; one that is only the search's says so."""
+    """The confirmed speedup and what it is against; one that is only the search's says so."""
     if result.winner is None:
         return ""
     told = wording.speedup_text(result.winner)
-    return told if result.confirmed or not result.winner.timed else f"{told}, {NOT_CONFIRMED}"
+    if result.winner.performance is None:
+        return told
+    told = f"{told} against {result.winner.performance.against}"
+    return told if result.confirmed else f"{told}, {NOT_CONFIRMED}"
 
 
 def failed_confirmations(result: ProblemResult) -> list[JudgedTwice]:
@@ -185,24 +188,26 @@ def microseconds_cell(time_us: float | None) -> str:
 def confirmation_lines(record: RunRecord) -> Iterator[str]:
     """Both figures of whatever was judged twice, and what did not hold."""
     yield "The best candidate of each problem was traced and judged once more, by processes that had seen nothing of"
-    yield f"it, on {CONFIRM_EXTRA_SEEDS} secret seeds more than in the search, all of them fresh, and timed to the end."
-    yield "The confirmed figure is the one that counts: the best of many is partly the luckiest."
+    yield f"it, on {CONFIRM_EXTRA_SEEDS} secret seeds more than in the search, all of them fresh; on a GPU it was timed"
+    yield "again, to the end. The confirmed figure is the one that counts: the best of many is partly the luckiest."
     yield ""
     yield row("problem", "candidate", "measured while searching", "confirmed")
     yield row(*["---"] * 4)
     for result in record.results:
         for twice in result.confirmations:
-            held = (
-                wording.speedup_text(twice.confirming) if twice.confirming.passed else f"**{twice.confirming.status}**"
-            )
-            searched = wording.speedup_text(twice.searching)
-            yield row(result.problem_id, twice.confirming.candidate_id[:12], searched, held)
+            searching, confirming = twice.searching, twice.confirming
+            held = speedup_or_passed(confirming) if confirming.passed else f"**{confirming.status}**"
+            yield row(result.problem_id, confirming.candidate_id[:12], speedup_or_passed(searching), held)
     failed = [(result, twice) for result in record.results for twice in failed_confirmations(result)]
     if failed:
         yield from ("", "Failed confirmation:", "")
     for result, twice in failed:
         told = failure_text(twice.confirming)
         yield f"- {result.problem_id}: candidate {twice.confirming.candidate_id[:12]}: {told}"
+
+
+def speedup_or_passed(verdict: Verdict) -> str:
+    return wording.speedup_text(verdict) if verdict.timed else f"{verdict.status}, {wording.NOT_TIMED}"
 
 
 def failure_line(result: ProblemResult) -> str:

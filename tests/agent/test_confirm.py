@@ -174,7 +174,7 @@ def test_the_confirmed_figure_is_the_result_and_both_are_shown(run: Run) -> None
     (result,) = run.record.results
     assert result.winner is not None and result.winner.speedup == 2.8
     text = report_text(run.record)
-    assert "| p | solved by draft | 2.80x (2.70 to 2.90) |" in text
+    assert "| p | solved by draft | 2.80x (2.70 to 2.90) against eager |" in text
     assert re.search(r"\| p \| \w{12} \| 3.00x \(2.90 to 3.10\) \| 2.80x \(2.70 to 2.90\) \|", text)
     (told,) = summary_json(run.record, outcome="", error=None)["problems"]
     assert (told["confirmed"], told["speedup"], told["against"]) == (True, 2.8, "eager")
@@ -186,7 +186,7 @@ def test_one_that_does_not_hold_is_shown_as_such_and_the_next_best_is_tried(run:
     run.go(pool)
     assert pool.tried == [1, 3]
     text = report_text(run.record)
-    assert "| p | solved by draft | 2.00x (1.90 to 2.10) |" in text
+    assert "| p | solved by draft | 2.00x (1.90 to 2.10) against eager |" in text
     assert "**wrong_values**" in text
     assert re.search(r"- p: candidate \w{12}: wrong_values: Wrong: a tenth is wrong", text)
     assert "number = 3" in run.best
@@ -243,7 +243,7 @@ def test_it_can_be_left_out_and_then_the_report_says_so(run: Run) -> None:
     pool = TwoFacedPool(SEARCHING, {})
     run.go(pool, most=0)
     assert pool.tried == []
-    assert "3.00x (2.90 to 3.10), not confirmed" in report_text(run.record)
+    assert "3.00x (2.90 to 3.10) against eager, not confirmed" in report_text(run.record)
     assert "confirmed: no" in run.best
 
 
