@@ -97,7 +97,12 @@ class RunFolder:
             _replace(path, text=candidate.source, durable=False)
 
     def remove_best(self, problem_id: str) -> None:
-        self.best(problem_id).unlink(missing_ok=True)
+        """Raises RunFolderError."""
+        path = self.best(problem_id)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be removed: {error}") from error
 
     def write_best(self, problem: Problem, observation: Observation, *, confirmed: bool) -> None:
         """The source under a comment that states what was verified, how, and on what terms.
