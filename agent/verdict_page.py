@@ -35,6 +35,7 @@ LABEL_WORDS = {
     "weights_mixed": "some weights were matched by name, the others drawn in the same order",
     "weights_none": "the module has no weights",
     "varies_within_tolerance": "answers differ from run to run, within the tolerance",
+    "raced_out": "timing ended once it could not be its problem's best",
     "not_timed": "it passed, but could not be timed",
     "precision_ieee": "the kernels' matrix products are IEEE ones",
     "precision_tf32": "some matrix product of a kernel is computed in TF32",

@@ -119,15 +119,19 @@ class GpuJudge:
         device: int,
         command: Sequence[str] = WORKER_COMMAND,
         baseline_command: Sequence[str] = BASELINE_COMMAND,
-        workers: GpuWorkers | None = None,
+        beside: GpuJudge | None = None,
     ) -> None:
-        """`workers` are those of another judge of the same GPU, where there is one."""
+        """`beside` is another judge of the same GPU, whose processes are used and left open."""
         self._settings = settings
         self._device = device
-        self._workers = GpuWorkers(command, device=device) if workers is None else workers
-        self._baselines = Baselines(settings, device=device, compile_seconds=_COMPILE_SECONDS, command=baseline_command)
+        self._owns_processes = beside is None
+        if beside is None:
+            seconds = _COMPILE_SECONDS
+            self._workers = GpuWorkers(command, device=device)
+            self._baselines = Baselines(settings, device=device, compile_seconds=seconds, command=baseline_command)
+        else:
+            self._workers, self._baselines = beside._workers, beside._baselines
         self._timing = TimeOnGpu(settings, baselines=self._baselines, clocks=Clocks(visible_gpu(device)))
-        self._owns_workers = workers is None
         self._secret = new_secret(settings.seed)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
@@ -148,13 +152,9 @@ class GpuJudge:
 
     def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
         """In a process that has seen neither problem nor candidate. It stays this judge's, which opens its problems
-        there anew."""
+        there anew. The process of the baselines is kept: no candidate has touched it."""
         self._workers.replace()
-        other = GpuJudge(settings, device=self._device, workers=self._workers)
-        try:
-            return other.judge(problem, candidate, traced)
-        finally:
-            other.close()
+        return GpuJudge(settings, device=self._device, beside=self).judge(problem, candidate, traced)
 
     def check_reference(self, problem: Problem, spec: Mapping[str, Any]) -> str | None:
         """Runs the problem's reference against itself. The reason why it cannot be judged, or None."""
@@ -274,6 +274,6 @@ class GpuJudge:
             return _Blame(Status.LAUNCH_ERROR, Failure(error_class="ProcessEnded", message=message))
 
     def close(self) -> None:
-        if self._owns_workers:
+        if self._owns_processes:
             self._workers.close()
-        self._baselines.close()
+            self._baselines.close()
