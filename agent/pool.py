@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agent.call_figure import with_python_call
+from sandbox.gpu_workers import GpuUnusable
 from sandbox.types import Candidate, JudgeSettings, Problem, Verdict
 from sandbox.zygote import SandboxError
 
@@ -128,6 +129,9 @@ class SerialPool:
                 if self._bench is None:
                     self._bench = self._open_bench(self._settings)
                 return work(self._bench)
+            except GpuUnusable as error:  # there is no other GPU to go on with
+                self._drop_bench()
+                raise PoolError(f"problem {candidate.problem_id}, candidate {candidate.id}: {error}") from error
             except SandboxError as error:
                 self._drop_bench()
                 if self._closing or number == MAX_ATTEMPTS:

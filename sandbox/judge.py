@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sandbox import wire
+from sandbox.bounded import Recent
 from sandbox.feedback import render_feedback
 from sandbox.interpreted import read_interpreted
 from sandbox.kernel_figures import kernel_figures
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 
+MAX_VERDICTS = 10_000  # that a judge remembers: some kilobytes each
 _OPEN_BYTES = 1 << 30  # what the inputs and answers of open problems may keep
 
 
@@ -199,7 +201,7 @@ class InterpretJudge:
         self._zygote: Zygote | None = None
         self._secret = new_secret(settings.seed)
         self._cases: dict[tuple[str, frozenset[str]], Any] = {}
-        self._verdicts: dict[tuple[str, str], Verdict] = {}
+        self._verdicts: Recent[tuple[str, str], Verdict] = Recent(limit=MAX_VERDICTS)
 
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
         if traced.plan is None or traced.plan_hash is None:
