@@ -6,6 +6,7 @@ Knows the error types of every part, and nothing of when they are raised. Loaded
 from __future__ import annotations
 
 from agent.config_section import ConfigError
+from agent.evidence import BundleDamaged
 from agent.ledger import LedgerError, LedgerInUse, ResumeError
 from agent.pairs import PairsError
 from agent.pool import PoolError
@@ -17,10 +18,12 @@ from sandbox.problems import ProblemError
 from sandbox.tracer import ProblemFailed
 from sandbox.zygote import SandboxError
 
-USERS_CODE = 2
 OURS_CODE = 1
+USERS_CODE = 2
+NOT_CORRECT_CODE = 3  # of one candidate that was named on the command line
 
 USERS = (
+    BundleDamaged,
     ConfigError,
     IsolationError,
     LedgerInUse,

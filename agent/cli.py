@@ -1,7 +1,7 @@
-"""The command line: `kernelloop run, resume, report, judge, trace, problems, doctor`.
+"""The command line: `kernelloop run, resume, report, judge, rejudge, trace, problems, doctor`.
 
 Builds the parts, hands them to each other, and turns errors into one line and an exit code: 0 done, 1 ours, 2 the
-user's.
+user's; of `judge` and `rejudge` 3: the candidate is not correct.
 Knows nothing of how the parts work. Nothing heavy is imported before a command needs it, so that `--help` is quick.
 """
 
@@ -80,6 +80,10 @@ def judge(
     isolation: Isolation = None,
     policy: Annotated[Policy | None, typer.Option(help="What may pass.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Mixed into the secret input seeds.")] = 0,
+    evidence: Annotated[Path | None, typer.Option(help="A folder to be made for what `rejudge` needs.")] = None,
+    python_call: Annotated[
+        bool, typer.Option("--python-call", help="Also time one real call from Python; needs a GPU.")
+    ] = False,
 ) -> int:
     """Judge one candidate, or with --pairs and --out many. Model answers in .md or .txt files are extracted first."""
     from agent import judge_command
@@ -88,11 +92,27 @@ def judge(
         return complain("judge: give PROBLEM.py and CANDIDATE.py, or --pairs and --out", code=2)
     if pairs is not None and (problem is not None or out is None):
         return complain("judge: --pairs needs --out, and goes without PROBLEM.py and CANDIDATE.py", code=2)
+    if pairs is not None and (evidence is not None or python_call):
+        return complain("judge: --evidence and --python-call are for one candidate, not for --pairs", code=2)
     settings = judge_command.settings_for({"mode": mode, "isolation": isolation, "policy": policy}, seed=seed)
     if pairs is not None and out is not None:
         return judge_command.judge_many(pairs, out=out, jobs=jobs, settings=settings)
     assert problem is not None and candidate is not None
-    return judge_command.judge_one(problem, candidate, settings=settings, as_json=json)
+    return judge_command.judge_one(
+        problem, candidate, settings=settings, evidence=evidence, python_call=python_call, as_json=json
+    )
+
+
+@app.command()
+def rejudge(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder of evidence.", show_default=False)],
+    json: AsJson = False,
+    isolation: Isolation = None,
+) -> int:
+    """Check that a bundle of evidence is whole, judge its candidate anew on this machine, and compare."""
+    from agent import rejudge as again
+
+    return again.rejudge(bundle, isolation=isolation, as_json=json)
 
 
 @app.command()

@@ -166,6 +166,17 @@ class JudgeConfig(Section):
         )  # fmt: skip
 
 
+class ConfirmConfig(Section):
+    """Whether the best of each problem is judged once more at its search's end, and how many candidates at most."""
+
+    enabled: bool = True
+    candidates: Positive = 3
+
+    @property
+    def most(self) -> int:
+        return self.candidates if self.enabled else 0
+
+
 class RayConfig(Section):
     """`address` null starts a local Ray; null counts are taken from the cluster's cores and GPUs."""
 
@@ -187,6 +198,7 @@ class RunConfig(Section):
     strategy: StrategyConfig = RepairConfig(name="repair")
     budget: BudgetConfig = BudgetConfig()
     judge: JudgeConfig = JudgeConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
     ray: RayConfig = RayConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     run_dir: str | None = None

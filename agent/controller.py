@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.answer import sampled, seed_of
+from agent.confirm import Confirmer
 from agent.events import (
     Attempt,
+    Confirmed,
     DurableEvent,
+    EndReason,
     Event,
     Judged,
     NewBest,
@@ -69,6 +72,7 @@ class Controller:
         pool: Pool,
         ledger: Ledger,
         folder: RunFolder,
+        confirmer: Confirmer,
         sampling_slots: int,
         on_event: Callable[[Event], None],
         clock: Callable[[], float],
@@ -79,6 +83,7 @@ class Controller:
         self._pool = pool
         self._ledger = ledger
         self._folder = folder
+        self._confirmer = confirmer
         self._sampling_slots = sampling_slots
         self._on_event = on_event
         self._clock = clock
@@ -145,8 +150,8 @@ class Controller:
     async def _work(self) -> Outcome:
         searches = tuple(search.summary() for search in self._searches.values())
         self._on_event(RunStarted(budget=self._plan.budget, searches=searches))
-        for problem_id, candidate_id in self._ledger.best().items():  # a kill may have come before the file was written
-            self._write_best(self._searches[problem_id], candidate_id=candidate_id)
+        for search in self._searches.values():  # a kill may have come before the file was written
+            self._write_best(search)
         while not self._stopping:
             await self._propose()
             self._start_tasks()
@@ -174,6 +179,8 @@ class Controller:
         proposed = [Proposed(problem_id=job.search.problem.id, proposal=job.asked.proposal) for job in jobs]
         await self._record([*proposed, *ended])
         self._to_sample.extend(jobs)
+        for end in ended:
+            await self._confirmer.consider(self._searches[end.problem_id])
 
     def _start_tasks(self) -> None:
         while self._to_sample and len(self._sampling) < self._sampling_slots:
@@ -182,6 +189,8 @@ class Controller:
             self._start(self._sample(job, parents=parents), among=self._sampling)
         while self._to_judge and len(self._judging) < self._pool.capacity:
             self._start(self._judge(self._to_judge.popleft()), among=self._judging)
+        while self._confirmer.waiting and len(self._judging) < self._pool.capacity:
+            self._start(self._confirmer.confirm(self._confirmer.waiting.popleft()), among=self._judging)
 
     def _start(self, work: Coroutine[Any, Any, Result], *, among: set[asyncio.Task[Result]]) -> None:
         task = asyncio.create_task(work)
@@ -232,14 +241,25 @@ class Controller:
                 trouble = trouble or error
         await self._record([event for event in events if not isinstance(event, Abandoned)])
         for event in events:
-            self._act_on(event)
+            if isinstance(event, Confirmed):
+                await self._act_on_confirmed(event)
+            else:
+                self._act_on(event)
         if trouble is not None:
             raise trouble
 
-    def _act_on(self, event: Result) -> None:
+    async def _act_on_confirmed(self, event: Confirmed) -> None:
+        search = self._searches[event.problem_id]
+        search.standing.add(event, epoch=self._ledger.epoch, seconds=self._seconds())
+        self._write_best(search)
+        await self._confirmer.consider(search)
+
+    def _act_on(self, event: Sampled | Unsampled | Judged | Abandoned) -> None:
         search = self._searches[event.problem_id]
         self._ready.setdefault(event.problem_id, search)
         if isinstance(event, Abandoned):
+            if search.done and search.ended is not None and search.ended.end is not EndReason.INADMISSIBLE:
+                self._going_on.add(event.problem_id)  # a confirmation found it at fault after its end was told
             search.abandon(event.reason)
             self._to_sample = deque(job for job in self._to_sample if job.search is not search)
             self._to_judge = deque(job for job in self._to_judge if job.search is not search)
@@ -251,7 +271,7 @@ class Controller:
             self._to_judge.append(JudgeJob(search=search, candidate=to_judge, attempt=attempt))
         best = search.standing.best
         if best is not None and best is not best_before:
-            self._write_best(search, candidate_id=best.candidate_id)
+            self._write_best(search)
             self._on_event(NewBest(problem_id=event.problem_id, verdict=best))
 
     async def _record(self, events: Sequence[DurableEvent]) -> None:
@@ -265,10 +285,19 @@ class Controller:
         for event in events:
             if isinstance(event, Sampled):
                 self._folder.write_candidate(event.candidate)
+            if isinstance(event, Confirmed):
+                self._confirmer.keep_evidence(event, search=self._searches[event.problem_id])
         self._ledger.append(events, seconds=seconds)
 
-    def _write_best(self, search: Search, *, candidate_id: str) -> None:
-        self._folder.write_best(search.problem, self._ledger.observation(candidate_id))
+    def _write_best(self, search: Search) -> None:
+        """Nothing stands there that failed when it was judged again."""
+        winner, standing = search.standing.winner, search.standing
+        if winner is None:
+            self._folder.remove_best(search.problem.id)
+            return
+        candidate = self._ledger.observation(winner.candidate_id).candidate
+        observation = Observation(candidate=candidate, verdict=winner)
+        self._folder.write_best(search.problem, observation, confirmed=standing.confirmed is not None)
 
     async def _cancel(self) -> None:
         tasks = self._sampling | self._judging

@@ -79,6 +79,19 @@ class Judged:
     attempt: Attempt
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """A candidate of an ended search was judged once more, on its own terms. The verdict may well be against it.
+
+    `plan` is None where there was none, or on an event that was read back: it is kept in the evidence alone.
+    """
+
+    problem_id: str
+    verdict: Verdict
+    attempt: Attempt
+    plan: bytes | None
+
+
 class EndReason(StrEnum):
     """Why a search proposes no more."""
 
@@ -98,7 +111,7 @@ class SearchEnded:
     detail: str | None
 
 
-DurableEvent = Proposed | Sampled | Unsampled | Judged | SearchEnded
+DurableEvent = Proposed | Sampled | Unsampled | Judged | SearchEnded | Confirmed
 
 
 class Outcome(StrEnum):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.events import Attempt, Judged, Sampled, Unsampled
+from agent.events import Attempt, Confirmed, Judged, Sampled, Unsampled
 from agent.search import Asked, Search
 from sandbox.types import Candidate
 
@@ -34,4 +34,11 @@ class JudgeJob:
     attempt: Attempt
 
 
-Result = Sampled | Unsampled | Judged | Abandoned
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmJob:
+    search: Search
+    candidate: Candidate
+    attempt: Attempt
+
+
+Result = Sampled | Unsampled | Judged | Confirmed | Abandoned

@@ -11,17 +11,25 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.console import Console
 
 from agent import wording
+from agent.blame import NOT_CORRECT_CODE
+from agent.call_figure import with_python_call
 from agent.config import JudgeConfig, RayConfig
+from agent.evidence import Bundle, write_bundle
 from agent.pairs import Pair, PairsError, judge_pairs, read_candidate, read_pairs, read_problem
 from agent.plan_view import plan_text
 from agent.pool import Pool, PoolError, SerialPool
-from agent.progress import PLAIN_SECONDS
+from agent.progress import PLAIN_SECONDS, PLAIN_WIDTH
+from agent.verdict_page import verdict_page
 from sandbox import environment
 from sandbox.feedback import render_feedback
+from sandbox.isolation import probe
 from sandbox.plan import decode
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Candidate, JudgeSettings, Problem, Status, Verdict
@@ -30,29 +38,76 @@ if TYPE_CHECKING:
     from sandbox.judge import Traced
 
 
-def settings_for(options: Mapping[str, str | int | None], *, seed: int) -> JudgeSettings:
+def settings_for(options: Mapping[str, Any], *, seed: int) -> JudgeSettings:
     """The judge settings of a configuration that says only `options`; those that are None keep their default."""
     config = JudgeConfig.model_validate({key: value for key, value in options.items() if value is not None})
     return config.settings(seed, gpu_available=environment.gpu_usable())
 
 
-def judge_one(problem_path: Path, candidate_path: Path, *, settings: JudgeSettings, as_json: bool) -> int:
+def judge_one(
+    problem_path: Path,
+    candidate_path: Path,
+    *,
+    settings: JudgeSettings,
+    evidence: Path | None,
+    python_call: bool,
+    as_json: bool,
+) -> int:
+    """Shows the verdict; `evidence` is a folder to be made for its bundle, `python_call` also times one real call."""
     problem = read_problem(problem_path)
     candidate = read_candidate(candidate_path, problem_id=problem.id)
+    check_options(settings, evidence=evidence, python_call=python_call)
     tell_start(f"judging {candidate_path.name} on {problem.id}")
-    verdict = asyncio.run(one_verdict(problem, candidate, settings=settings))
-    print(json.dumps(verdict.to_json()) if as_json else wording.verdict_text(verdict))
-    return 0
+    verdict, plan = asyncio.run(one_verdict(problem, candidate, settings=settings))
+    if python_call:
+        verdict = with_python_call(verdict, problem=problem, candidate=candidate, settings=settings)
+    if evidence is not None:
+        bundle = Bundle(
+            problem=problem,
+            candidate=candidate,
+            verdict=verdict,
+            searching=None,
+            plan=plan,
+            settings=asdict(settings),
+            environment=environment.record(isolation=probe()),
+        )
+        write_bundle(bundle, evidence)
+    if as_json:
+        print(json.dumps(verdict.to_json()))
+    else:
+        page = verdict_page(verdict, problem=problem, candidate=candidate, capability=settings.capability)
+        console().print(page)
+    return exit_code(verdict)
+
+
+def check_options(settings: JudgeSettings, *, evidence: Path | None, python_call: bool) -> None:
+    """Raises PairsError before anything is judged."""
+    if evidence is not None and evidence.exists():
+        raise PairsError(f"--evidence {evidence}: is there already; name a folder to be made")
+    if python_call and settings.mode != "replay":
+        raise PairsError("--python-call: needs a GPU, and there is none or --mode is interpret")
+
+
+def exit_code(verdict: Verdict) -> int:
+    return 0 if verdict.passed else NOT_CORRECT_CODE
+
+
+def console() -> Console:
+    """On standard output; where that is no terminal, wide enough that nothing is broken into lines."""
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 
 def tell_start(what: str) -> None:
     print(f"{what}; starting the sandbox, some seconds ...", file=sys.stderr)
 
 
-async def one_verdict(problem: Problem, candidate: Candidate, *, settings: JudgeSettings) -> Verdict:
+async def one_verdict(
+    problem: Problem, candidate: Candidate, *, settings: JudgeSettings
+) -> tuple[Verdict, bytes | None]:
+    """And its plan."""
     pool = SerialPool(settings)
     try:
-        return await pool.judge(problem, candidate)
+        return await pool.judge_with_plan(problem, candidate)
     finally:
         await pool.close()
 

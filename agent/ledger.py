@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from agent.events import Attempt, DurableEvent, Judged, Proposed, Sampled, SearchEnded, Transcript, Unsampled
+from agent.events import Attempt, Confirmed, DurableEvent, Judged, Proposed, Sampled, SearchEnded, Transcript, Unsampled
 from agent.ledger_file import (
     LedgerError,
     LedgerInUse,
@@ -37,7 +37,7 @@ from agent.ledger_rows import (
 )
 from sandbox.types import Candidate, Observation, Operator, Proposal
 
-__all__ = ["Ledger", "LedgerError", "LedgerInUse", "ResumeError", "judging", "sampling"]
+__all__ = ["Ledger", "LedgerError", "LedgerInUse", "ResumeError", "confirming", "judging", "sampling"]
 
 CACHE = "cache_size = -65536"  # KiB; holds the indexes of 100,000 candidates, SQLite's own 2 MiB do not
 
@@ -50,6 +50,11 @@ def sampling(problem_id: str, proposal: Proposal) -> str:
 def judging(candidate_id: str) -> str:
     """The name of the work of judging one candidate, for attempts."""
     return f"judge {candidate_id}"
+
+
+def confirming(candidate_id: str) -> str:
+    """The name of the work of confirming one candidate, for attempts."""
+    return f"confirm {candidate_id}"
 
 
 class Ledger:
@@ -212,6 +217,11 @@ class Ledger:
                 self._connection.execute(f"INSERT INTO unsampled VALUES {_slots(unsampled)}", unsampled)
             case Judged():
                 self._insert_judged(event, stamp=stamp)
+            case Confirmed(problem_id=problem_id, verdict=verdict, attempt=attempt):
+                self._end(confirming(verdict.candidate_id), attempt=attempt, how=verdict.status)
+                ids = (problem_id, verdict.candidate_id, attempt.number)
+                confirmed = (*stamp, *ids, verdict.status, verdict.speedup, verdict_text(verdict))
+                self._connection.execute(f"INSERT INTO confirmed VALUES {_slots(confirmed)}", confirmed)
             case SearchEnded(problem_id=problem_id, end=end, detail=detail):
                 ended = (*stamp, problem_id, end, detail)
                 self._connection.execute(f"INSERT INTO ended VALUES {_slots(ended)}", ended)

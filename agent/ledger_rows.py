@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agent.events import Attempt, DurableEvent, EndReason, Judged, Proposed, Sampled, SearchEnded, Unsampled
+from agent.events import Attempt, Confirmed, DurableEvent, EndReason, Judged, Proposed, Sampled, SearchEnded, Unsampled
 from sandbox.types import Candidate, Operator, Proposal, Verdict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE problems (id TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT;
 CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, opened_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT;
@@ -53,6 +53,11 @@ CREATE TABLE ended (
     seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seconds REAL NOT NULL,
     problem_id TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT
 ) STRICT;
+CREATE TABLE confirmed (
+    seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seconds REAL NOT NULL,
+    problem_id TEXT NOT NULL, candidate_id TEXT NOT NULL UNIQUE REFERENCES candidates, number INTEGER NOT NULL,
+    status TEXT NOT NULL, speedup REAL NOT NULL, verdict TEXT NOT NULL
+) STRICT;
 CREATE TABLE attempts (
     work TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL, ended TEXT,
     PRIMARY KEY (work, epoch, number)
@@ -89,6 +94,7 @@ JOURNAL = {
         FROM unsampled u JOIN proposed p USING (problem_id, proposal_id) ORDER BY u.seq""",
     "judged": "SELECT seq, epoch, seconds, problem_id, number, verdict FROM judged ORDER BY seq",
     "ended": "SELECT seq, epoch, seconds, problem_id, reason, detail FROM ended ORDER BY seq",
+    "confirmed": "SELECT seq, epoch, seconds, problem_id, number, verdict FROM confirmed ORDER BY seq",
 }
 
 
@@ -164,12 +170,20 @@ def read_ended(row: Row) -> Entry:
     return Entry(seq=seq, epoch=epoch, seconds=seconds, event=event)
 
 
+def read_confirmed(row: Row) -> Entry:
+    seq, epoch, seconds, problem_id, number, verdict = row
+    attempt = Attempt(epoch=epoch, number=number)
+    event = Confirmed(problem_id=problem_id, verdict=verdict_of(verdict), attempt=attempt, plan=None)
+    return Entry(seq=seq, epoch=epoch, seconds=seconds, event=event)
+
+
 READERS: dict[str, Callable[[Row], Entry]] = {
     "proposed": read_proposed,
     "sampled": read_sampled,
     "unsampled": read_unsampled,
     "judged": read_judged,
     "ended": read_ended,
+    "confirmed": read_confirmed,
 }
 
 

@@ -8,23 +8,53 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from agent.call_figure import with_python_call
 from sandbox.gpu_workers import GpuUnusable
 from sandbox.types import Candidate, JudgeSettings, Problem, Verdict
 from sandbox.zygote import SandboxError
 
 if TYPE_CHECKING:
-    from sandbox.judge import Judge, Tracer
+    from sandbox.judge import Judge, Traced, Tracer
 
 log = logging.getLogger(__name__)
 
+ResultT = TypeVar("ResultT")
+
 MAX_ATTEMPTS = 3
+CONFIRM_EXTRA_SEEDS = 2  # a confirmation draws this many more than a search does
+MAX_PLAN_BYTES = 64 << 20  # what a confirmation hands back for the evidence; larger plans are left out
 
 
 class PoolError(RuntimeError):
     """No verdict after a bounded number of attempts: our fault, the run can be resumed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """A verdict reached anew. `plan` has the canonical bytes of what was judged; None if there is none, or too much."""
+
+    verdict: Verdict
+    plan: bytes | None
+
+
+def confirming(settings: JudgeSettings) -> JudgeSettings:
+    """How a confirmation is judged: on more seeds, and timed to the end."""
+    return replace(settings, num_seeds=settings.num_seeds + CONFIRM_EXTRA_SEEDS, racing=False)
+
+
+def confirmation_of(
+    judge: Judge, *, problem: Problem, candidate: Candidate, traced: Traced, settings: JudgeSettings
+) -> Verdict:
+    """What a judge that has a plan does to confirm it; with a GPU, also one real call from Python."""
+    verdict = judge.confirm(problem, candidate, traced, settings=settings)
+    return with_python_call(verdict, problem=problem, candidate=candidate, settings=settings)
+
+
+def kept_plan(traced: Traced) -> bytes | None:
+    return traced.plan if traced.plan is not None and len(traced.plan) <= MAX_PLAN_BYTES else None
 
 
 class Pool(Protocol):
@@ -39,13 +69,22 @@ class Pool(Protocol):
         """Raises PoolError, or ProblemFailed when the problem itself is at fault."""
         ...
 
+    async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
+        """Judges it once more as if it had never been seen: traced anew, fresh secret seeds and processes, under
+        `confirming` settings. Raises as `judge` does."""
+        ...
+
     async def close(self) -> None: ...
 
 
 class Bench(Protocol):
     """A tracer and a judge of `sandbox.judge`, as one thing that works and breaks together."""
 
-    def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+    def judge_with_plan(self, problem: Problem, candidate: Candidate) -> tuple[Verdict, bytes | None]:
+        """Raises SandboxError or ProblemFailed."""
+        ...
+
+    def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
         """Raises SandboxError or ProblemFailed."""
         ...
 
@@ -68,27 +107,35 @@ class SerialPool:
         return 1
 
     async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+        return (await self.judge_with_plan(problem, candidate))[0]
+
+    async def judge_with_plan(self, problem: Problem, candidate: Candidate) -> tuple[Verdict, bytes | None]:
+        """What `judge` says, and the plan that it says it of, as a confirmation hands it back."""
         async with self._turn:
-            return await asyncio.to_thread(self._judge, problem, candidate)
+            return await asyncio.to_thread(self._do, lambda bench: bench.judge_with_plan(problem, candidate), candidate)
+
+    async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
+        async with self._turn:
+            return await asyncio.to_thread(self._do, lambda bench: bench.confirm(problem, candidate), candidate)
 
     async def close(self) -> None:
         """Ends the sandbox processes, also under a call that is still running."""
         self._closing = True
         await asyncio.to_thread(self._drop_bench)
 
-    def _judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+    def _do(self, work: Callable[[Bench], ResultT], candidate: Candidate) -> ResultT:
         for number in range(1, MAX_ATTEMPTS + 1):
             try:
                 if self._bench is None:
                     self._bench = self._open_bench(self._settings)
-                return self._bench.judge(problem, candidate)
+                return work(self._bench)
             except GpuUnusable as error:  # there is no other GPU to go on with
                 self._drop_bench()
-                raise PoolError(f"problem {problem.id}, candidate {candidate.id}: {error}") from error
+                raise PoolError(f"problem {candidate.problem_id}, candidate {candidate.id}: {error}") from error
             except SandboxError as error:
                 self._drop_bench()
                 if self._closing or number == MAX_ATTEMPTS:
-                    raise PoolError(f"problem {problem.id}, candidate {candidate.id}: {error}") from error
+                    raise PoolError(f"problem {candidate.problem_id}, candidate {candidate.id}: {error}") from error
                 log.warning("judging %s failed, attempt %d of %d: %s", candidate.id, number, MAX_ATTEMPTS, error)
         raise AssertionError("the last attempt returns or raises")
 
@@ -102,6 +149,7 @@ class SerialPool:
 class _SandboxBench:
     """`sandbox.judge`, loaded when first needed because it starts processes that import torch."""
 
+    settings: JudgeSettings
     tracer: Tracer
     verdicts: Judge
 
@@ -110,11 +158,18 @@ class _SandboxBench:
         from sandbox.judge import Tracer, open_judge
 
         device = 0 if settings.mode == "replay" else None
-        return cls(tracer=Tracer(settings), verdicts=open_judge(settings, device=device))
+        return cls(settings=settings, tracer=Tracer(settings), verdicts=open_judge(settings, device=device))
 
-    def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+    def judge_with_plan(self, problem: Problem, candidate: Candidate) -> tuple[Verdict, bytes | None]:
         traced = self.tracer.trace(problem, candidate)
-        return self.verdicts.judge(problem, candidate, traced)
+        return self.verdicts.judge(problem, candidate, traced), kept_plan(traced)
+
+    def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
+        traced = self.tracer.trace(problem, candidate)
+        verdict = confirmation_of(
+            self.verdicts, problem=problem, candidate=candidate, traced=traced, settings=confirming(self.settings)
+        )
+        return Confirmation(verdict=verdict, plan=kept_plan(traced))
 
     def close(self) -> None:
         self.tracer.close()

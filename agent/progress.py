@@ -18,6 +18,7 @@ from rich.text import Text
 
 from agent import wording
 from agent.events import (
+    Confirmed,
     Event,
     Judged,
     NewBest,
@@ -33,6 +34,7 @@ from agent.tally import Tally
 
 PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
 REFRESHES_PER_SECOND = 4.0
+PLAIN_WIDTH = 200  # columns of what is shown in a file or a pipe, where nothing can be asked
 
 
 class Display(Protocol):
@@ -54,7 +56,8 @@ def tally_lines(tally: Tally) -> list[str]:
     fastest = tally.fastest
     passed = len(tally.best)
     return [
-        f"problems {tally.num_done}/{tally.num_problems} done, {passed} solved | samples {tally.num_samples} | "
+        f"problems {tally.num_done}/{tally.num_problems} done, {passed} solved, {tally.num_confirmed} confirmed | "
+        f"samples {tally.num_samples} | "
         f"judged {tally.num_judged}" + ("" if rate is None else f" ({rate * 60:.0f} a minute)"),
         f"{wording.statuses_text(tally.num_by_status)} | best speedup "
         + (wording.NOT_TIMED if fastest is None else f"{wording.speedup_text(fastest[1])} on {fastest[0]}")
@@ -164,6 +167,8 @@ def event_json(event: Event) -> dict[str, Any] | None:
         case NewBest(problem_id=problem_id, verdict=verdict):
             speedup = verdict.speedup if verdict.timed else None
             return {"event": "new_best", "problem": problem_id, "candidate": verdict.candidate_id, "speedup": speedup}
+        case Confirmed(problem_id=problem_id, verdict=verdict):
+            return {"event": "confirmed", "problem": problem_id} | wording.verdict_json(verdict)
         case SearchEnded(problem_id=problem_id, end=end, detail=detail):
             return {"event": "search_ended", "problem": problem_id, "end": end, "detail": detail}
         case Starting(run_dir=run_dir, what=what):

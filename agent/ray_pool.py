@@ -22,7 +22,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from agent.config import RayConfig
 from agent.crew_sizes import CrewSizes, crew_sizes
-from agent.pool import MAX_ATTEMPTS, PoolError
+from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError, confirmation_of, confirming, kept_plan
 from sandbox.bounded import Recent
 from sandbox.gpu_workers import GpuUnusable
 from sandbox.judge import Judge, ProblemFailed, SandboxError, Traced, Tracer, open_judge, verdict_of
@@ -214,6 +214,7 @@ class RayPool:
         judge_factory: JudgeFactory = open_judge,
     ) -> None:
         """Returns when all workers are up, in some seconds. Both factories must pickle. Raises PoolError."""
+        self._settings = settings
         self._traces: Recent[tuple[str, str], asyncio.Task[Traced]] = Recent(limit=MAX_TRACES)
         self._verdicts: Recent[tuple[str, str], asyncio.Task[Verdict]] = Recent(limit=MAX_VERDICTS)
         self._owns_ray = not ray.is_initialized()
@@ -253,6 +254,17 @@ class RayPool:
         if verdict.candidate_id == candidate.id:
             return verdict
         return replace(verdict, candidate_id=candidate.id, spend=Spend(), stage_seconds=traced.stage_seconds)
+
+    async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
+        """Raises PoolError, and ProblemFailed when the problem itself cannot be judged."""
+        subject = f"problem {problem.id}, candidate {candidate.id}, confirming"
+        traced = await self._tracers.do(partial(_trace, problem=problem, candidate=candidate), subject=subject)
+        if traced.plan_hash is None or traced.failure is not None:
+            return Confirmation(verdict=verdict_of(traced), plan=None)
+        job = partial(
+            confirmation_of, problem=problem, candidate=candidate, traced=traced, settings=confirming(self._settings)
+        )
+        return Confirmation(verdict=await self._judges.do(job, subject=subject), plan=kept_plan(traced))
 
     async def close(self) -> None:
         """Ends the workers, and Ray if this pool started it."""

@@ -13,11 +13,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from agent import wording
-from agent.run_record import INADMISSIBLE, NOTHING_JUDGED, UNVERIFIED, ProblemResult, RunRecord
-from sandbox.types import Spend
+from agent.pool import CONFIRM_EXTRA_SEEDS
+from agent.run_record import (
+    INADMISSIBLE,
+    NOT_CONFIRMED,
+    NOTHING_JUDGED,
+    UNVERIFIED,
+    JudgedTwice,
+    ProblemResult,
+    RunRecord,
+)
+from sandbox.types import Spend, Verdict
 
 MAX_REASONS = 12  # on a terminal, under the table
-UNTOLD = frozenset({INADMISSIBLE, NOTHING_JUDGED, UNVERIFIED})  # results that the table's counts do not explain
+UNTOLD = frozenset(
+    {INADMISSIBLE, NOT_CONFIRMED, NOTHING_JUDGED, UNVERIFIED}
+)  # results that the table's counts do not explain
 
 
 def headline(record: RunRecord) -> str:
@@ -38,7 +49,7 @@ def summary_table(record: RunRecord) -> Table:
     """What a run's end shows on the terminal."""
     table = Table("problem", "result", "speedup", "samples", "statuses", box=None, pad_edge=False)
     for result in record.results:
-        style = "green" if result.best is not None else "yellow"
+        style = "green" if result.winner is not None else "yellow"
         table.add_row(
             escape(result.problem_id),
             f"[{style}]{result.word}[/]",
@@ -80,18 +91,22 @@ def summary_json(record: RunRecord, *, outcome: str, error: str | None) -> dict[
 
 
 def result_json(record: RunRecord, result: ProblemResult) -> dict[str, Any]:
-    best, figures = result.best, None if result.best is None else result.best.performance
+    winner, figures = result.winner, None if result.winner is None else result.winner.performance
     return {
         "problem": result.problem_id,
-        "solved": best is not None,
+        "solved": winner is not None,
+        "confirmed": result.confirmed,
         "end": None if result.end is None else result.end.value,
         "end_detail": None if result.ended is None else result.ended.detail,
-        "operator": None if result.best_candidate is None else result.best_candidate.operator.value,
-        "candidate": None if best is None else best.candidate_id,
-        "best": None if best is None else str(record.folder.best(result.problem_id)),
+        "operator": None if result.candidate is None or winner is None else result.candidate.operator.value,
+        "candidate": None if winner is None else winner.candidate_id,
+        "best": None if winner is None else str(record.folder.best(result.problem_id)),
         "speedup": None if figures is None else figures.speedup,
         "speedup_low": None if figures is None else figures.speedup_low,
         "speedup_high": None if figures is None else figures.speedup_high,
+        "against": None if figures is None else figures.against,
+        "python_call_us": None if figures is None else figures.python_call_us,
+        "failed_confirmation": [twice.confirming.candidate_id for twice in failed_confirmations(result)],
         "statuses": {status.value: count for status, count in result.num_by_status.items()},
         "spend": spend_json(result.spend),
     }
@@ -102,7 +117,18 @@ def spend_json(spend: Spend) -> dict[str, int | float]:
 
 
 def speedup_cell(result: ProblemResult) -> str:
-    return "" if result.best is None else wording.speedup_text(result.best)
+    """The confirmed speedup and what it is against; one that is only the search's says so."""
+    if result.winner is None:
+        return ""
+    told = wording.speedup_text(result.winner)
+    if result.winner.performance is None:
+        return told
+    told = f"{told} against {result.winner.performance.against}"
+    return told if result.confirmed else f"{told}, {NOT_CONFIRMED}"
+
+
+def failed_confirmations(result: ProblemResult) -> list[JudgedTwice]:
+    return [twice for twice in result.confirmations if not twice.confirming.passed]
 
 
 def report_text(record: RunRecord) -> str:
@@ -119,7 +145,9 @@ def report_lines(record: RunRecord) -> Iterator[str]:
     yield from ("", "## Problems", "", *problem_rows(record))
     if record.timed:
         yield from ("", "## Times", "", *time_rows(record))
-    if unsolved := [result for result in record.results if result.best is None]:
+    if any(result.confirmations for result in record.results):
+        yield from ("", "## Confirmation", "", *confirmation_lines(record))
+    if unsolved := [result for result in record.results if result.winner is None]:
         yield from ("", "## Not solved", "", *(f"- {failure_line(result)}" for result in unsolved))
     yield from ("", "## Conditions", "", *condition_lines(record))
     yield from ("", "## Environment", "", *(f"- {key}: {plain(value)}" for key, value in record.environment.items()))
@@ -133,7 +161,8 @@ def problem_rows(record: RunRecord) -> Iterator[str]:
     yield row(*["---"] * 9)
     for result in record.results:
         spend = result.spend
-        best = f"[{result.best.candidate_id[:12]}](best/{result.problem_id}.py)" if result.best is not None else ""
+        best = "" if result.winner is None else f"[{result.winner.candidate_id[:12]}](best/{result.problem_id}.py)"
+        best += f" [evidence](evidence/{result.problem_id})" if result.confirmed else ""
         seconds = f"{spend.wall_seconds:.1f}" + (f", GPU {spend.gpu_seconds:.1f}" if gpu else "")
         counts = wording.statuses_text(result.num_by_status)
         numbers = (str(spend.samples), str(spend.tokens), str(spend.judged), seconds)
@@ -141,39 +170,79 @@ def problem_rows(record: RunRecord) -> Iterator[str]:
 
 
 def time_rows(record: RunRecord) -> Iterator[str]:
-    yield row("problem", "kernel, us", "baselines, us", "repetitions")
-    yield row(*["---"] * 4)
+    yield row("problem", "kernel, us", "baselines, us", "repetitions", "against", "roofline, us", "python call, us")
+    yield row(*["---"] * 7)
     for result in record.timed:
-        assert result.best is not None and result.best.performance is not None
-        figures = result.best.performance
+        assert result.winner is not None and result.winner.performance is not None
+        figures = result.winner.performance
         baselines = ", ".join(f"{name} {time_us:.2f}" for name, time_us in figures.baseline_us.items())
-        yield row(result.problem_id, f"{figures.runtime_us:.2f}", baselines, str(figures.repetitions))
+        rest = (microseconds_cell(figures.floor_us), microseconds_cell(figures.python_call_us))
+        times = (f"{figures.runtime_us:.2f}", baselines, str(figures.repetitions), figures.against)
+        yield row(result.problem_id, *times, *rest)
+
+
+def microseconds_cell(time_us: float | None) -> str:
+    return "not measured" if time_us is None else f"{time_us:.2f}"
+
+
+def confirmation_lines(record: RunRecord) -> Iterator[str]:
+    """Both figures of whatever was judged twice, and what did not hold."""
+    yield "The best candidate of each problem was traced and judged once more, by processes that had seen nothing of"
+    yield f"it, on {CONFIRM_EXTRA_SEEDS} secret seeds more than in the search, all of them fresh; on a GPU it was timed"
+    yield "again, to the end. The confirmed figure is the one that counts: the best of many is partly the luckiest."
+    yield ""
+    yield row("problem", "candidate", "measured while searching", "confirmed")
+    yield row(*["---"] * 4)
+    for result in record.results:
+        for twice in result.confirmations:
+            searching, confirming = twice.searching, twice.confirming
+            held = speedup_or_passed(confirming) if confirming.passed else f"**{confirming.status}**"
+            yield row(result.problem_id, confirming.candidate_id[:12], speedup_or_passed(searching), held)
+    failed = [(result, twice) for result in record.results for twice in failed_confirmations(result)]
+    if failed:
+        yield from ("", "Failed confirmation:", "")
+    for result, twice in failed:
+        told = failure_text(twice.confirming)
+        yield f"- {result.problem_id}: candidate {twice.confirming.candidate_id[:12]}: {told}"
+
+
+def speedup_or_passed(verdict: Verdict) -> str:
+    return wording.speedup_text(verdict) if verdict.timed else f"{verdict.status}, {wording.NOT_TIMED}"
 
 
 def failure_line(result: ProblemResult) -> str:
     """Why a problem is not solved: its latest failure, or what ended its search before there was one."""
+    if result.word == NOT_CONFIRMED:
+        return f"{result.problem_id}: {NOT_CONFIRMED}: {failure_text(result.confirmations[-1].confirming)}"
     if result.word == INADMISSIBLE or result.last is None or result.last.failure is None:
         detail = None if result.ended is None else result.ended.detail
         return f"{result.problem_id}: {result.word}{'' if detail is None else ': ' + ' '.join(detail.split())}"
-    failure = result.last.failure
+    return f"{result.problem_id}: last {failure_text(result.last)}"
+
+
+def failure_text(verdict: Verdict) -> str:
+    """A failed verdict in one line."""
+    assert verdict.failure is not None
+    failure = verdict.failure
     where = f" (line {failure.line_number})" if failure.line_number is not None else ""
-    message = " ".join(failure.message.split())
-    return f"{result.problem_id}: last {result.last.status}: {failure.error_class}: {message}{where}"
+    return f"{verdict.status}: {failure.error_class}: {' '.join(failure.message.split())}{where}"
 
 
 def condition_lines(record: RunRecord) -> Iterator[str]:
-    """The settings that figures depend on, and what verdicts say of how they were reached, each once."""
-    for key in ("seed", "sampler", "strategy", "budget", "judge"):
+    """The settings that figures depend on, and what verdicts say of how they were reached, each once;
+    of which problems, where not of all."""
+    for key in ("seed", "sampler", "strategy", "budget", "judge", "confirm"):
         if key in record.config:
             yield f"- {key}: {plain(record.config[key])}"
-    stated: dict[str, None] = {}
-    for result in record.results:
-        if result.best is None:
-            continue
-        for title, figures in (("checked", result.best.correctness), ("timed", result.best.performance)):
-            if figures is not None:
-                stated |= dict.fromkeys(f"{title} under {key}: {value}" for key, value in figures.conditions.items())
-    yield from (f"- {line}" for line in stated)
+    stated: dict[str, list[str]] = {}
+    winners = [(result.problem_id, result.winner) for result in record.results if result.winner is not None]
+    for problem_id, winner in winners:
+        for title, figures in (("checked", winner.correctness), ("timed", winner.performance)):
+            for key, value in {} if figures is None else figures.conditions.items():
+                stated.setdefault(f"{title} under {key}: {value}", []).append(problem_id)
+    for line, problem_ids in stated.items():
+        of = "" if len(problem_ids) == len(winners) else f" ({', '.join(problem_ids)})"
+        yield f"- {line}{of}"
 
 
 def row(*cells: str) -> str:

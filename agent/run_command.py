@@ -21,11 +21,12 @@ from rich.console import Console
 from agent import report
 from agent.config import HttpSamplerConfig, ProblemsConfig, RecordedSamplerConfig, RunConfig, load_config
 from agent.config_section import ConfigError
+from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
 from agent.events import Outcome, RunSummary, Starting
 from agent.ledger import Ledger
-from agent.pool import Pool, PoolError, SerialPool
-from agent.progress import Display, JsonDisplay, LiveDisplay, PlainDisplay
+from agent.pool import Pool, PoolError, SerialPool, confirming
+from agent.progress import PLAIN_WIDTH, Display, JsonDisplay, LiveDisplay, PlainDisplay
 from agent.prompts import PromptWriter, load_prompt_writer
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
@@ -35,8 +36,6 @@ from sandbox.isolation import probe
 from sandbox.problems import ProblemError, scan_problems
 from sandbox.types import JudgeSettings, Problem
 from strategies import STRATEGIES
-
-PLAIN_WIDTH = 200  # columns of the summary in a file or a pipe, where nothing can be asked
 
 
 def start(config_path: Path, *, overrides: list[str], as_json: bool) -> int:
@@ -140,6 +139,13 @@ async def work(
             pool=pool,
             ledger=ledger,
             folder=folder,
+            confirmer=Confirmer(
+                pool=pool,
+                ledger=ledger,
+                folder=folder,
+                most=config.confirm.most,
+                settings=confirming(settings_of(config)),
+            ),
             sampling_slots=config.sampler.concurrency,
             on_event=display.show,
             clock=time.monotonic,

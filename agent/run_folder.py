@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from sandbox.types import Candidate, Observation, Problem, Verdict
 
@@ -70,6 +70,17 @@ class RunFolder:
     def best(self, problem_id: str) -> Path:
         return self.root / "best" / f"{problem_id}.py"
 
+    def evidence(self, problem_id: str) -> Path:
+        return self.root / "evidence" / problem_id
+
+    def read_environment(self) -> dict[str, Any]:
+        """Raises RunFolderError."""
+        try:
+            found: dict[str, Any] = json.loads(self.environment.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.environment}: cannot be read: {error}") from error
+        return found
+
     def write_config(self, text: str) -> None:
         _replace(self.config, text=text, durable=True)
 
@@ -85,20 +96,33 @@ class RunFolder:
         if not path.exists():
             _replace(path, text=candidate.source, durable=False)
 
-    def write_best(self, problem: Problem, observation: Observation) -> None:
-        """The source under a comment that states what was verified, how, and on what terms."""
-        header = "\n".join(f"# {' '.join(line.split())}" for line in _header(problem, observation=observation))
+    def remove_best(self, problem_id: str) -> None:
+        """Raises RunFolderError."""
+        path = self.best(problem_id)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be removed: {error}") from error
+
+    def write_best(self, problem: Problem, observation: Observation, *, confirmed: bool) -> None:
+        """The source under a comment that states what was verified, how, and on what terms.
+
+        The seeds are left out: as long as a search goes on, a candidate that reads them knows what it will be given.
+        """
+        lines = _header(problem, observation=observation, confirmed=confirmed)
+        header = "\n".join(f"# {' '.join(line.split())}" for line in lines)
         _replace(self.best(problem.id), text=f"{header}\n\n{observation.candidate.source}", durable=True)
 
 
-def _header(problem: Problem, *, observation: Observation) -> Iterator[str]:
+def _header(problem: Problem, *, observation: Observation, confirmed: bool) -> Iterator[str]:
     candidate, verdict = observation.candidate, observation.verdict
     yield f"Best kernel found for problem {problem.id} ({problem.origin})"
     yield f"candidate: {candidate.id} ({candidate.operator})"
     yield f"status: {verdict.status}"
+    yield f"confirmed: {'yes, judged anew with fresh seeds and processes' if confirmed else 'no'}"
     yield f"speedup: {_speedup(verdict)}"
     if (correctness := verdict.correctness) is not None:
-        yield f"checked by: {correctness.checked_by}, secret input seeds {', '.join(map(str, correctness.seeds))}"
+        yield f"checked by: {correctness.checked_by}, {len(correctness.seeds)} secret input seeds"
         yield f"weights: {correctness.weights}"
         yield from (f"checked under: {name}: {value}" for name, value in correctness.conditions.items())
     if (performance := verdict.performance) is not None:

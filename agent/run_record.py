@@ -22,11 +22,23 @@ from sandbox.types import Candidate, Spend, Status, Verdict
 INADMISSIBLE = "inadmissible"
 NOTHING_JUDGED = "nothing judged"
 UNVERIFIED = "unverified"
+NOT_CONFIRMED = "not confirmed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedTwice:
+    """Both verdicts on one candidate: the search's, and the one of a judge that had never seen it."""
+
+    searching: Verdict
+    confirming: Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemResult:
-    """What is on record for one problem. `best` passed; `last` is the latest verdict of any kind.
+    """What is on record for one problem. `best` is the best that passed in the search, `winner` what stands: the best
+    of those that were confirmed, or `best` where nothing was put to that test. `candidate` is the winner's, or where
+    none is left the best's. `confirmations` are all that were judged twice, in that order; `last` is the latest verdict
+    of the search, of any kind.
 
     `ended` says why its search is over; None while it is to go on.
     """
@@ -35,7 +47,9 @@ class ProblemResult:
     spend: Spend
     num_by_status: Mapping[Status, int]
     best: Verdict | None
-    best_candidate: Candidate | None
+    winner: Verdict | None
+    confirmations: tuple[JudgedTwice, ...]
+    candidate: Candidate | None
     last: Verdict | None
     ended: SearchEnded | None
 
@@ -44,10 +58,16 @@ class ProblemResult:
         return None if self.ended is None else self.ended.end
 
     @property
+    def confirmed(self) -> bool:
+        return self.winner is not None and bool(self.confirmations)
+
+    @property
     def word(self) -> str:
-        """solved (by which operator), inadmissible, not done, nothing judged, unverified, or unsolved."""
-        if self.best is not None and self.best_candidate is not None:
-            return f"solved by {self.best_candidate.operator}"
+        """solved (by which operator), not confirmed, inadmissible, not done, nothing judged, unverified, unsolved."""
+        if self.winner is not None and self.candidate is not None:
+            return f"solved by {self.candidate.operator}"
+        if self.best is not None:
+            return NOT_CONFIRMED
         if self.end is EndReason.INADMISSIBLE:
             return INADMISSIBLE
         if self.ended is None:
@@ -69,7 +89,7 @@ class RunRecord:
 
     @property
     def num_solved(self) -> int:
-        return sum(result.best is not None for result in self.results)
+        return sum(result.winner is not None for result in self.results)
 
     @property
     def spend(self) -> Spend:
@@ -81,7 +101,7 @@ class RunRecord:
 
     @property
     def timed(self) -> tuple[ProblemResult, ...]:
-        return tuple(result for result in self.results if result.best is not None and result.best.timed)
+        return tuple(result for result in self.results if result.winner is not None and result.winner.timed)
 
     @property
     def why_nothing_was_timed(self) -> str | None:
@@ -120,15 +140,24 @@ def read_results(ledger: Ledger) -> tuple[tuple[ProblemResult, ...], float]:
         if isinstance(entry.event, Judged):
             last[problem_id] = entry.event.verdict
     results = tuple(
-        ProblemResult(
-            problem_id=problem_id,
-            spend=standing.spend,
-            num_by_status=standing.num_by_status,
-            best=standing.best,
-            best_candidate=None if standing.best is None else ledger.observation(standing.best.candidate_id).candidate,
-            last=last.get(problem_id),
-            ended=standing.ended,
-        )
-        for problem_id, standing in standings.items()
+        result_of(standing, last=last.get(problem_id), ledger=ledger) for problem_id, standing in standings.items()
     )
     return results, sum(seconds.values())
+
+
+def result_of(standing: Standing, *, last: Verdict | None, ledger: Ledger) -> ProblemResult:
+    shown = standing.winner or standing.best
+    return ProblemResult(
+        problem_id=standing.problem_id,
+        spend=standing.spend,
+        num_by_status=standing.num_by_status,
+        best=standing.best,
+        winner=standing.winner,
+        confirmations=tuple(
+            JudgedTwice(searching=ledger.observation(verdict.candidate_id).verdict, confirming=verdict)
+            for verdict in standing.confirmations
+        ),
+        candidate=None if shown is None else ledger.observation(shown.candidate_id).candidate,
+        last=last,
+        ended=standing.ended,
+    )

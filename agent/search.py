@@ -10,7 +10,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from agent.events import DurableEvent, EndReason, Judged, Proposed, Sampled, SearchEnded, SearchSummary, Unsampled
+from agent.events import (
+    Confirmed,
+    DurableEvent,
+    EndReason,
+    Judged,
+    Proposed,
+    Sampled,
+    SearchEnded,
+    SearchSummary,
+    Unsampled,
+)
 from agent.ledger import ResumeError
 from agent.ledger_rows import Entry
 from sandbox.types import Budget, Candidate, Observation, Operator, Problem, Proposal, Spend, Status, Verdict
@@ -27,6 +37,9 @@ class Standing:
         self.problem_id = problem_id
         self.num_by_status: Counter[Status] = Counter()
         self.best: Verdict | None = None
+        self.passed: list[Verdict] = []
+        self.confirmations: list[Verdict] = []  # all of them, whatever came of them
+        self.num_confirmed_since_judged = 0
         self.ended: SearchEnded | None = None
         self._ended_in = 0  # the epoch; what was in flight may still come in there
         self._num_samples = self._num_tokens = self._num_judged = 0
@@ -47,7 +60,21 @@ class Standing:
         """The search was still going on at `seconds` of `epoch`."""
         self._wall_seconds[epoch] = seconds
 
+    @property
+    def confirmed(self) -> Verdict | None:
+        """The best of those that were confirmed, by the figures that were confirmed; of equals the first."""
+        return max((v for v in self.confirmations if v.passed), key=lambda v: v.rank, default=None)
+
+    @property
+    def winner(self) -> Verdict | None:
+        """What stands as the result: the confirmed one; the best of the search where nothing was put to that test."""
+        return self.confirmed if self.confirmations else self.best
+
     def add(self, event: DurableEvent, *, epoch: int, seconds: float) -> None:
+        if isinstance(event, Confirmed):  # belongs to no budget: the search is over
+            self.confirmations.append(event.verdict)
+            self.num_confirmed_since_judged += 1
+            return
         self.pass_time(epoch=epoch, seconds=seconds)
         if epoch != self._ended_in:
             self.ended = None
@@ -61,6 +88,9 @@ class Standing:
                 self._num_judged += 1
                 self._gpu_seconds += verdict.spend.gpu_seconds
                 self.num_by_status[verdict.status] += 1
+                self.num_confirmed_since_judged = 0
+                if verdict.passed:
+                    self.passed.append(verdict)
                 if verdict.passed and (self.best is None or verdict.rank > self.best.rank):
                     self.best = verdict
 
@@ -162,7 +192,7 @@ class Search:
                 self.standing.add(entry.event, epoch=entry.epoch, seconds=entry.seconds)
                 self._check_same(recorded, proposed=self._strategy.ask())
                 self._open(recorded)
-            case SearchEnded():  # why it ended then is for reports; whether it still is over, `propose` finds anew
+            case SearchEnded() | Confirmed():  # for reports; whether the search still is over, `propose` finds anew
                 self.standing.add(entry.event, epoch=entry.epoch, seconds=entry.seconds)
             case event:
                 self.add(event, epoch=entry.epoch, seconds=entry.seconds)

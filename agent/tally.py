@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from agent.events import Event, Judged, NewBest, RunStarted, Sampled, SearchEnded
+from agent.events import Confirmed, Event, Judged, NewBest, RunStarted, Sampled, SearchEnded
 from sandbox.types import Budget, Status, Verdict
 
 
@@ -26,6 +26,7 @@ class Tally:
         self.num_problems = 0
         self.num_done = 0
         self.num_samples = 0
+        self.num_confirmed = 0  # by this process
         self.num_by_status: Counter[Status] = Counter()
         self.best: dict[str, Verdict] = {}
 
@@ -40,6 +41,8 @@ class Tally:
                 self.num_by_status[event.verdict.status] += 1
                 if event.problem_id in self._num_unjudged:
                     self._num_unjudged[event.problem_id] -= 1
+            case Confirmed():
+                self.num_confirmed += event.verdict.passed
             case NewBest():
                 self.best[event.problem_id] = event.verdict
             case SearchEnded():

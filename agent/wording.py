@@ -8,43 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox.types import Correctness, Performance, Status, Verdict
+from sandbox.types import Status, Verdict
 
 NOT_TIMED = "not timed"
 
 
-def verdict_text(verdict: Verdict) -> str:
-    """One verdict as lines of text, feedback last."""
-    rows = {
-        "status": verdict.status.value,
-        "labels": ", ".join(verdict.labels) or "none",
-        "checked": "no values were compared" if verdict.correctness is None else correctness_text(verdict.correctness),
-        "speedup": speedup_text(verdict),
-    }
-    if verdict.performance is not None:
-        rows["times"] = times_text(verdict.performance)
-    rows |= {
-        "stages": ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in verdict.stage_seconds.items()) or "none",
-        "candidate": verdict.candidate_id,
-        "plan": verdict.plan_hash or "none",
-    }
-    lines = [f"{name:<10}{value}" for name, value in rows.items()]
-    if verdict.feedback:
-        lines += ["feedback", *(f"  {line}" for line in verdict.feedback.splitlines())]
-    return "\n".join(lines)
-
-
-def correctness_text(correctness: Correctness) -> str:
-    """How values were checked and how closely they agreed."""
-    parts = [
-        f"by {correctness.checked_by} on {len(correctness.seeds)} secret seed(s)",
-        f"weights {correctness.weights}",
-    ]
-    if correctness.max_error_ratio is not None:
-        parts.append(f"largest error {correctness.max_error_ratio:.3g} of its bound")
-    if correctness.rms_error_ratio is not None:
-        parts.append(f"rms error {correctness.rms_error_ratio:.3g} of its bound")
-    return ", ".join(parts)
+def printable(text: str) -> str:
+    """What a candidate wrote, fit for a terminal: no escape sequences, no control characters, one line."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def speedup_text(verdict: Verdict) -> str:
@@ -53,11 +24,6 @@ def speedup_text(verdict: Verdict) -> str:
         return NOT_TIMED
     figures = verdict.performance
     return f"{figures.speedup:.2f}x ({figures.speedup_low:.2f} to {figures.speedup_high:.2f})"
-
-
-def times_text(performance: Performance) -> str:
-    baselines = ", ".join(f"{name} {microseconds:.1f} us" for name, microseconds in performance.baseline_us.items())
-    return f"{performance.runtime_us:.1f} us; {baselines}; {performance.repetitions} repetitions"
 
 
 def statuses_text(counts: Mapping[Status, int]) -> str:

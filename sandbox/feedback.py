@@ -253,7 +253,7 @@ def _error_lines(failure: Failure, *, status: Status) -> list[str]:
 def _mismatch_lines(mismatch: Mismatch) -> list[str]:
     index = ", ".join(map(str, mismatch.first_bad_index[:8]))
     line = (
-        f"{_one_line(mismatch.output, limit=60)}: {_percent(mismatch.share_wrong)} of the elements are wrong. "
+        f"{_one_line(mismatch.output, limit=60)}: {percent(mismatch.share_wrong)} of the elements are wrong. "
         f"First at [{index}]: expected {mismatch.expected:.6g}, got {mismatch.got:.6g}."
     )
     if mismatch.pattern is None:
@@ -264,7 +264,7 @@ def _mismatch_lines(mismatch: Mismatch) -> list[str]:
     return [line, words]
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Never rounds a few wrong elements to none, or nearly all to all."""
     if share == 1.0:
         return "100%"

@@ -19,6 +19,7 @@ from sandbox.calibration import Calibration
 from sandbox.clocks import Clocks
 from sandbox.gpu_workers import GpuWorkers, Usage, visible_gpu
 from sandbox.judge import MAX_VERDICTS, failed, hidden_weights, precheck, unfit, verdict_of
+from sandbox.kernel_figures import kernel_figures
 from sandbox.plan import ChoiceStep, Plan, decode, resolve
 from sandbox.precision import plan_precision
 from sandbox.seeds import new_secret
@@ -90,8 +91,9 @@ def _too_slow(seconds: float, max_slowdown: float | None) -> _Blame:
 class _Stages:
     """One candidate on its way to a verdict, and where the time went."""
 
-    def __init__(self, traced: Traced) -> None:
+    def __init__(self, traced: Traced, plan: Plan) -> None:
         self.traced = traced
+        self.kernels = kernel_figures(plan)
         self._seconds: dict[str, float] = {}
 
     def timed(self, stage: str, work: Callable[[], ResultT]) -> ResultT:
@@ -108,7 +110,7 @@ class _Stages:
 
     def failed(self, blame: _Blame, *, labels: Sequence[str], correctness: Correctness | None = None) -> Verdict:
         return failed(
-            self.traced, blame.status, blame.failure, labels=labels, correctness=correctness,
+            self.traced, blame.status, blame.failure, labels=labels, correctness=correctness, kernels=self.kernels,
             stage_seconds=self._seconds, gpu_seconds=self._gpu_seconds,
         )  # fmt: skip
 
@@ -120,6 +122,7 @@ class _Stages:
             performance=performance,
             plan_hash=self.traced.plan_hash,
             labels=(*self.traced.labels, *labels),
+            kernels=self.kernels,
             stage_seconds={**self.traced.stage_seconds, **self._seconds},
             spend=Spend(judged=1, gpu_seconds=self._gpu_seconds),
         )
@@ -135,10 +138,18 @@ class GpuJudge:
         device: int,
         command: Sequence[str] = WORKER_COMMAND,
         baseline_command: Sequence[str] = BASELINE_COMMAND,
+        beside: GpuJudge | None = None,
     ) -> None:
+        """`beside` is another judge of the same GPU, whose processes are used and left open."""
         self._settings = settings
-        self._workers = GpuWorkers(command, device=device)
-        self._baselines = Baselines(settings, device=device, compile_seconds=_COMPILE_SECONDS, command=baseline_command)
+        self._device = device
+        self._owns_processes = beside is None
+        if beside is None:
+            seconds = _COMPILE_SECONDS
+            self._workers = GpuWorkers(command, device=device)
+            self._baselines = Baselines(settings, device=device, compile_seconds=seconds, command=baseline_command)
+        else:
+            self._workers, self._baselines = beside._workers, beside._baselines
         self._timing = TimeOnGpu(settings, baselines=self._baselines, clocks=Clocks(visible_gpu(device)))
         self._secret = new_secret(settings.seed)
         self._verdicts: Recent[tuple[str, str], Verdict] = Recent(limit=MAX_VERDICTS)
@@ -165,6 +176,12 @@ class GpuJudge:
             spend=Spend(judged=1),
         )
 
+    def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
+        """In a process that has seen neither problem nor candidate. It stays this judge's, which opens its problems
+        there anew. The process of the baselines is kept: no candidate has touched it."""
+        self._workers.replace()
+        return GpuJudge(settings, device=self._device, beside=self).judge(problem, candidate, traced)
+
     def calibrate(self, problem: Problem, spec: Mapping[str, Any], *, precision: str) -> Calibration:
         """What null programs make of the problem. Raises ProblemFailed where its reference does not stand."""
         try:
@@ -183,8 +200,8 @@ class GpuJudge:
         labels, refused = precheck(plan, self._settings)
         refused = unfit(plan, spec) or refused
         if refused is not None:
-            return failed(traced, *refused, labels=labels)
-        stages = _Stages(traced)
+            return failed(traced, *refused, labels=labels, kernels=kernel_figures(plan))
+        stages = _Stages(traced, plan)
         opened = stages.timed("reference", lambda: self._open(problem, spec, raw, precision=plan_precision(plan)))
         if (unseen := hidden_weights(opened["hidden"])) is not None:
             return stages.failed(_Blame(*unseen), labels=labels)
@@ -197,7 +214,9 @@ class GpuJudge:
         if verified["status"] is not None:
             return stages.failed(_blame(verified), labels=labels, correctness=correctness)
         assert correctness is not None
-        labels, refused = precheck(resolve(plan, tuple(verified["choices"])), self._settings, verified["writes"])
+        settled = resolve(plan, tuple(verified["choices"]))
+        stages.kernels = kernel_figures(settled)
+        labels, refused = precheck(settled, self._settings, verified["writes"])
         labels = (*labels, f"weights_{correctness.weights}", *verified["labels"])
         if refused is not None:
             return stages.failed(_Blame(*refused), labels=labels, correctness=correctness)
@@ -294,5 +313,6 @@ class GpuJudge:
         return _too_slow(request["run_seconds"], self._settings.max_slowdown) if answer.get("late") else answer
 
     def close(self) -> None:
-        self._workers.close()
-        self._baselines.close()
+        if self._owns_processes:
+            self._workers.close()
+            self._baselines.close()

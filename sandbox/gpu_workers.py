@@ -206,6 +206,10 @@ class GpuWorkers:
         visible = worker_environment("", device=self._device)["CUDA_VISIBLE_DEVICES"]
         return self.conditions.get("gpu_uuid", f"GPU {visible}")
 
+    def replace(self) -> None:
+        """Ends the process that holds the GPU; the next call gets one that has seen nothing yet."""
+        self._discard()
+
     def _discard(self) -> None:
         if self._worker is not None:
             self._reap(self._worker)

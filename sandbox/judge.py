@@ -18,12 +18,23 @@ from sandbox.bounded import Recent
 from sandbox.calibration import Calibration
 from sandbox.feedback import render_feedback
 from sandbox.interpreted import read_interpreted
+from sandbox.kernel_figures import kernel_figures
 from sandbox.plan import LaunchStep, Plan, decode
 from sandbox.plan_check import Work, dataflow, first_choices, tensor_refs, tree_tensors
 from sandbox.precision import plan_precision, refused_precision
 from sandbox.seeds import case_seeds, new_secret
 from sandbox.tracer import ProblemFailed, Traced, Tracer
-from sandbox.types import Candidate, Correctness, Failure, JudgeSettings, Problem, Spend, Status, Verdict
+from sandbox.types import (
+    Candidate,
+    Correctness,
+    Failure,
+    JudgeSettings,
+    KernelFigures,
+    Problem,
+    Spend,
+    Status,
+    Verdict,
+)
 from sandbox.zygote import ChildOutcome, SandboxError, Zygote
 
 __all__ = [
@@ -49,6 +60,11 @@ class Judge(Protocol):
 
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
         """The verdict. Raises SandboxError when the fault is ours, ProblemFailed when it is the problem's."""
+        ...
+
+    def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
+        """The verdict of another judge: fresh secret seeds, fresh processes, nothing known from before. Raises as
+        `judge` does."""
         ...
 
     def close(self) -> None: ...
@@ -85,6 +101,7 @@ def failed(
     *,
     labels: Sequence[str] = (),
     correctness: Correctness | None = None,
+    kernels: tuple[KernelFigures, ...] = (),
     stage_seconds: Mapping[str, float] | None = None,
     gpu_seconds: float = 0.0,
 ) -> Verdict:
@@ -97,6 +114,7 @@ def failed(
         correctness=correctness,
         plan_hash=traced.plan_hash,
         labels=(*traced.labels, *labels),
+        kernels=kernels,
         stage_seconds={**traced.stage_seconds, **(stage_seconds or {})},
         spend=Spend(judged=1, gpu_seconds=gpu_seconds),
     )
@@ -201,9 +219,21 @@ class InterpretJudge:
             return verdict_of(traced)
         known = self._verdicts.get((problem.key, traced.plan_hash))
         if known is None:
-            known = self._verdicts[problem.key, traced.plan_hash] = self._judge(problem, traced)
+            verdict = self._judge(problem, traced)
+            known = dataclasses.replace(verdict, kernels=kernel_figures(decode(traced.plan)))
+            self._verdicts[problem.key, traced.plan_hash] = known
             return known
         return dataclasses.replace(known, candidate_id=candidate.id, stage_seconds=dict(traced.stage_seconds))
+
+    def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
+        """Shares the warm process alone, which forks a fresh child for each plan."""
+        other = InterpretJudge(settings)
+        other._zygote, self._zygote = self._zygote, None
+        try:
+            return other.judge(problem, candidate, traced)
+        finally:
+            self._zygote, other._zygote = other._zygote, None
+            other.close()
 
     def _judge(self, problem: Problem, traced: Traced) -> Verdict:
         assert traced.plan is not None and traced.spec is not None

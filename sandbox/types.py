@@ -258,12 +258,39 @@ class Performance:
             raise ValueError(f"against {self.against!r} is none of the baselines {sorted(self.baseline_us)}")
 
 
+# A verdict tells the figures of this many kernels at most, the first launched first.
+MAX_KERNEL_FIGURES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelFigures:
+    """One compiled kernel of a plan: registers and local memory (spills) of a thread, shared memory of a program, both
+    as the compiler tells them; how many warps run a program, the grid of its first launch, and how many launches."""
+
+    name: str
+    registers: int
+    local_bytes: int
+    shared_bytes: int
+    num_warps: int
+    grid: tuple[int, int, int]
+    launches: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError on anything else."""
+        x, y, z = raw["grid"]
+        return cls(**{**raw, "grid": (x, y, z)})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What the trusted side says of a candidate. Refuses impossible states.
 
-    `labels` says what else is true of the candidate (`triton`, `mixed`, `torch`, `names_restored`, ...).
-    `stage_seconds` is where the wall time went; `spend` what it is charged for.
+    `labels` says what else is true of the candidate (`triton`, `mixed`, `torch`, `names_restored`, ...), `kernels` what
+    its launched kernels take of the GPU. `stage_seconds` is where the wall time went; `spend` what it is charged for.
     """
 
     candidate_id: str
@@ -274,6 +301,7 @@ class Verdict:
     performance: Performance | None = None
     plan_hash: str | None = None
     labels: tuple[str, ...] = ()
+    kernels: tuple[KernelFigures, ...] = ()
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     spend: Spend = field(default_factory=Spend)
 
@@ -285,6 +313,8 @@ class Verdict:
             raise ValueError(f"a verdict of {self.status} must {'not ' if passed else ''}carry a failure")
         if self.performance is not None and not passed:
             raise ValueError(f"a verdict of {self.status} cannot carry performance")
+        if len(self.kernels) > MAX_KERNEL_FIGURES:
+            raise ValueError(f"a verdict tells at most {MAX_KERNEL_FIGURES} kernels, not {len(self.kernels)}")
 
     @property
     def passed(self) -> bool:
@@ -323,6 +353,7 @@ class Verdict:
             samples = {name: tuple(times) for name, times in performance.get("samples_us", {}).items()}
             values["performance"] = Performance(**{**performance, "samples_us": samples})
         values["labels"] = tuple(values.get("labels", ()))
+        values["kernels"] = tuple(KernelFigures.from_json(kernel) for kernel in values.get("kernels", ()))
         values["spend"] = Spend(**values.get("spend", {}))
         return cls(**values)
 

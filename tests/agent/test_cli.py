@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from agent import cli, run_command
-from agent.pool import Pool, PoolError
+from agent import cli, judge_command, rejudge, run_command
+from agent.pool import Confirmation, Pool, PoolError
 from agent.sampler import Completion, RecordedSampler, SampleRequest, SamplerRefused
 from sandbox.tracer import ProblemFailed
-from sandbox.types import Candidate, Correctness, Failure, Problem, Spend, Status, Verdict
+from sandbox.types import Candidate, Correctness, Failure, JudgeSettings, Problem, Spend, Status, Verdict
 
 ROOT = Path(cli.__file__).parents[1]
 PROBLEM = """
@@ -61,6 +61,9 @@ class ScriptedPool:
         return Verdict(
             candidate_id=candidate.id, status=Status.WRONG_VALUES, failure=failure, feedback="half are wrong"
         )
+
+    async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
+        return Confirmation(verdict=await self.judge(problem, candidate), plan=None)
 
     async def close(self) -> None:
         return None
@@ -334,3 +337,66 @@ def test_doctor_names_the_missing_gpu(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr("sandbox.environment.output_of", lambda command: None)
     assert cli.main(["doctor"]) == 0
     assert "GPU" in capsys.readouterr().out
+
+
+@pytest.fixture
+def one_verdict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[JudgeSettings]:
+    """Verdicts as the scripted pool gives them; what they were asked under."""
+    seen: list[JudgeSettings] = []
+
+    async def one_verdict(
+        problem: Problem, candidate: Candidate, *, settings: JudgeSettings
+    ) -> tuple[Verdict, bytes | None]:
+        seen.append(settings)
+        return await ScriptedPool().judge(problem, candidate), None
+
+    monkeypatch.setattr(judge_command, "one_verdict", one_verdict)
+    for name in ("GOOD", "BAD"):
+        (folder / f"{name}.py").write_text(f"# {name}\nclass ModelNew:\n    pass\n")
+    return seen
+
+
+@pytest.mark.parametrize(("name", "code"), [("GOOD", 0), ("BAD", 3)])
+def test_judge_says_by_its_exit_code_whether_the_candidate_is_correct(
+    one_verdict: list[JudgeSettings], capsys: pytest.CaptureFixture[str], name: str, code: int
+) -> None:
+    assert cli.main(["judge", "problems/easy.py", f"{name}.py"]) == code
+    status = {0: "passed", 3: "wrong_values"}[code]
+    assert capsys.readouterr().out.startswith(f"{status}  easy: ")
+    assert cli.main(["judge", "problems/easy.py", f"{name}.py", "--json"]) == code
+    told = Verdict.from_json(json.loads(capsys.readouterr().out))
+    assert told.status == status
+
+
+def test_judge_leaves_evidence_that_can_be_judged_again(
+    one_verdict: list[JudgeSettings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["judge", "problems/easy.py", "GOOD.py", "--evidence", "proof"]
+    assert cli.main(arguments) == 0
+    monkeypatch.setattr(rejudge, "one_verdict", judge_command.one_verdict)
+    assert cli.main(["rejudge", "proof"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "agrees with the record"
+    assert len(one_verdict) == 2
+    assert cli.main(arguments) == 2, "what is there is not written over"
+    assert "--evidence proof: is there already" in capsys.readouterr().err
+    assert len(one_verdict) == 2, "and nothing is judged before that is known"
+
+
+def test_a_python_call_without_a_gpu_is_the_users_mistake(
+    one_verdict: list[JudgeSettings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["judge", "problems/easy.py", "GOOD.py", "--python-call"]) == 2
+    assert "--python-call: needs a GPU" in capsys.readouterr().err
+    assert cli.main(["judge", "--pairs", "x", "--out", "y", "--python-call"]) == 2
+
+
+def test_confirmation_is_configured_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "config.yaml", "--json"]) == 0
+    lines = json_lines(capsys.readouterr().out)
+    assert [line["event"] for line in lines].count("confirmed") == 2
+    assert [problem["confirmed"] for problem in lines[-1]["problems"]] == [True, True]
+    assert (folder / "out" / "evidence" / "easy" / "manifest.json").is_file()
+    assert cli.main(["run", "config.yaml", "--json", "run_dir=other", "confirm.enabled=false"]) == 0
+    lines = json_lines(capsys.readouterr().out)
+    assert [problem["confirmed"] for problem in lines[-1]["problems"]] == [False, False]
+    assert cli.main(["run", "config.yaml", "run_dir=bad", "confirm.candidates=0"]) == 2

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
 from agent.events import EndReason, Event, Outcome, RunSummary, Sampled, SearchEnded, Unsampled
 from agent.ledger import Ledger, ResumeError
-from agent.pool import PoolError
+from agent.pool import Confirmation, PoolError
 from agent.prompts import PromptTooLong
 from agent.run_folder import RunFolder
 from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerExhausted, SamplerRefused
@@ -36,6 +37,7 @@ from sandbox.types import (
     Verdict,
 )
 from strategies import BestOfN, Repair, Strategy
+from tests.judge_settings import judge_settings
 
 Answer = Callable[[SampleRequest], str]
 
@@ -96,10 +98,20 @@ def always_wrong(candidate: Candidate) -> Verdict:
 
 
 class ScriptedPool:
+    """Confirms what it judged, unless `confirm` says otherwise."""
+
     capacity = 4
 
-    def __init__(self, judge: Callable[[Candidate], Verdict] = always_wrong, *, delay_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        judge: Callable[[Candidate], Verdict] = always_wrong,
+        *,
+        confirm: Callable[[Candidate], Verdict] | None = None,
+        delay_seconds: float = 0.0,
+    ) -> None:
         self._judge = judge
+        self._confirm = confirm or judge
+        self.confirmed: list[Candidate] = []
         self._delay_seconds = delay_seconds
         self.candidates: list[Candidate] = []
         self.num_open = 0
@@ -115,6 +127,11 @@ class ScriptedPool:
             return self._judge(candidate)
         finally:
             self.num_open -= 1
+
+    async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
+        assert problem.id == candidate.problem_id
+        self.confirmed.append(candidate)
+        return Confirmation(verdict=self._confirm(candidate), plan=None)
 
     async def close(self) -> None: ...
 
@@ -152,13 +169,19 @@ class Bench:
         pool: ScriptedPool | None = None,
         sampling_slots: int = 8,
         on_event: Callable[[Event], None] | None = None,
+        most_confirmed: int = 3,
     ) -> Controller:
+        pool, ledger = pool or ScriptedPool(), Ledger.open(self.folder.ledger)
+        self.folder.write_environment({"gpu": None})
         return Controller(
             plan,
             sampler=sampler or ScriptedSampler(),
-            pool=pool or ScriptedPool(),
-            ledger=Ledger.open(self.folder.ledger),
+            pool=pool,
+            ledger=ledger,
             folder=self.folder,
+            confirmer=Confirmer(
+                pool=pool, ledger=ledger, folder=self.folder, most=most_confirmed, settings=judge_settings()
+            ),
             sampling_slots=sampling_slots,
             on_event=on_event or self.events.append,
             clock=time.monotonic,
@@ -212,7 +235,7 @@ def test_every_problem_gets_its_budget_and_its_best(bench: Bench) -> None:
         assert search.best.speedup == 3.0
         path = bench.folder.best(search.problem_id)
         text = path.read_text()
-        for fact in ("passed", "3.000", "seeds 11, 12", search.best.candidate_id):
+        for fact in ("passed", "3.000", "2 secret input seeds", search.best.candidate_id):
             assert fact in text.split("class")[0]
         spec = importlib.util.spec_from_file_location("best", path)
         assert spec is not None
@@ -228,6 +251,7 @@ def test_every_problem_gets_its_budget_and_its_best(bench: Bench) -> None:
         "Judged": 12,
         "NewBest": 3,
         "SearchEnded": 3,
+        "Confirmed": 3,
         "RunEnded": 1,
     }
 

@@ -1,7 +1,8 @@
 """SIGKILL at random instants loses only what was in flight.
 
-Run as a program, this file is the driver that gets killed: `python test_kill_resume.py FOLDER [STATEMENT]` works on the
-run in FOLDER and, with STATEMENT, kills itself at that many SQL statements, mostly in the middle of a ledger write.
+Run as a program, this file is the driver that gets killed: `python test_kill_resume.py FOLDER MOST STATEMENT
+CONFIRMATION` works on the run in FOLDER, confirms MOST candidates of a problem, and kills itself at that many SQL
+statements (0: never), mostly in the middle of a ledger write, or while it judges for that confirmation (0: never).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +19,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
 from agent.events import Event, Outcome, RunStarted, Sampled
 from agent.ledger import Ledger
+from agent.pool import Confirmation
 from agent.run_folder import RunFolder
 from agent.sampler import Completion, SampleRequest
 from agent.search import standings
@@ -38,11 +42,13 @@ from sandbox.types import (
     content_hash,
 )
 from strategies import Repair
+from tests.judge_settings import judge_settings
 
 NUM_PROBLEMS = 24
 NUM_SAMPLES = 10
 NUM_KILLS = 24
 CALL_LOG = "calls.log"
+CONFIRM_LOG = "confirmations.log"
 BALLAST = "# " + "x" * 20_000  # makes a transaction long enough to be hit
 
 
@@ -75,6 +81,11 @@ class DrawnPool:
 
     capacity = 4
 
+    def __init__(self, log: Path, *, last_confirmation: int) -> None:
+        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._last_confirmation = last_confirmation
+        self._num_confirmations = 0
+
     async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
         await asyncio.sleep(0.001)
         number = draw(problem.id, candidate.source)
@@ -84,7 +95,21 @@ class DrawnPool:
         status = (Status.WRONG_VALUES, Status.COMPILE_ERROR, Status.UNVERIFIED)[number % 3]
         return Verdict(candidate_id=candidate.id, status=status, failure=failure)
 
-    async def close(self) -> None: ...
+    async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
+        """The same of most; in half of the problems half of the candidates do not hold."""
+        os.write(self._log, f"confirm {candidate.id}\n".encode())
+        self._num_confirmations += 1
+        if self._num_confirmations == self._last_confirmation:
+            os.kill(os.getpid(), signal.SIGKILL)
+        verdict = await self.judge(problem, candidate)
+        if draw(problem.id) % 2:
+            return Confirmation(verdict=verdict, plan=None)
+        failure = Failure(error_class="Wrong", message="not the second time")
+        failed = Verdict(candidate_id=candidate.id, status=Status.WRONG_VALUES, failure=failure)
+        return Confirmation(verdict=failed if draw(candidate.id) % 2 else verdict, plan=None)
+
+    async def close(self) -> None:
+        os.close(self._log)
 
 
 def passed(candidate: Candidate, *, speedup: float) -> Verdict:
@@ -121,7 +146,7 @@ def plan() -> RunPlan:
     )
 
 
-async def drive(root: Path, *, last_statement: int | None) -> Outcome:
+async def drive(root: Path, *, most: int, last_statement: int, last_confirmation: int) -> Outcome:
     """Works on the run in `root` until it is done or dead. Says so on stdout when the work begins."""
     ledger = Ledger.open(root / "ledger.sqlite")
 
@@ -129,15 +154,18 @@ async def drive(root: Path, *, last_statement: int | None) -> Outcome:
         if isinstance(event, RunStarted):
             os.write(1, b"started\n")
 
-    if last_statement is not None:
+    if last_statement:
         kill_at_statement(ledger, number=last_statement)
     sampler = LoggedSampler(root / CALL_LOG)
+    pool, folder = DrawnPool(root / CONFIRM_LOG, last_confirmation=last_confirmation), RunFolder(root)
+    folder.write_environment({"gpu": None})
     controller = Controller(
         plan(),
         sampler=sampler,
-        pool=DrawnPool(),
+        pool=pool,
         ledger=ledger,
-        folder=RunFolder(root),
+        folder=folder,
+        confirmer=Confirmer(pool=pool, ledger=ledger, folder=folder, most=most, settings=judge_settings()),
         sampling_slots=4,
         on_event=show,
         clock=time.monotonic,
@@ -160,8 +188,8 @@ def kill_at_statement(ledger: Ledger, *, number: int) -> None:
 class Life:
     """One process of the driver."""
 
-    def __init__(self, root: Path, *, last_statement: int | None = None) -> None:
-        arguments = [] if last_statement is None else [str(last_statement)]
+    def __init__(self, root: Path, *, most: int = 3, last_statement: int = 0, last_confirmation: int = 0) -> None:
+        arguments = map(str, (most, last_statement, last_confirmation))
         packages = str(Path(sys.modules["agent.ledger"].__file__ or "").parents[1])
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(root), *arguments],
@@ -182,18 +210,28 @@ class Life:
         return self._process.returncode
 
 
-Reached = tuple[frozenset[str], Mapping[str, str], Mapping[str, Spend]]
+Reached = tuple[frozenset[str], Mapping[str, str], frozenset[tuple[str, str]], Mapping[str, Spend]]
 
 
 def reached(root: Path) -> Reached:
-    """The judged candidates, the best, and the spend without wall time."""
+    """The judged candidates, what stands in `best/`, the confirmations, and the spend without wall time."""
     with Ledger.open_read_only(root / "ledger.sqlite") as ledger:
         judged = frozenset(row[0] for row in ledger._connection.execute("SELECT candidate_id FROM judged"))
+        confirmed = frozenset(ledger._connection.execute("SELECT candidate_id, status FROM confirmed"))
         found = standings(ledger.events())
-        best = ledger.best()
+        searched = set(ledger.best())
+    best = {name: standing.winner.candidate_id for name, standing in found.items() if standing.winner is not None}
     for problem_id, candidate_id in best.items():
         assert candidate_id in RunFolder(root).best(problem_id).read_text()
-    return judged, best, {name: replace(standing.spend, wall_seconds=0.0) for name, standing in found.items()}
+        assert candidate_id in (RunFolder(root).evidence(problem_id) / "verdict.json").read_text()
+    for problem_id in searched - set(best):
+        assert not RunFolder(root).best(problem_id).exists(), "what did not hold is not shown as the best"
+    return (
+        judged,
+        best,
+        confirmed,
+        {name: replace(standing.spend, wall_seconds=0.0) for name, standing in found.items()},
+    )
 
 
 def durably_sampled(root: Path) -> set[str]:
@@ -204,8 +242,15 @@ def durably_sampled(root: Path) -> set[str]:
     return {f"{e.problem_id} {e.proposal.id}" for e in events if isinstance(e, Sampled)}
 
 
-def calls(root: Path) -> list[str]:
-    log = root / CALL_LOG
+def durably_confirmed(root: Path) -> set[str]:
+    if not (root / "ledger.sqlite").exists():
+        return set()
+    with Ledger.open_read_only(root / "ledger.sqlite") as ledger:
+        return {f"confirm {id}" for (id,) in ledger._connection.execute("SELECT candidate_id FROM confirmed")}
+
+
+def calls(root: Path, name: str = CALL_LOG) -> list[str]:
+    log = root / name
     return log.read_text().splitlines() if log.exists() else []
 
 
@@ -225,10 +270,12 @@ def test_a_run_killed_at_random_instants_ends_as_an_uninterrupted_one(tmp_path: 
     num_killed = 0
     for _ in range(NUM_KILLS):
         done, num_calls = durably_sampled(broken), len(calls(broken))
+        confirmed, num_confirm_calls = durably_confirmed(broken), len(calls(broken, CONFIRM_LOG))
         num_killed += killed_at_random(broken, rng=rng) == -signal.SIGKILL
         new_calls = calls(broken)[num_calls:]
         assert not done & set(new_calls), "what was durable is not sampled again"
         assert len(new_calls) == len(set(new_calls)), "one life asks once"
+        assert not confirmed & set(calls(broken, CONFIRM_LOG)[num_confirm_calls:]), "nothing is confirmed twice"
     num_before_last = len(durably_sampled(broken))
     assert Life(broken).wait() == 0
     assert reached(broken) == reached(whole)
@@ -237,9 +284,30 @@ def test_a_run_killed_at_random_instants_ends_as_an_uninterrupted_one(tmp_path: 
     assert num_killed >= 20
     assert 0 < num_before_last < NUM_PROBLEMS * NUM_SAMPLES, "the kills fell while there was work"
     assert num_repeated > 0, "some kill fell while an answer was in flight"
+    assert set(calls(whole, CONFIRM_LOG)) == set(calls(broken, CONFIRM_LOG)) == durably_confirmed(whole)
+    _, best, confirmations, _ = reached(whole)
+    assert {status for _, status in confirmations} == {"passed", "wrong_values"}
+    assert 0 < len(best) < len(confirmations)
+
+
+def test_a_run_killed_while_it_confirms_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    assert Life(whole, most=0).wait() == 0
+    shutil.copytree(whole, broken)
+    assert Life(whole).wait() == 0
+    for death in ({"last_confirmation": 6}, {"last_statement": 230}, {"last_confirmation": 6}):
+        confirmed, num_calls = durably_confirmed(broken), len(calls(broken, CONFIRM_LOG))
+        assert Life(broken, **death).wait() == -signal.SIGKILL
+        assert not confirmed & set(calls(broken, CONFIRM_LOG)[num_calls:]), "nothing is confirmed twice"
+    assert 0 < len(durably_confirmed(broken)) < len(durably_confirmed(whole))
+    assert Life(broken).wait() == 0
+    assert reached(broken) == reached(whole)
+    assert set(calls(whole, CONFIRM_LOG)) == set(calls(broken, CONFIRM_LOG)) == durably_confirmed(whole)
+    assert len(calls(broken, CONFIRM_LOG)) > len(set(calls(broken, CONFIRM_LOG))), "what was in flight is done again"
 
 
 if __name__ == "__main__":
-    last_statement = int(sys.argv[2]) if len(sys.argv) > 2 else None
-    ended = asyncio.run(drive(Path(sys.argv[1]), last_statement=last_statement))
-    sys.exit(0 if ended is Outcome.COMPLETED else 1)
+    most, last_statement, last_confirmation = map(int, sys.argv[2:])
+    work = drive(Path(sys.argv[1]), most=most, last_statement=last_statement, last_confirmation=last_confirmation)
+    sys.exit(0 if asyncio.run(work) is Outcome.COMPLETED else 1)

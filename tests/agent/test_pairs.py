@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.pairs import Pair, PairsError, judge_pairs, read_candidate, read_pairs
-from agent.pool import PoolError
+from agent.pool import Confirmation, PoolError
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Candidate, Failure, Problem, Status, Verdict
 
@@ -107,6 +107,9 @@ class ScriptedPool:
             raise PoolError("the worker died")
         failure = Failure(error_class="E", message="m")
         return Verdict(candidate_id=candidate.id, status=Status.WRONG_VALUES, failure=failure)
+
+    async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
+        raise AssertionError("pairs are judged once")
 
     async def close(self) -> None:
         return None

@@ -19,7 +19,7 @@ from typing import TypeVar
 import pytest
 
 from agent.config import JudgeConfig, RayConfig
-from agent.pool import MAX_ATTEMPTS, PoolError
+from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError
 from sandbox.gpu_workers import GpuUnusable
 from sandbox.judge import ProblemFailed, SandboxError, Traced
 from sandbox.types import (
@@ -113,6 +113,10 @@ class TwinJudge(Twin):
             labels=(os.environ["CUDA_VISIBLE_DEVICES"],),
             spend=Spend(judged=1),
         )
+
+    def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
+        note(self.folder, f"confirm on {settings.num_seeds} seeds, racing {settings.racing}")
+        return replace(self.judge(problem, candidate, traced), labels=("anew",))
 
 
 def open_tracer(settings: JudgeSettings, *, folder: Path) -> TwinTracer:
@@ -345,3 +349,35 @@ def test_closing_ends_every_worker_and_fails_what_waits(cluster: None, tmp_path:
     while ray.available_resources().get("CPU") != 2.0:
         assert time.monotonic() < deadline, "a closed pool's workers still hold their cores"
         time.sleep(0.05)
+
+
+def test_a_confirmation_is_traced_and_judged_anew_on_more_seeds(cluster: None, tmp_path: Path) -> None:
+    async def work() -> tuple[Verdict, Confirmation]:
+        pool = open_pool(tmp_path)
+        try:
+            return await pool.judge(PROBLEM, candidate("right:a")), await pool.confirm(PROBLEM, candidate("right:a"))
+        finally:
+            await pool.close()
+
+    verdict, confirmation = asyncio.run(work())
+    assert verdict.labels != ("anew",) and confirmation.verdict.labels == ("anew",), "not the verdict that was known"
+    assert confirmation.plan == b"a"
+    events = noted(tmp_path)
+    assert events.count("trace right:a") == 2
+    assert events.count(f"confirm on {SETTINGS.num_seeds + 2} seeds, racing False") == 1
+
+
+def test_a_confirmation_that_finds_no_plan_or_dies_is_told_as_any_verdict(cluster: None, tmp_path: Path) -> None:
+    async def work() -> tuple[Confirmation, Confirmation]:
+        pool = open_pool(tmp_path)
+        try:
+            return (
+                await pool.confirm(PROBLEM, candidate("right:uncompilable")),
+                await pool.confirm(PROBLEM, candidate("judge_dies_once:b")),
+            )
+        finally:
+            await pool.close()
+
+    unplanned, survived = asyncio.run(work())
+    assert (unplanned.verdict.status, unplanned.plan) == (Status.COMPILE_ERROR, None)
+    assert survived.verdict.passed

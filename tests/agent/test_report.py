@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,26 @@ def test_a_timed_best_is_reported_with_its_spread_times_and_conditions(folder: R
     assert "checked under reference: float64" in text
     assert "0.5 GPU seconds" in text
     assert "Nothing was timed" not in text
+
+
+def test_conditions_that_differ_name_their_problems(folder: RunFolder) -> None:
+    figures = passed(speedup=2.0).performance
+    assert figures is not None
+    slow = replace(passed(), performance=replace(figures, conditions={"GPU": "NVIDIA H200", "sm_clock_mhz": "1200"}))
+    text = report_text(record_verdicts(folder, {"gelu": {"a": passed(speedup=2.0)}, "sums": {"b": slow}}))
+    assert "- timed under GPU: NVIDIA H200\n" in text
+    assert "- timed under sm_clock_mhz: 1200 (sums)\n" in text
+
+
+def test_the_baseline_that_a_speedup_is_against_and_every_other_time_are_shown(folder: RunFolder) -> None:
+    figures = passed(speedup=2.0).performance
+    assert figures is not None
+    more = replace(
+        figures, baseline_us={"eager": 40.0, "compile": 25.0}, against="compile", floor_us=6.25, python_call_us=51.5
+    )
+    text = report_text(record_verdicts(folder, {"gelu": {"a": replace(passed(), performance=more)}}))
+    assert "2.00x (1.90 to 2.10) against compile" in text
+    assert "| gelu | 12.50 | eager 40.00, compile 25.00 | 40 | compile | 6.25 | 51.50 |" in text
 
 
 def test_without_a_gpu_the_report_says_so_and_shows_no_speedup(folder: RunFolder) -> None:

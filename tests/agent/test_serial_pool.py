@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.config import JudgeConfig
-from agent.pool import MAX_ATTEMPTS, PoolError, SerialPool
+from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError, SerialPool
 from sandbox.gpu_workers import GpuUnusable
 from sandbox.types import Candidate, Failure, JudgeSettings, Operator, Problem, Status, Verdict
 from sandbox.zygote import SandboxError
@@ -38,11 +38,15 @@ class ScriptedBench:
         self.num_opened += 1
         return self
 
-    def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+    def judge_with_plan(self, problem: Problem, candidate: Candidate) -> tuple[Verdict, bytes | None]:
         if self._num_faults > 0:
             self._num_faults -= 1
             raise SandboxError("the child left no answer")
-        return self.work(candidate)
+        return self.work(candidate), b"a plan"
+
+    def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
+        verdict, plan = self.judge_with_plan(problem, candidate)
+        return Confirmation(verdict=verdict, plan=plan)
 
     def close(self) -> None:
         self.num_closed += 1
@@ -133,3 +137,13 @@ def test_closing_ends_a_call_that_is_running() -> None:
 
     asyncio.run(go())
     assert bench.num_opened == 1, "a closed pool does not try again"
+
+
+def test_a_confirmation_hands_back_the_plan_and_survives_a_broken_bench() -> None:
+    bench = ScriptedBench(num_faults=1)
+
+    async def go() -> Confirmation:
+        return await SerialPool(SETTINGS, open_bench=bench.open).confirm(PROBLEM, CANDIDATE)
+
+    assert asyncio.run(go()) == Confirmation(verdict=verdict_on(CANDIDATE), plan=b"a plan")
+    assert bench.num_opened == 2

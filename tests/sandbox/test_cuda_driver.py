@@ -14,6 +14,7 @@ import pytest
 
 from sandbox.cuda_driver import CudaDriver, ParameterBlock, pack_scalar, parameter_sizes, scratch_pointers
 from sandbox.cuda_fault import CudaFault, DeviceMemoryFault, DriverFault, LaunchFault, StickyFault, fault_named
+from sandbox.occupancy import occupancy
 from sandbox.plan import Kernel, LaunchStep, Plan, decode
 from sandbox.tracer import Traced
 from sandbox.types import Status
@@ -135,6 +136,29 @@ def test_integers_flags_and_floats_arrive(trace: Trace, sources: dict[str, str],
     assert loaded.num_registers == kernel.num_registers
     assert sum(parameter_sizes(kernel)) > 0
     loaded.unload()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shared_bytes", [0, 20 << 10, 60 << 10, 90 << 10])
+def test_occupancy_is_what_the_driver_says(
+    trace: Trace, sources: dict[str, str], driver: CudaDriver, shared_bytes: int
+) -> None:
+    import torch
+
+    _, kernel, _ = kernel_of(trace(sources["relu"], sources["relu_answer"]))
+    kernel = replace(kernel, shared_bytes=shared_bytes)
+    major, minor = torch.cuda.get_device_capability()
+    ours = occupancy(
+        capability=10 * major + minor,
+        registers=kernel.num_registers,
+        shared_bytes=shared_bytes,
+        num_warps=kernel.num_warps,
+    )
+    loaded = driver.load(kernel)
+    query = "cuOccupancyMaxActiveBlocksPerMultiprocessor"
+    theirs = driver.call(query, loaded.function, 32 * kernel.num_warps, shared_bytes, subject="its occupancy")
+    loaded.unload()
+    assert ours is not None and ours.num_blocks == theirs
 
 
 @pytest.mark.gpu

@@ -109,6 +109,21 @@ def test_a_plan_that_agrees_passes_with_its_figures(
     assert again.speedup == 2.0 and again.spend.gpu_seconds == 0.0
 
 
+def test_a_confirmation_is_reached_in_another_process_with_other_seeds(
+    scripted: Callable[..., GpuJudge], traced: Traced, sources: dict[str, str], settings: JudgeSettings
+) -> None:
+    judge = scripted()
+    ask(judge, traced, sources)
+    before = judge._workers._worker
+    problem = Problem(id=CASE, source=sources["relu"], origin="test")
+    candidate = Candidate(problem_id=CASE, source=sources["relu_answer"], operator=Operator.DRAFT)
+    found = judge.confirm(problem, candidate, traced, settings=settings)
+    assert found.passed and found.spend.gpu_seconds > 0, "judged, not remembered"
+    assert [(kernel.name, kernel.grid) for kernel in found.kernels] == [("relu_kernel", (7, 1, 1))]
+    assert judge._workers._worker is not None and judge._workers._worker is not before
+    assert ask(judge, traced, sources).spend.gpu_seconds == 0.0, "what this judge knew it still knows"
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
@@ -296,6 +311,31 @@ def test_answers_are_told_apart_on_the_device(
     if pattern is not None:
         assert found.failure is not None and found.failure.mismatch is not None
         assert found.failure.mismatch.pattern is pattern
+
+
+@pytest.mark.gpu
+def test_a_winner_is_confirmed_on_fresh_seeds_with_a_figure_that_agrees(
+    tracer: Tracer, gpu_settings: JudgeSettings, sources: dict[str, str]
+) -> None:
+    problem = Problem(id=CASE, source=BIG_RELU, origin="test")
+    candidate = Candidate(problem_id=CASE, source=sources["relu_answer"], operator=Operator.DRAFT)
+    traced = tracer.trace(problem, candidate)
+    judge = GpuJudge(gpu_settings, device=0)
+    try:
+        first = judge.judge(problem, candidate, traced)
+        more = replace(gpu_settings, num_seeds=gpu_settings.num_seeds + 2, racing=False)
+        again = judge.confirm(problem, candidate, traced, settings=more)
+        other = replace(candidate, source=candidate.source.replace("1024", "512"))
+        after = judge.judge(problem, other, tracer.trace(problem, other))
+    finally:
+        judge.close()
+    assert first.passed and again.passed and after.passed, (first.feedback, again.feedback, after.feedback)
+    assert first.correctness is not None and again.correctness is not None
+    assert not set(first.correctness.seeds) & set(again.correctness.seeds)
+    assert len(again.correctness.seeds) == len(first.correctness.seeds) + 2
+    assert first.performance is not None and again.performance is not None
+    assert 0.8 < again.speedup / first.speedup < 1.25
+    assert [kernel.name for kernel in again.kernels] == ["relu_kernel"]
 
 
 @pytest.mark.gpu

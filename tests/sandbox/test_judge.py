@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from sandbox.judge import InterpretJudge
 from sandbox.tracer import ProblemFailed, Tracer
-from sandbox.types import Candidate, Operator, Pattern, Problem, Status, Verdict
+from sandbox.types import Candidate, JudgeSettings, Operator, Pattern, Problem, Status, Verdict
 
 Judge = Callable[[str, str], Verdict]
 
@@ -197,3 +198,22 @@ def test_a_reference_that_fails_is_told_before_any_candidate_is_blamed(tracer: T
     candidate = Candidate(problem_id="broken_forward", source=sources["relu_answer"], operator=Operator.DRAFT)
     with pytest.raises(ProblemFailed, match=r"there\.py"):
         tracer.trace(broken, candidate)
+
+
+def test_a_confirmation_knows_nothing_of_the_verdict_before(
+    tracer: Tracer, interpret_judge: InterpretJudge, settings: JudgeSettings, sources: dict[str, str]
+) -> None:
+    problem = Problem(id="twice", source=sources["relu"] + "\n# twice", origin="test")
+    candidate = Candidate(problem_id="twice", source=sources["relu_answer"], operator=Operator.DRAFT)
+    traced = tracer.trace(problem, candidate)
+    first = interpret_judge.judge(problem, candidate, traced)
+    more = replace(settings, num_seeds=settings.num_seeds + 1)
+    again = interpret_judge.confirm(problem, candidate, traced, settings=more)
+    assert first.passed and again.passed
+    assert first.correctness is not None and again.correctness is not None
+    assert len(again.correctness.seeds) == len(first.correctness.seeds) + 1
+    assert not set(first.correctness.seeds) & set(again.correctness.seeds), "fresh secret seeds"
+    assert "interpret" in again.stage_seconds, "judged, not remembered"
+    assert [kernel.name for kernel in again.kernels] == ["relu_kernel"]
+    known = interpret_judge.judge(problem, candidate, traced)
+    assert known.correctness == first.correctness, "and leaves nothing behind"
