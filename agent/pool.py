@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sandbox.gpu_workers import GpuUnusable
 from sandbox.types import Candidate, JudgeSettings, Problem, Verdict
 from sandbox.zygote import SandboxError
 
@@ -81,6 +82,9 @@ class SerialPool:
                 if self._bench is None:
                     self._bench = self._open_bench(self._settings)
                 return self._bench.judge(problem, candidate)
+            except GpuUnusable as error:  # there is no other GPU to go on with
+                self._drop_bench()
+                raise PoolError(f"problem {problem.id}, candidate {candidate.id}: {error}") from error
             except SandboxError as error:
                 self._drop_bench()
                 if self._closing or number == MAX_ATTEMPTS:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -23,6 +23,8 @@ from ray.exceptions import RayError, RayTaskError
 from agent.config import RayConfig
 from agent.crew_sizes import CrewSizes, crew_sizes
 from agent.pool import MAX_ATTEMPTS, PoolError
+from sandbox.bounded import Recent
+from sandbox.gpu_workers import GpuUnusable
 from sandbox.judge import Judge, ProblemFailed, SandboxError, Traced, Tracer, open_judge, verdict_of
 from sandbox.types import Candidate, JudgeSettings, Problem, Spend, Verdict
 
@@ -37,6 +39,9 @@ CLOSE_SECONDS = 5.0
 # Plans are all that passes through the store: some hundred kB each, one or two a worker.
 OBJECT_STORE_BYTES = 256 * 2**20
 MAX_QUOTED_CHARACTERS = 300
+# What is remembered: plans of some hundred kB each, verdicts of some kB.
+MAX_TRACES = 500
+MAX_VERDICTS = 10_000
 
 ResultT = TypeVar("ResultT")
 Job = Callable[[Any], ResultT]
@@ -149,6 +154,10 @@ class Crew:
             result: ResultT = await worker.do.remote(job)
         except RayTaskError as error:
             # Raised anew as what they are: Ray's own wrapping puts the worker's whole traceback into the message.
+            if isinstance(error.cause, GpuUnusable):
+                alive = False
+                self._drop(worker, reason=str(error.cause))
+                raise GpuUnusable(str(error.cause)) from error
             if isinstance(error.cause, SandboxError | ProblemFailed):
                 raise type(error.cause)(str(error.cause)) from error
             raise PoolError(f"{subject}: a {self._kind} is at fault: {_one_line(error.cause)}") from error
@@ -159,7 +168,7 @@ class Crew:
             # A cancelled caller leaves the worker at its job; the next one then queues behind it.
             if alive:
                 self._idle.put_nowait(worker)
-            elif not self._closed:
+            elif not self._closed and worker in self._workers:
                 self._start_replacing(worker)
         return result
 
@@ -176,14 +185,17 @@ class Crew:
         try:
             pid = await asyncio.wait_for(worker.pid.remote(), timeout=START_SECONDS)
         except (RayError, TimeoutError) as error:
-            log.error("worker_not_replaced: one %s fewer: %s", self._kind, _one_line(error))
-            ray.kill(worker)
-            self._workers.remove(worker)
-            if not self._workers:
-                self._idle.put_nowait(None)
+            self._drop(worker, reason=_one_line(error))
             return
         log.warning("worker_replaced: a %s, now process %d", self._kind, pid)
         self._idle.put_nowait(worker)
+
+    def _drop(self, worker: ActorHandle, *, reason: str) -> None:
+        log.error("worker_not_replaced: one %s fewer: %s", self._kind, reason)
+        ray.kill(worker)
+        self._workers.remove(worker)
+        if not self._workers:
+            self._idle.put_nowait(None)
 
 
 class RayPool:
@@ -202,7 +214,8 @@ class RayPool:
         judge_factory: JudgeFactory = open_judge,
     ) -> None:
         """Returns when all workers are up, in some seconds. Both factories must pickle. Raises PoolError."""
-        self._verdicts: dict[tuple[str, str], asyncio.Task[Verdict]] = {}
+        self._traces: Recent[tuple[str, str], asyncio.Task[Traced]] = Recent(limit=MAX_TRACES)
+        self._verdicts: Recent[tuple[str, str], asyncio.Task[Verdict]] = Recent(limit=MAX_VERDICTS)
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
             _start_ray(config.address)
@@ -227,17 +240,16 @@ class RayPool:
     async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
         """Raises PoolError, and ProblemFailed when the problem itself cannot be judged."""
         subject = f"problem {problem.id}, candidate {candidate.id}"
-        traced = await self._tracers.do(partial(_trace, problem=problem, candidate=candidate), subject=subject)
+        trace = partial(_trace, problem=problem, candidate=candidate)
+        traced = await _once(
+            self._traces, (problem.key, candidate.id), lambda: self._tracers.do(trace, subject=subject)
+        )
         if traced.plan_hash is None or traced.failure is not None:
             return verdict_of(traced)
-        key = (problem.key, traced.plan_hash)
-        task = self._verdicts.get(key)
-        if task is None:
-            job = partial(_judge, problem=problem, candidate=candidate, traced=traced)
-            task = asyncio.create_task(self._judges.do(job, subject=subject))
-            task.add_done_callback(partial(self._forget_failure, key))
-            self._verdicts[key] = task
-        verdict = await asyncio.shield(task)  # others may wait for it too
+        job = partial(_judge, problem=problem, candidate=candidate, traced=traced)
+        verdict = await _once(
+            self._verdicts, (problem.key, traced.plan_hash), lambda: self._judges.do(job, subject=subject)
+        )
         if verdict.candidate_id == candidate.id:
             return verdict
         return replace(verdict, candidate_id=candidate.id, spend=Spend(), stage_seconds=traced.stage_seconds)
@@ -245,14 +257,30 @@ class RayPool:
     async def close(self) -> None:
         """Ends the workers, and Ray if this pool started it."""
         await asyncio.gather(self._tracers.close(), self._judges.close())
-        for task in list(self._verdicts.values()):
+        for task in (*self._traces.values(), *self._verdicts.values()):
             task.cancel()
         if self._owns_ray:
             await asyncio.to_thread(ray.shutdown)
 
-    def _forget_failure(self, key: tuple[str, str], task: asyncio.Task[Verdict]) -> None:
-        if task.cancelled() or task.exception() is not None:
-            self._verdicts.pop(key, None)
+
+async def _once(
+    known: Recent[tuple[str, str], asyncio.Task[ResultT]],
+    key: tuple[str, str],
+    start: Callable[[], Coroutine[Any, Any, ResultT]],
+) -> ResultT:
+    """The result of `start()`, which equal callers share while `known` has it; a failure is not kept."""
+    task = known.get(key)
+    if task is None:
+        task = known[key] = asyncio.create_task(start())
+        task.add_done_callback(partial(_forget_failure, known, key))
+    return await asyncio.shield(task)  # others may wait for it too
+
+
+def _forget_failure(
+    known: Recent[tuple[str, str], asyncio.Task[ResultT]], key: tuple[str, str], task: asyncio.Task[ResultT]
+) -> None:
+    if task.cancelled() or task.exception() is not None:
+        known.pop(key)
 
 
 def _start_ray(address: str | None) -> None:

@@ -225,4 +225,4 @@ def _one_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    serve(BaselineWorker)
+    serve(lambda _: BaselineWorker())

@@ -5,6 +5,7 @@ Does not check answers: the plan is verified after its choices are settled.
 
 from __future__ import annotations
 
+import math
 import statistics
 
 from sandbox.capture import Flush, new_event
@@ -15,6 +16,8 @@ from sandbox.reference import Case
 from sandbox.runner import CandidateFault, Runner
 
 _MAX_RUNS = 10
+_HOPELESS = 4.0  # an alternative so many times slower than the best is not run again
+_LOADING_US = 10_000.0  # more than loading a module takes
 _RUNS_US = 20_000.0  # about how long one alternative is measured
 
 
@@ -48,7 +51,7 @@ def _fastest(runner: Runner, step: ChoiceStep, arena: Arena, flush: Flush) -> in
     last: CandidateFault | None = None
     for index in range(len(step.alternatives)):
         try:
-            times[index] = _time_us(runner, step, index, arena, flush)
+            times[index] = _time_us(runner, step, index, arena, flush, best_us=min(times.values(), default=math.inf))
         except CandidateFault as fault:
             if fault.dead:
                 raise
@@ -58,7 +61,8 @@ def _fastest(runner: Runner, step: ChoiceStep, arena: Arena, flush: Flush) -> in
     return min(times, key=times.__getitem__)
 
 
-def _time_us(runner: Runner, step: ChoiceStep, index: int, arena: Arena, flush: Flush) -> float:
+def _time_us(runner: Runner, step: ChoiceStep, index: int, arena: Arena, flush: Flush, *, best_us: float) -> float:
+    """The median of several runs; of one that is far slower than `best_us`, the first run's time."""
     steps, launch = step.alternatives[index], runner.launcher(arena)
     start, end = new_event(), new_event()
 
@@ -71,7 +75,11 @@ def _time_us(runner: Runner, step: ChoiceStep, index: int, arena: Arena, flush: 
         runner.run_some((), arena, launch)
         return float(start.elapsed_time(end)) * 1e3
 
-    once()  # loads the kernel
+    cold = once()  # loads the kernel, between the events too
+    if cold > _HOPELESS * best_us + _LOADING_US:
+        return cold
     first = once()
+    if first > _HOPELESS * best_us:
+        return first
     runs = int(min(max(_RUNS_US / max(first, 1.0), 1), _MAX_RUNS))
     return statistics.median([first, *(once() for _ in range(runs - 1))])

@@ -143,6 +143,9 @@ def run_aten(step: AtenStep, arena: Arena) -> None:
         kwargs = {k: from_tree(v, arena.tensor, device=arena.device) for k, v in step.kwargs.items()}
     except (TreeError, KeyError, TypeError) as error:
         raise PlanError(f"{step.op}: malformed arguments") from error
+    # Left to torch's default, a large tensor would be made in the host's memory, which no candidate answers for.
+    if "device" not in kwargs and not _has_tensor(args) and _takes_device(operator):
+        kwargs["device"] = arena.device
     results = [tensor for _, tensor in tensors_in(operator(*args, **kwargs))]
     if len(results) != len(step.outputs):
         raise PlanError(f"{step.op} gave {len(results)} tensors where the plan has {len(step.outputs)}")
@@ -214,6 +217,10 @@ def _check_sizes(step: AtenStep, plan: Plan) -> None:
 
 def _has_tensor(args: Sequence[Any]) -> bool:
     return bool(tensors_in(list(args)))
+
+
+def _takes_device(operator: Any) -> bool:
+    return any(argument.name == "device" for argument in operator._schema.arguments)
 
 
 def _construction_is_overwritten(plan: Plan, matched: Mapping[str, int]) -> bool:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sandbox.baselines import BASELINE_COMMAND, Baselines, TimingTask
+from sandbox.bounded import Recent
 from sandbox.calibration import Calibration
 from sandbox.clocks import Clocks
-from sandbox.gpu_workers import GpuWorkers, visible_gpu
-from sandbox.judge import failed, hidden_weights, precheck, unfit, verdict_of
-from sandbox.plan import decode, resolve
+from sandbox.gpu_workers import GpuWorkers, Usage, visible_gpu
+from sandbox.judge import MAX_VERDICTS, failed, hidden_weights, precheck, unfit, verdict_of
+from sandbox.plan import ChoiceStep, Plan, decode, resolve
 from sandbox.precision import plan_precision
 from sandbox.seeds import new_secret
 from sandbox.time_on_gpu import Timed, TimeOnGpu
@@ -45,6 +46,7 @@ WORKER_COMMAND = (sys.executable, "-m", "sandbox.replay_worker")
 _COMPILE_SECONDS = 120.0  # for each baseline that is compiled; what takes longer is left out, and said
 _OPEN_SECONDS = 600.0  # a large reference in float64, several seeds
 _TIMING_SLACK = 4.0  # warming up, capturing and checking take their time too
+_LEAST_SECONDS = 1.0  # a kernel's deadline; below it launching and lazy loading would count
 _CHARGED = ("replay", "time")
 
 
@@ -68,6 +70,21 @@ class _Blamed(Exception):
     def __init__(self, blame: _Blame) -> None:
         super().__init__(blame)
         self.blame = blame
+
+
+def run_seconds(plan: Plan, settings: JudgeSettings, *, eager_us: float, num_cases: int) -> float:
+    """What a plan's kernels may take in all while it is verified: each case runs once, the first one twice, and each
+    alternative of an autotuned launch at least twice."""
+    alternatives = sum(len(step.alternatives) for step in plan.steps if isinstance(step, ChoiceStep))
+    slowest = settings.max_slowdown * eager_us * 1e-6 * (num_cases + 1 + 2 * alternatives)
+    return min(max(slowest, _LEAST_SECONDS), settings.replay_seconds)
+
+
+def _too_slow(seconds: float, max_slowdown: float | None) -> _Blame:
+    message = f"the kernels did not finish within {seconds:.3g} s"
+    if max_slowdown is not None:
+        message += f"; they may take {max_slowdown:g} times PyTorch's own time, and {_LEAST_SECONDS:g} s at least"
+    return _Blame(Status.TIMEOUT, Failure(error_class="Timeout", message=message))
 
 
 class _Stages:
@@ -124,19 +141,25 @@ class GpuJudge:
         self._baselines = Baselines(settings, device=device, compile_seconds=_COMPILE_SECONDS, command=baseline_command)
         self._timing = TimeOnGpu(settings, baselines=self._baselines, clocks=Clocks(visible_gpu(device)))
         self._secret = new_secret(settings.seed)
-        self._verdicts: dict[tuple[str, str], Verdict] = {}
+        self._verdicts: Recent[tuple[str, str], Verdict] = Recent(limit=MAX_VERDICTS)
         self._calibrations: dict[tuple[str, str], dict[str, Any] | None] = {}
+
+    @property
+    def usage(self) -> Usage:
+        """Where the time on the GPU went so far."""
+        return self._workers.usage
 
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
         """The verdict. Raises SandboxError when the fault is ours, ProblemFailed when it is the problem's."""
         if traced.plan is None or traced.plan_hash is None:
             return verdict_of(traced)
         key = (problem.key, traced.plan_hash)
-        if key not in self._verdicts:
-            self._verdicts[key] = self._judge(problem, traced)
-            return self._verdicts[key]
+        known = self._verdicts.get(key)
+        if known is None:
+            known = self._verdicts[key] = self._judge(problem, traced)
+            return known
         return dataclasses.replace(
-            self._verdicts[key],
+            known,
             candidate_id=candidate.id,
             stage_seconds=dict(traced.stage_seconds),
             spend=Spend(judged=1),
@@ -165,7 +188,8 @@ class GpuJudge:
         opened = stages.timed("reference", lambda: self._open(problem, spec, raw, precision=plan_precision(plan)))
         if (unseen := hidden_weights(opened["hidden"])) is not None:
             return stages.failed(_Blame(*unseen), labels=labels)
-        request = {"do": "verify", "key": opened["key"]}
+        allowed = run_seconds(plan, self._settings, eager_us=opened["eager_us"], num_cases=len(opened["seeds"]))
+        request = {"do": "verify", "key": opened["key"], "run_seconds": allowed}
         verified = stages.timed("replay", lambda: self._ask(request, raw, seconds=self._settings.replay_seconds))
         if isinstance(verified, _Blame):
             return stages.failed(verified, labels=labels)
@@ -189,6 +213,7 @@ class GpuJudge:
     ) -> Verdict:
         request = {"do": "timing_inputs", "key": key}
         made = stages.timed("baseline", lambda: self._ours(request, seconds=_OPEN_SECONDS))
+        stages.timed("quiet", self._workers.quiet)
         timed = Timed(performance=None, not_timed=made["not_timed"])
         if timed.not_timed is None:
             try:
@@ -204,7 +229,7 @@ class GpuJudge:
     def _ask_timing(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """A step of timing the candidate. Raises _Blamed."""
         seconds = self._settings.replay_seconds + _TIMING_SLACK * self._settings.timing_seconds
-        answer = self._ask(request, [], seconds=seconds)
+        answer = self._ask(request, [], seconds=seconds, timing=True)
         if isinstance(answer, _Blame):
             raise _Blamed(answer)
         if answer["status"] is not None:
@@ -253,18 +278,20 @@ class GpuJudge:
         except (WorkerLate, WorkerEnded) as error:
             raise SandboxError(f"the GPU worker failed at {request['do']}: {error}") from error
 
-    def _ask(self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float) -> dict[str, Any] | _Blame:
+    def _ask(
+        self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float, timing: bool = False
+    ) -> dict[str, Any] | _Blame:
         """A request about a candidate: a worker that hangs or crashes on it is the candidate's doing."""
         try:
-            return self._workers.exchange(request, blobs, seconds=seconds)
+            answer = self._workers.exchange(request, blobs, seconds=seconds, timing=timing)
         except WorkerLate:
-            message = f"the kernels did not finish within {seconds:g} s"
-            return _Blame(Status.TIMEOUT, Failure(error_class="Timeout", message=message))
+            return _too_slow(seconds, None)
         except WorkerEnded as error:
             if error.killed_from_outside or error.signal is None:
                 raise SandboxError(f"the GPU worker failed at {request['do']}: {error}") from error
             message = f"launching the kernels crashed the process that did it (signal {error.signal})"
             return _Blame(Status.LAUNCH_ERROR, Failure(error_class="ProcessEnded", message=message))
+        return _too_slow(request["run_seconds"], self._settings.max_slowdown) if answer.get("late") else answer
 
     def close(self) -> None:
         self._workers.close()

@@ -1,15 +1,20 @@
-"""Keeps the process that holds one GPU: started, probed, replaced when it is lost, with a spare beside it.
+"""Keeps the process that holds one GPU: started, probed, replaced when it is lost, with spares beside it.
 
-Knows what a worker answers to `probe` and that an answer may say `dead` or `error`; nothing of problems, plans or
-blame. Loads no torch and never touches the GPU itself.
+The first spare has its CUDA context open before it is needed; the others have done their imports. A lost worker is
+killed at once and waited for in the background. Knows what a worker answers to `load` and `probe` and that an answer
+may say `dead` or `error`; nothing of problems, plans or blame. Loads no torch and never touches the GPU itself.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,64 +22,213 @@ from sandbox import isolation
 from sandbox.worker_process import WorkerEnded, WorkerLate, WorkerProcess
 from sandbox.zygote import SandboxError
 
+_log = logging.getLogger(__name__)
+
 _START_SECONDS = 180.0  # importing torch from a cold disk and opening a context
+_REAP_SECONDS = 60.0  # a context with a running kernel is torn down in seconds; longer, and the GPU is stuck
+_MAX_FAULTS = 3  # in a row, none of them any candidate's
+# Importing torch takes seconds: so many spares keep up with a loss a second or two. Only the first takes GPU memory.
+_NUM_SPARES = 3
 _NUM_CPU_THREADS = "4"  # for weights, which are drawn on the CPU
 
 
+class GpuUnusable(SandboxError):
+    """The GPU is given up: it failed several times in a row through no candidate's fault. The message names it."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Where the time of a GPU's judge went: in the worker's hands, and waiting for a worker to be ready. `num_lost`
+    counts the workers that had to be replaced."""
+
+    busy_seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    num_lost: int = 0
+
+
+class _Starting:
+    """A worker on its way to being used: it imports first, which needs no GPU, and opens the GPU when it is told to."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self.process = process
+        self._probe: dict[str, Any] | None = None
+        self.opening = False
+        process.send({"do": "load"}, deadline=_start_deadline())
+
+    def advance(self) -> None:
+        """Opens the GPU if the imports are done, and takes the probe's answer if it is there; waits for neither."""
+        if not self.opening and self.process.answered:
+            self._open()
+        if self.opening and self._probe is None and self.process.answered:
+            self._take_probe()
+
+    def finish(self) -> dict[str, Any]:
+        """The probe's answer. Raises WorkerLate, WorkerEnded, or SandboxError where the GPU does not compute."""
+        if not self.opening:
+            self._open()
+        if self._probe is None:
+            self._take_probe()
+        assert self._probe is not None
+        if "error" in self._probe or not self._probe["healthy"]:
+            raise SandboxError(f"the GPU does not compute: {self._probe.get('error', 'a sum came out wrong')}")
+        return self._probe
+
+    def _open(self) -> None:
+        self.process.receive(deadline=_start_deadline())
+        self.process.send({"do": "probe"}, deadline=_start_deadline())
+        self.opening = True
+
+    def _take_probe(self) -> None:
+        self._probe = json.loads(self.process.receive(deadline=_start_deadline())["json"])
+
+
+def _start_deadline() -> float:
+    return time.monotonic() + _START_SECONDS
+
+
 class GpuWorkers:
-    """The worker of one GPU. `device` counts among the GPUs that this process may see."""
+    """The worker of one GPU. `device` counts among the GPUs that this process may see.
+
+    `conditions` says what the GPU is, as its last probe told.
+    """
 
     def __init__(self, command: Sequence[str], *, device: int) -> None:
         self._command, self._device = tuple(command), device
         self._worker: WorkerProcess | None = None
-        self._spare: WorkerProcess | None = None
+        self._spares: list[_Starting] = []
+        self._open_spares = True  # until one fails
+        self._num_faults = 0
+        self._reapers: list[threading.Thread] = []
         self.conditions: dict[str, str] = {}
+        self.usage = Usage()
 
-    def exchange(self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float) -> dict[str, Any]:
-        """The worker's answer. Raises WorkerLate or WorkerEnded, whoever's fault that is, and SandboxError for its own
-        errors; what cannot be used any more is replaced at the next call."""
+    def exchange(
+        self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float, timing: bool = False
+    ) -> dict[str, Any]:
+        """The worker's answer; with `timing` no spare opens the GPU after it.
+
+        Raises WorkerLate or WorkerEnded, whoever's fault that is, and SandboxError for its own errors; what cannot be
+        used any more is replaced at the next call.
+        """
+        asked = time.monotonic()
         worker = self._ready()
+        start = time.monotonic()
+        self.usage.waiting_seconds += start - asked
+        deadline = start + seconds
         try:
-            answer: dict[str, Any] = json.loads(worker.call(request, blobs, deadline_seconds=seconds)["json"])
-        except (WorkerLate, WorkerEnded):
+            worker.send(request, blobs, deadline=deadline)
+            answer: dict[str, Any] = json.loads(worker.receive(deadline=deadline)["json"])
+        except (WorkerLate, WorkerEnded, SandboxError):
             self._discard()
             raise
+        finally:
+            self.usage.busy_seconds += time.monotonic() - start
         if answer.get("dead"):
             self._discard()
         if "error" in answer:
             raise SandboxError(f"the GPU worker failed at {request['do']}: {answer['error']}")
+        if not timing:
+            self._tend(lambda spare: spare.advance())
         return answer
 
+    def quiet(self) -> None:
+        """Waits until nothing of ours but the worker can be on the GPU: timing must not begin before.
+
+        Lost workers are gone, and the spares have either not opened the GPU yet or are done with their probe. Raises
+        GpuUnusable where a killed process does not end.
+        """
+        self._ready()
+        for reaper in self._reapers:
+            reaper.join(timeout=_REAP_SECONDS)
+            if reaper.is_alive():
+                raise GpuUnusable(f"{self._name()} is given up: a killed process does not end on it")
+        self._reapers.clear()
+        if self._spares and self._spares[0].opening:
+            self._tend(lambda spare: spare.finish())
+
     def _ready(self) -> WorkerProcess:
-        """A worker that has shown that its GPU computes. Raises SandboxError."""
-        if self._worker is None:
-            worker, self._spare = self._spare or self._start(), None
+        """A worker that has shown that its GPU computes. Raises GpuUnusable after several that have not."""
+        while self._worker is None:
             try:
-                probe = json.loads(worker.call({"do": "probe"}, deadline_seconds=_START_SECONDS)["json"])
-            except (WorkerLate, WorkerEnded) as error:
-                worker.close()
-                raise SandboxError(f"the GPU worker did not start: {error}") from error
-            if "error" in probe or not probe["healthy"]:
-                worker.close()
-                raise SandboxError(f"the GPU does not compute: {probe.get('error', 'a sum came out wrong')}")
+                starting = self._spares.pop(0) if self._spares else self._start()
+            except (WorkerLate, WorkerEnded, SandboxError) as error:
+                self._count_fault(error)
+                continue
+            try:
+                probe = starting.finish()
+            except (WorkerLate, WorkerEnded, SandboxError) as error:
+                self._reap(starting.process)
+                self._count_fault(error)
+                continue
+            self._num_faults, self._open_spares = 0, True
             self.conditions = probe["conditions"]
-            self._worker, self._spare = worker, self._start()
+            self._worker = starting.process
+            self._start_spares()
         return self._worker
 
-    def _start(self) -> WorkerProcess:
-        """A worker that imports what it needs while another one works; it opens the GPU at its first request."""
-        return WorkerProcess(self._command, environment=lambda home: worker_environment(home, device=self._device))
+    def _start(self) -> _Starting:
+        process = WorkerProcess(self._command, environment=lambda home: worker_environment(home, device=self._device))
+        try:
+            return _Starting(process)
+        except (WorkerLate, WorkerEnded):
+            self._reap(process)
+            raise
+
+    def _start_spares(self) -> None:
+        while len(self._spares) < _NUM_SPARES:
+            try:
+                self._spares.append(self._start())
+            except (WorkerLate, WorkerEnded, SandboxError) as error:
+                self._count_fault(error)
+                return
+
+    def _tend(self, work: Callable[[_Starting], object]) -> None:
+        """Does `work` on the first spare. One that fails counts as a fault, and no other is opened before the worker is
+        replaced: where memory is short because the worker uses it, the next would fail too."""
+        if not (self._spares and self._open_spares):
+            return
+        try:
+            work(self._spares[0])
+        except (WorkerLate, WorkerEnded, SandboxError) as error:
+            self._open_spares = False
+            self._reap(self._spares.pop(0).process)
+            self._count_fault(error)
+
+    def _count_fault(self, error: Exception) -> None:
+        """Raises GpuUnusable when there were too many in a row."""
+        self._num_faults += 1
+        _log.warning("gpu_fault: %s, %d in a row: %s", self._name(), self._num_faults, error)
+        if self._num_faults >= _MAX_FAULTS:
+            message = f"{self._name()} is given up after {self._num_faults} faults in a row: {error}"
+            raise GpuUnusable(message) from error
+
+    def _name(self) -> str:
+        visible = worker_environment("", device=self._device)["CUDA_VISIBLE_DEVICES"]
+        return self.conditions.get("gpu_uuid", f"GPU {visible}")
 
     def _discard(self) -> None:
         if self._worker is not None:
-            self._worker.close()
+            self._reap(self._worker)
             self._worker = None
+            self.usage.num_lost += 1
+
+    def _reap(self, process: WorkerProcess) -> None:
+        """Has a process killed now and waits for its end in the background: with a kernel still running, or a dead
+        context, that takes a second or more."""
+        process.strike()
+        reaper = threading.Thread(target=process.close, name="reaper", daemon=True)
+        reaper.start()
+        self._reapers = [r for r in self._reapers if r.is_alive()] + [reaper]
 
     def close(self) -> None:
-        self._discard()
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
+        """Ends all processes and waits for their end."""
+        if self._worker is not None:
+            self._reap(self._worker)
+            self._worker = None
+        while self._spares:
+            self._reap(self._spares.pop().process)
+        for reaper in self._reapers:
+            reaper.join(timeout=_REAP_SECONDS)
 
 
 def visible_gpu(device: int) -> str:

@@ -34,13 +34,21 @@ def warm() -> None:
     """Starts the interpreter, gives it the device math library, and imports what every child needs."""
     if os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError("the interpret sandbox needs TRITON_INTERPRET=1 before triton is imported")
-    from sandbox import inductor_names, interpreter_reduce, libdevice_numpy
+    from sandbox import (
+        inductor_names,
+        interpreter_constants,
+        interpreter_floats,
+        interpreter_reduce,
+        libdevice_numpy,
+    )
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     inductor_names.warm()
     libdevice_numpy.install()
     interpreter_reduce.install()
+    interpreter_floats.install()
+    interpreter_constants.install()
     for name in _LAZY:
         importlib.import_module(name)
 
@@ -88,6 +96,10 @@ def run(body: dict[str, Any], blobs: list[memoryview], _scratch: Path) -> bytes:
     return wire.pack({"cases": heads}, answers)
 
 
+class InputChanged(Exception):
+    """A kernel wrote over one of the problem's inputs."""
+
+
 class _Run:
     """One case's execution: its buffers, and what its launches were seen to do."""
 
@@ -133,7 +145,7 @@ class _Run:
             return _failed(Status.ILLEGAL_ACCESS, RuntimeError("a kernel writes outside its tensors")), []
         for position, (index, given) in enumerate(zip(plan.inputs, self._inputs, strict=True)):
             if not same_bits(arena.tensor(index), given):
-                return _failed(Status.WRONG_VALUES, RuntimeError(f"input {position} is changed in place")), []
+                return _failed(Status.WRONG_VALUES, InputChanged(f"input {position} is changed in place")), []
         packed = [pack_tensor(arena.tensor(index)) for index in tensor_refs(plan.outputs)]
         head = {"status": None, "error_class": None, "message": None, "outputs": [h for h, _ in packed]}
         return head, [raw for _, raw in packed]

@@ -1,130 +1,143 @@
-"""Puts a child process behind walls before it runs anything that a model wrote.
+"""Says which layers of isolation this machine has, and which of them stand around the children of a run.
 
-Layers of this version: own session and process group, rlimits, no-new-privs, scrubbed environment, closed descriptors,
-and user, network, IPC and PID namespaces where the kernel allows them. NOT covered yet: Landlock, seccomp, a read-only
-view of the file system. A child can therefore still read files that its user may read, and open path-named unix
-sockets. Knows nothing of torch or plans.
+Always: own session and process group, rlimits, no-new-privs, scrubbed environment, closed descriptors. Where the
+machine has them: Landlock, a system call filter, no capabilities, an ordinary user's id in place of root's, namespaces.
+NOT covered: metadata of files by their names (`stat`), time and load as side channels, faults of the kernel, and the
+memory of all children together (each has a limit of its own). `walls.py` applies the layers. Knows nothing of torch or
+plans.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import resource
 import signal
+import socket
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
+from sandbox import landlock, syscalls, walls
+from sandbox.namespaces import NAMESPACES
+from sandbox.scratch import remove_tree
 from sandbox.types import Limits
+from sandbox.walls import Walls
 
-_CLONE_NEWNS, _CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = (
-    0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000,
-)  # fmt: skip
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER = 1, 38, 36
-
-# Layers by name, and the namespaces behind them.
-NAMESPACES: Mapping[str, int] = {
-    "user_namespace": _CLONE_NEWUSER,
-    "network_namespace": _CLONE_NEWNET,
-    "ipc_namespace": _CLONE_NEWIPC,
-    "pid_namespace": _CLONE_NEWPID,
-}
+# Layers by name. Every child has the first; the others are tried on this machine.
 ALWAYS = ("process_group", "rlimits", "no_new_privs", "scrubbed_environment", "closed_descriptors")
-LAYERS = (*ALWAYS, *NAMESPACES)
+OPTIONAL = ("landlock", "landlock_truncate", "seccomp", "capabilities", "unprivileged_uid", *NAMESPACES)
+LAYERS = (*ALWAYS, *OPTIONAL)
+
+_TRIAL = Limits(
+    wall_seconds=10, cpu_seconds=10, memory_bytes=1 << 30, output_bytes=0, file_bytes=1 << 20, num_processes=16
+)
 
 
 class IsolationError(RuntimeError):
-    """A layer that was asked for is not to be had on this machine."""
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _prctl(option: int, value: int) -> None:
-    if _libc().prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
+    """A layer that was asked for is not to be had on this machine, or does not hold."""
 
 
 def become_subreaper() -> None:
     """Orphaned grandchildren become children of this process, so that none outlives its candidate."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent() -> None:
-    """This process is killed when its parent dies."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+@cache
+def available() -> tuple[str, ...]:
+    """Those of `OPTIONAL` that children of this process can have: all together, or the most that work one by one."""
+    if sys.platform != "linux":
+        return ()
+    if _works(OPTIONAL):
+        return OPTIONAL
+    found: tuple[str, ...] = ()
+    # Own mounts first: they may be what makes the interpreter reachable for an ordinary user.
+    for name in sorted(OPTIONAL, key=lambda name: name not in NAMESPACES):
+        if _works((*found, name)):
+            found = (*found, name)
+    return tuple(name for name in OPTIONAL if name in found)
 
 
-def unshare(names: tuple[str, ...]) -> None:
-    """Moves this process (for PIDs: its next child) into new namespaces. Raises OSError where the kernel refuses."""
-    flags = 0
-    for name in names:
-        flags |= NAMESPACES[name]
-    if not flags:
-        return
-    uid, gid = os.getuid(), os.getgid()
-    if _libc().unshare(flags) != 0:
-        raise OSError(ctypes.get_errno(), f"unshare {', '.join(names)}")
-    if flags & _CLONE_NEWUSER:
-        _map_ids(uid=uid, gid=gid)
+def probe() -> dict[str, bool]:
+    """Which layers hold on this machine, by name; tried, not assumed."""
+    have = available()
+    return {**dict.fromkeys(ALWAYS, sys.platform == "linux"), **{name: name in have for name in OPTIONAL}}
 
 
-def _map_ids(*, uid: int, gid: int) -> None:
-    """Maps the caller to itself, without which files that it owns would be out of reach."""
-    for path, text in (
-        ("/proc/self/setgroups", "deny"),
-        ("/proc/self/uid_map", f"{uid} {uid} 1"),
-        ("/proc/self/gid_map", f"{gid} {gid} 1"),
-    ):
-        with open(path, "w") as file:
-            file.write(text)
+def layers_for(isolation: str) -> tuple[str, ...]:
+    """Those of `OPTIONAL` to use under "strict", "best_effort" or "off". Raises IsolationError where strict cannot be
+    had."""
+    if isolation == "off":
+        return ()
+    have = available()
+    if isolation == "strict" and (missing := [name for name in OPTIONAL if name not in have]):
+        raise IsolationError(f"judge.isolation is strict, but this machine refuses: {', '.join(missing)}")
+    return have
 
 
-def _works(names: tuple[str, ...]) -> bool:
-    """Whether a throw-away child can enter these namespaces."""
+def _works(layers: tuple[str, ...]) -> bool:
+    """Whether a throw-away child can be put behind these layers, and each then does what it is for."""
+    root = Path(tempfile.mkdtemp(prefix="kernelloop-probe-"))
+    try:
+        root.chmod(0o711)
+        scratch = root / "scratch"
+        scratch.mkdir()
+        built = walls.build(layers, scratch=scratch)
+
+        def supervise() -> None:
+            walls.enter(built, scratch=scratch, max_bytes=1 << 20)
+            if not _holds(lambda: _look_around(built, scratch)):
+                raise IsolationError("a layer does not hold")
+
+        return _holds(supervise)
+    finally:
+        remove_tree(root, seconds=10.0)
+
+
+def _holds(deed: Callable[[], None]) -> bool:
+    """Whether a throw-away child gets through `deed`."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            unshare(names)
+            deed()
             code = 0
-        except OSError:
+        except (OSError, IsolationError):
             code = 1
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-@cache
-def namespaces() -> tuple[str, ...]:
-    """The namespaces that children of this process can have: all together, or the most that work one by one."""
-    everything = tuple(NAMESPACES)
-    if _works(everything):
-        return everything
-    found: tuple[str, ...] = ()
-    for name in everything:
-        if _works((*found, name)):
-            found = (*found, name)
-    return found
+def _look_around(built: Walls, scratch: Path) -> None:
+    """Locks this process down and tries what it must not be able to do. Raises OSError or IsolationError."""
+    needed = [path for path in built.view.executable if os.path.isdir(path)]
+    walls.lock_down(built, scratch=scratch, limits=_TRIAL)
+    (scratch / "file").write_bytes(b"written")
+    forbidden: dict[str, Callable[[], object]] = {
+        "landlock": lambda: os.listdir("/"),
+        "seccomp": lambda: socket.socket(socket.AF_UNIX).close(),
+        "capabilities": lambda: os.chroot("/"),
+    }
+    for name, deed in forbidden.items():
+        if name in built.layers and not _refused(deed):
+            raise IsolationError(f"{name} does not hold")
+    if "unprivileged_uid" in built.layers and 0 in os.getresuid():
+        raise IsolationError("root's id is still there")
+    if "landlock_truncate" in built.layers and not (
+        "landlock" in built.layers and landlock.abi() >= landlock.TRUNCATE_ABI
+    ):
+        raise IsolationError("this kernel's Landlock does not deny truncation")
+    if lost := [path for path in needed if not os.access(path, os.R_OK | os.X_OK)]:
+        raise IsolationError(f"{lost[0]} is out of reach")
 
 
-def probe() -> dict[str, bool]:
-    """Which layers hold on this machine, by name; tried, not assumed."""
-    have = namespaces() if sys.platform == "linux" else ()
-    return {**dict.fromkeys(ALWAYS, sys.platform == "linux"), **{name: name in have for name in NAMESPACES}}
-
-
-def layers_for(isolation: str) -> tuple[str, ...]:
-    """The namespaces to use under "strict", "best_effort" or "off". Raises IsolationError where strict cannot be
-    had."""
-    if isolation == "off":
-        return ()
-    have = namespaces()
-    if isolation == "strict" and (missing := [name for name in NAMESPACES if name not in have]):
-        raise IsolationError(f"judge.isolation is strict, but this machine refuses: {', '.join(missing)}")
-    return have
+def _refused(deed: Callable[[], object]) -> bool:
+    try:
+        deed()
+    except PermissionError:
+        return True
+    return False
 
 
 def scrubbed_environment(scratch: str) -> dict[str, str]:
@@ -139,30 +152,6 @@ def scrubbed_environment(scratch: str) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": os.path.join(scratch, "inductor"),
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     }
-
-
-def lock_down(limits: Limits) -> None:
-    """Applied in the child, last before it runs what it was forked for: rlimits and no-new-privs.
-
-    The memory limit counts from what the warm parent already maps, since address space that is only reserved costs
-    nothing.
-    """
-    with open("/proc/self/statm") as file:
-        mapped = int(file.read().split()[0]) * resource.getpagesize()
-    memory = mapped + limits.memory_bytes
-    for name, value in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, limits.cpu_seconds),
-        (resource.RLIMIT_FSIZE, limits.file_bytes),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 256),
-        (resource.RLIMIT_NPROC, limits.num_processes),
-    ):
-        _, hard = resource.getrlimit(name)
-        if hard != resource.RLIM_INFINITY:
-            value = min(value, hard)
-        resource.setrlimit(name, (value, value))
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def kill_children() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sandbox import wire
+from sandbox.bounded import Recent
 from sandbox.calibration import Calibration
 from sandbox.feedback import render_feedback
 from sandbox.interpreted import read_interpreted
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 
+MAX_VERDICTS = 10_000  # that a judge remembers: some kilobytes each
 _OPEN_BYTES = 1 << 30  # what the inputs and answers of open problems may keep
 
 
@@ -192,7 +194,7 @@ class InterpretJudge:
         self._secret = new_secret(settings.seed)
         self._cases: dict[tuple[str, frozenset[str], str], Any] = {}
         self._calibrations: dict[tuple[str, str], Calibration] = {}
-        self._verdicts: dict[tuple[str, str], Verdict] = {}
+        self._verdicts: Recent[tuple[str, str], Verdict] = Recent(limit=MAX_VERDICTS)
 
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
         if traced.plan is None or traced.plan_hash is None:

@@ -24,7 +24,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 
 def _need(condition: bool, message: str) -> None:
     if not condition:
-        raise PlanError(message)
+        raise PlanError(message[:400])  # it may quote what a plan holds
 
 
 def _index(raw: Any, limit: int, what: str) -> int:

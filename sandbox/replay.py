@@ -70,6 +70,7 @@ def _verify_case(runner: Runner, case: Case, poisons: Sequence[int], *, look: bo
     """
     runs: list[list[torch.Tensor]] = []
     writes = None
+    runner.reload()  # no case finds what an earlier one left in a kernel's module
     for poison in poisons:
         arena = Arena(runner.plan, device=runner.device, poison=poison, guard_bytes=runner.guard_bytes())
         how = runner.bind(arena, case)

@@ -20,7 +20,7 @@ import torch
 from sandbox import environment, timing
 from sandbox.calibrate import MAX_ADDED, admit, calibrate
 from sandbox.calibration import Calibration
-from sandbox.capture import Flush
+from sandbox.capture import Flush, new_event
 from sandbox.choose import choose
 from sandbox.cuda_driver import CudaDriver
 from sandbox.execute import weights_by_name
@@ -30,6 +30,7 @@ from sandbox.replay import Check, verify
 from sandbox.runner import CandidateFault, Runner
 from sandbox.seeds import case_seeds
 from sandbox.types import Problem, Status, Tolerance, content_hash
+from sandbox.watchdog import Watchdog
 from sandbox.worker_main import serve
 
 _NUM_TIMING_SETS = 2
@@ -46,6 +47,7 @@ class OpenProblem:
     reference: Reference
     cases: Sequence[Case]
     timing_seeds: Sequence[int]
+    eager_us: float
     timing_cases: Sequence[Case] = ()
 
     @property
@@ -56,7 +58,8 @@ class OpenProblem:
 class ReplayWorker:
     """Answers requests. Each answer is plain data; "dead" in it says that this process must not be used again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_late: Callable[[], None]) -> None:
+        """`on_late` is called when a candidate's kernels outlast their time, and ends the process."""
         matched_precision()
         self._device = torch.device("cuda", torch.cuda.current_device())
         self._driver = CudaDriver()
@@ -66,9 +69,11 @@ class ReplayWorker:
         self._calibrations: dict[tuple[str, str], Calibration] = {}
         self._runner: Runner | None = None
         self._timed: timing.TimedCandidate | None = None
+        self._watchdog = Watchdog(on_late)
 
     def answer(self, body: dict[str, Any], blobs: Sequence[memoryview]) -> dict[str, Any]:
-        """Dispatches one request."""
+        """Dispatches one request. What candidates run in it may take its `run_seconds`, if it has any."""
+        self._watchdog.allow(body.get("run_seconds"))
         match body["do"]:
             case "probe":
                 return self._probe()
@@ -96,6 +101,7 @@ class ReplayWorker:
     def _conditions(self) -> dict[str, str]:
         told = {
             "gpu": torch.cuda.get_device_name(self._device),
+            "gpu_uuid": f"GPU-{torch.cuda.get_device_properties(self._device).uuid}",
             "driver": environment.gpu()["driver"],
             "torch": torch.__version__,
             "triton": metadata.version("triton"),
@@ -140,7 +146,8 @@ class ReplayWorker:
             known, made = calibrate(reference, seeds=seeds, num_cases=body["num_seeds"], precision=precision)
             self._calibrations[problem.key, precision] = known
         cases = admit(reference, known, made=made, seeds=seeds, vary=vary, precision=precision)
-        return OpenProblem(reference=reference, cases=cases, timing_seeds=timing_seeds)
+        eager_us = _eager_us(reference, cases[0])
+        return OpenProblem(reference=reference, cases=cases, timing_seeds=timing_seeds, eager_us=eager_us)
 
     def _verify(self, opened: OpenProblem, plan: bytes) -> dict[str, Any]:
         """Settles the plan's choices and checks it; what passes stays loaded for timing."""
@@ -148,7 +155,7 @@ class ReplayWorker:
         start = time.monotonic()
         key = next(k for k, v in self._problems.items() if v is opened)
         for last_try in (False, True):
-            runner = Runner(decode(plan), driver=self._driver, device=self._device)
+            runner = Runner(decode(plan), driver=self._driver, device=self._device, watchdog=self._watchdog)
             try:
                 choices, names = choose(runner, opened.cases[0], flush=self._flush)
                 check = verify(runner, opened.cases)
@@ -249,8 +256,21 @@ def _opened(key: str, opened: OpenProblem, calibration: Calibration) -> dict[str
         "timing_seeds": list(opened.timing_seeds),
         "kinds": [case.kind for case in opened.cases],
         "hidden": [name for case in opened.cases for name in case.hidden],
+        "eager_us": opened.eager_us,
         "calibration": dataclasses.asdict(calibration),
     }
+
+
+def _eager_us(reference: Reference, case: Case) -> float:
+    """The device time of one call of the eager reference, its second: the first one makes what libraries keep."""
+    call = reference.baseline(case)
+    call()
+    start, end = new_event(), new_event()
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) * 1e3
 
 
 def _plain(record: Any) -> dict[str, Any] | None:
@@ -266,4 +286,4 @@ def _told(fault: CandidateFault) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve(ReplayWorker)
+    serve(lambda give_up: ReplayWorker(on_late=give_up))

@@ -18,6 +18,7 @@ from sandbox.plan import ITEM_BYTES, AtenStep, LaunchStep, Plan, PlanError, reso
 from sandbox.plan_check import tensor_refs
 from sandbox.reference import Case
 from sandbox.types import Failure, Status
+from sandbox.watchdog import Watchdog
 
 # Width of the bands around each buffer, widest first; a narrower one is taken where memory is short.
 _GUARD_BYTES = (1 << 20, 64 << 10, 4 << 10)
@@ -38,8 +39,10 @@ class CandidateFault(RuntimeError):
 class Runner:
     """One plan on the GPU: its kernels loaded, its weights drawn, its steps ready to be run again and again."""
 
-    def __init__(self, plan: Plan, *, driver: CudaDriver, device: torch.device) -> None:
+    def __init__(self, plan: Plan, *, driver: CudaDriver, device: torch.device, watchdog: Watchdog) -> None:
+        """`watchdog` counts the time of what `run` and `run_some` do."""
         self.plan, self.driver, self.device = plan, driver, device
+        self._watchdog = watchdog
         self._kernels: dict[int, LoadedKernel] = {}
         self._initial: dict[int, tuple[Arena, str]] = {}
 
@@ -77,9 +80,10 @@ class Runner:
         """Runs `steps`, and waits for them if asked to. Raises CandidateFault."""
 
         def work() -> None:
-            run_steps(steps, arena, launch)
-            if wait:
-                self.driver.synchronise()
+            with self._watchdog.running():
+                run_steps(steps, arena, launch)
+                if wait:
+                    self.driver.synchronise()
 
         self.guarded(work)
 
@@ -134,6 +138,11 @@ class Runner:
     def outputs(self, arena: Arena) -> list[torch.Tensor]:
         """The output tensors, in order."""
         return [arena.tensor(index) for index in tensor_refs(self.plan.outputs)]
+
+    def reload(self) -> None:
+        """Has kernels loaded anew at their next launch, so that what they keep in device globals is gone. Launchers
+        that were made before must not be used again. Raises CandidateFault."""
+        self.guarded(self.close)
 
     def close(self) -> None:
         """Unloads the kernels. Whoever captured a graph has dropped it."""

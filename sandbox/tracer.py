@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sandbox import wire
+from sandbox.bounded import Recent
 from sandbox.clean_kernels import Refused, with_clean_kernels
 from sandbox.kernel_store import KernelStore
 from sandbox.plan import Plan, decode, encode, plan_hash
@@ -27,6 +28,7 @@ from sandbox.zygote import ChildOutcome, Zygote
 _log = logging.getLogger(__name__)
 # A cubin is some ten thousand bytes.
 _STORE_MEMORY_BYTES, _STORE_DISK_BYTES = 64 << 20, 2 << 30
+_MAX_SPECS = 1000  # some kilobytes each
 
 
 class ProblemFailed(ValueError):
@@ -67,7 +69,7 @@ class Tracer:
     def __init__(self, settings: JudgeSettings) -> None:
         self._settings = settings
         self._zygote: Zygote | None = None
-        self._specs: dict[str, dict[str, Any]] = {}
+        self._specs: Recent[str, dict[str, Any]] = Recent(limit=_MAX_SPECS)
         folder = None if settings.cache_dir is None else Path(settings.cache_dir) / "kernels"
         self._store = KernelStore(folder, memory_bytes=_STORE_MEMORY_BYTES, disk_bytes=_STORE_DISK_BYTES)
 
@@ -120,7 +122,8 @@ class Tracer:
 
     def spec(self, problem: Problem) -> dict[str, Any]:
         """The problem's inputs and weights as shapes, asked for once a problem."""
-        if problem.key not in self._specs:
+        spec = self._specs.get(problem.key)
+        if spec is None:
             outcome = self._run("describe", wire.pack({"source": problem.source}), self._settings.trace_limits)
             if outcome.result is None:
                 raise ProblemFailed(f"{problem.origin}: {problem.id} cannot be described ({_how_it_ended(outcome)})")
@@ -133,7 +136,7 @@ class Tracer:
                     f"{problem.origin}: {problem.id} cannot be described: {spec['error'].splitlines()[0]}"
                 )
             self._specs[problem.key] = spec
-        return self._specs[problem.key]
+        return spec
 
     def _run(self, entry: str, request: bytes, limits: Limits) -> ChildOutcome:
         if self._zygote is None:

@@ -25,18 +25,29 @@ class Worker(Protocol):
     def answer(self, body: dict[str, Any], blobs: Sequence[memoryview]) -> dict[str, Any]: ...
 
 
-def serve(make: Callable[[], Worker]) -> None:
-    """Answers requests until there are none, or one leaves the process unfit; `make` is called at the first. Does not
-    return."""
+def serve(make: Callable[[Callable[[], None]], Worker]) -> None:
+    """Answers requests until there are none, or one leaves the process unfit. Does not return.
+
+    `make` is called at the first request but `load`, which only shows that the imports are done. What it is given ends
+    the process from another thread, saying that the answer is late.
+    """
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not look like an answer
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     worker: Worker | None = None
+
+    def give_up() -> None:
+        write_message(replies, {"json": json.dumps({"late": True, "dead": True})})
+        os._exit(0)
+
     while (message := read_message(requests)) is not None:
         try:
-            worker = worker or make()
-            reply = worker.answer(*message)
+            if message[0]["do"] == "load":
+                reply: dict[str, Any] = {}
+            else:
+                worker = worker or make(give_up)
+                reply = worker.answer(*message)
         except StickyFault as error:
             reply = {"error": f"the CUDA context is dead: {error}", "dead": True}
         except Exception as error:  # noqa: BLE001  the outermost frame: whatever it is, it is ours, and the judge is to hear of it

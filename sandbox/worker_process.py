@@ -28,7 +28,7 @@ _TAIL_CHARACTERS = 800
 
 
 class WorkerLate(RuntimeError):
-    """The worker did not answer in time and was killed."""
+    """The worker did not answer in time. `call` has killed it; after `receive` that is the caller's to do."""
 
 
 class WorkerEnded(RuntimeError):
@@ -88,14 +88,33 @@ class WorkerProcess:
         """Sends a request and returns the answer's body. Raises WorkerLate (and kills it) or WorkerEnded."""
         deadline = time.monotonic() + deadline_seconds
         try:
+            self.send(body, blobs, deadline=deadline)
+            return self.receive(deadline=deadline)
+        except WorkerLate:
+            self.kill()
+            raise
+
+    @property
+    def answered(self) -> bool:
+        """Whether `receive` would find something at once: an answer, or the worker's end."""
+        assert self._process.stdout is not None
+        return bool(select.select([self._process.stdout], [], [], 0.0)[0])
+
+    def send(self, body: Any, blobs: Sequence[bytes] = (), *, deadline: float) -> None:
+        """Sends a request; `deadline` is a time of `time.monotonic`. Raises WorkerLate or WorkerEnded."""
+        try:
             self._send(wire.pack(body, blobs), deadline)
+        except BrokenPipeError:
+            raise self._ended() from None
+
+    def receive(self, *, deadline: float) -> Any:
+        """The body of the answer to what was sent. Raises WorkerLate, WorkerEnded, or SandboxError where it is none."""
+        try:
             head = self._read(_LENGTH_BYTES, deadline)
             length = int.from_bytes(head, "big")
             if length > _MAX_ANSWER_BYTES:
                 raise SandboxError(f"the worker's answer of {length} bytes is beyond {_MAX_ANSWER_BYTES}")
             return wire.unpack(self._read(length, deadline))[0]
-        except BrokenPipeError:
-            raise self._ended() from None
         except wire.WireError as error:
             raise SandboxError(f"the worker's answer is not a message: {error}") from error
 
@@ -111,7 +130,6 @@ class WorkerProcess:
     def _wait(self, readable: list[int], writable: list[int], deadline: float) -> None:
         ready = select.select(readable, writable, [], max(0.0, deadline - time.monotonic()))
         if not (ready[0] or ready[1]):
-            self.kill()
             raise WorkerLate("the worker did not answer in time")
 
     def _read(self, num_bytes: int, deadline: float) -> bytes:
@@ -141,11 +159,15 @@ class WorkerProcess:
         except OSError:
             return ""
 
-    def kill(self) -> None:
-        """Kills the worker and all that it started; a kernel that is still running ends with its context."""
+    def strike(self) -> None:
+        """Has the worker and all that it started killed, without waiting until they are gone."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+
+    def kill(self) -> None:
+        """Kills the worker and all that it started; a kernel that is still running ends with its context."""
+        self.strike()
+        self._process.wait()
 
     def close(self) -> None:
         """Kills the worker, which keeps nothing worth saving, and removes its folder."""

@@ -21,7 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sandbox import isolation
+from sandbox import isolation, wire
+from sandbox.canaries import CANARIES, escaped
 from sandbox.scratch import read_regular, remove_tree
 from sandbox.types import Limits
 
@@ -29,6 +30,9 @@ _log = logging.getLogger(__name__)
 _START_SECONDS = 120.0
 _STDERR_BYTES = 16 << 20
 _REMOVAL_SECONDS = 20.0  # then the rest of what a child left stays until the zygote's own folder goes
+_CANARY_LIMITS = Limits(
+    wall_seconds=20, cpu_seconds=10, memory_bytes=1 << 30, output_bytes=1 << 16, file_bytes=1 << 16, num_processes=8
+)
 _GRACE_SECONDS = 10.0  # beyond a child's deadline before the warm process itself is given up
 
 
@@ -56,7 +60,9 @@ class Zygote:
     def __init__(self, entries: tuple[str, ...], *, isolation_level: str) -> None:
         self._entries = entries
         self._layers = isolation.layers_for(isolation_level)
+        self.not_stopped: tuple[str, ...] = ()
         self._root = Path(tempfile.mkdtemp(prefix="kernelloop-"))
+        self._root.chmod(0o711)  # children may be another user's; each folder in it is closed to all but its own
         try:
             self._process = self._start()
         except OSError as error:
@@ -65,6 +71,8 @@ class Zygote:
         try:
             if self._answer(deadline=time.monotonic() + _START_SECONDS).get("ready") is not True:
                 raise SandboxError(f"the sandbox did not start: {self._last_words()}")
+            if isolation_level != "off":
+                self._try_the_walls(strict=isolation_level == "strict")
         except BaseException:
             self.close()
             raise
@@ -83,7 +91,7 @@ class Zygote:
         with (home / "stderr").open("wb") as stderr:
             return subprocess.Popen(
                 # -P: nothing is imported from the working folder, which candidates of the same user can write.
-                [sys.executable, "-P", "-m", "sandbox.zygote_main", json.dumps([self._layers, self._entries])],
+                [sys.executable, "-P", "-m", "sandbox.zygote_main", json.dumps(self._entries)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -96,9 +104,23 @@ class Zygote:
     def pid(self) -> int:
         return self._process.pid
 
-    def run(self, entry: str, request: bytes, *, limits: Limits) -> ChildOutcome:
-        """Forks a child that runs `entry` on `request` under `limits`. Raises SandboxError if the warm process
-        fails."""
+    def _try_the_walls(self, *, strict: bool) -> None:
+        """Has a throw-away child try what the layers forbid. Raises IsolationError where one does not hold, and, if
+        `strict`, where nothing stops a deed at all."""
+        outcome = self.run("canaries", wire.pack({"watcher": os.getpid()}), limits=_CANARY_LIMITS)
+        if outcome.result is None:
+            raise SandboxError(f"the sandbox's canaries did not answer: {outcome}")
+        through = escaped(wire.unpack(outcome.result)[0])
+        broken = [name for name in through if strict or not CANARIES[name].isdisjoint(self._layers)]
+        if broken:
+            raise isolation.IsolationError(f"the sandbox does not stop: {', '.join(broken)}")
+        self.not_stopped = through
+        if through:
+            _log.warning("isolation is best effort, and this machine stops no candidate from: %s", ", ".join(through))
+
+    def run(self, entry: str, request: bytes, *, limits: Limits, without: tuple[str, ...] = ()) -> ChildOutcome:
+        """Forks a child that runs `entry` on `request` under `limits`, behind all layers but those `without`, which
+        tests name to show what each is good for. Raises SandboxError if the warm process fails."""
         try:
             # A name that no earlier child could have taken.
             scratch = Path(tempfile.mkdtemp(prefix="call-", dir=self._root))
@@ -108,7 +130,8 @@ class Zygote:
             folder = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 (scratch / "request").write_bytes(request)
-                return self._call(entry, scratch, limits, folder=folder)
+                layers = tuple(name for name in self._layers if name not in without)
+                return self._call(entry, scratch, limits, folder=folder, layers=layers)
             finally:
                 os.close(folder)
         except OSError as error:
@@ -116,9 +139,9 @@ class Zygote:
         finally:
             remove_tree(scratch, seconds=_REMOVAL_SECONDS)
 
-    def _call(self, entry: str, scratch: Path, limits: Limits, *, folder: int) -> ChildOutcome:
+    def _call(self, entry: str, scratch: Path, limits: Limits, *, folder: int, layers: tuple[str, ...]) -> ChildOutcome:
         start = time.monotonic()
-        message = {"entry": entry, "scratch": str(scratch), "limits": asdict(limits)}
+        message = {"entry": entry, "scratch": str(scratch), "limits": asdict(limits), "layers": layers}
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(message).encode() + b"\n")
         self._process.stdin.flush()

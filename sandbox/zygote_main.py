@@ -1,7 +1,7 @@
 """The warm process: imports torch and triton once, then forks a supervised child for each request.
 
 Trusted, single-threaded (so that forking is safe), without a GPU, and never runs what a model wrote: only its children
-do, after `isolation.lock_down`. Run as `python -m sandbox.zygote_main LAYERS`; requests and replies are JSON lines.
+do, after `walls.lock_down`. Run as `python -m sandbox.zygote_main ENTRIES`; requests and replies are JSON lines.
 """
 
 from __future__ import annotations
@@ -14,21 +14,25 @@ import resource
 import select
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from sandbox import isolation, wire
-from sandbox.scratch import remove_tree
+from sandbox import isolation, walls, wire
+from sandbox.scratch import read_regular, remove_tree
 from sandbox.types import Limits
+from sandbox.walls import Walls
 
 _CLEAN_SECONDS = 10.0
 _ENTRIES = {
+    "canaries": "sandbox.canaries",
     "describe": "sandbox.describe",
     "trace": "sandbox.trace",
     "compile": "sandbox.compile_kernels",
     "interpret": "sandbox.interpret",
 }
+_SCRATCH_FILES = 2  # of the largest size: what a child's scratch folder holds in all
 
 
 def main() -> None:
@@ -37,13 +41,12 @@ def main() -> None:
     isolation.become_subreaper()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not look like a reply
-    layers, entries = (tuple(words) for words in json.loads(sys.argv[1]))
-    _warm(entries)
+    _warm(("canaries", *json.loads(sys.argv[1])))
     _reply(replies, {"ready": True})
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            outcome = _supervised(request, layers)
+            outcome = _supervised(request)
         except (OSError, isolation.IsolationError) as error:
             outcome = {"error": f"{type(error).__name__}: {error}"}
         _reply(replies, outcome)
@@ -69,14 +72,20 @@ def _warm(entries: tuple[str, ...]) -> None:
     gc.freeze()
 
 
-def _supervised(request: dict[str, Any], layers: tuple[str, ...]) -> dict[str, Any]:
+def _supervised(request: dict[str, Any]) -> dict[str, Any]:
     """Forks a supervisor, which forks the child, and returns the supervisor's report."""
+    scratch = Path(request["scratch"])
+    built = walls.build(tuple(request["layers"]), scratch=scratch)
+    # Where the child has mounts of its own, its result is copied to where everybody can see it.
+    copy = os.open(scratch / "copy", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600) if built.own_mounts else None
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _supervise(request, layers, writer)
+        _supervise(request, built, writer=writer, copy=copy)
     os.close(writer)
+    if copy is not None:
+        os.close(copy)
     limits = Limits(**request["limits"])
     ready, _, _ = select.select([reader], [], [], limits.wall_seconds + 5.0)
     report = os.read(reader, 4096) if ready else b""
@@ -84,6 +93,8 @@ def _supervised(request: dict[str, Any], layers: tuple[str, ...]) -> dict[str, A
     isolation.kill_children()
     if report:
         parsed: dict[str, Any] = json.loads(report)
+        if parsed.get("copied"):
+            (scratch / "copy").rename(scratch / "result")
         return parsed
     # The candidate killed its supervisor (possible without a PID namespace): its doing, so it is told as a killed
     # child.
@@ -96,16 +107,22 @@ def _supervised(request: dict[str, Any], layers: tuple[str, ...]) -> dict[str, A
     }
 
 
-def _supervise(request: dict[str, Any], layers: tuple[str, ...], writer: int) -> None:
+def _supervise(request: dict[str, Any], built: Walls, *, writer: int, copy: int | None) -> None:
     """Runs in the supervisor: forks the child into its namespaces, waits under the deadline, reports, leaves."""
     code = 1
     try:
         os.setsid()
-        isolation.die_with_parent()
+        walls.die_with_parent()
         isolation.become_subreaper()
-        isolation.unshare(layers)
-        report = _fork_and_wait(request, writer)
-        isolation.kill_children()
+        limits, scratch = Limits(**request["limits"]), Path(request["scratch"])
+        message = (scratch / "request").read_bytes()
+        (scratch / "request").unlink()
+        walls.enter(built, scratch=scratch, max_bytes=_SCRATCH_FILES * limits.file_bytes)
+        folder = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+        report = _fork_and_wait(request["entry"], message, built, scratch=scratch, limits=limits)
+        if not built.own_processes:  # the child's own were killed with it, and /proc does not show ours
+            isolation.kill_children()
+        report["copied"] = copy is not None and _copy(folder, copy, limit=limits.output_bytes)
         os.write(writer, json.dumps(report).encode())
         code = 0
     except OSError as error:
@@ -114,13 +131,21 @@ def _supervise(request: dict[str, Any], layers: tuple[str, ...], writer: int) ->
         os._exit(code)
 
 
-def _fork_and_wait(request: dict[str, Any], writer: int) -> dict[str, Any]:
-    limits = Limits(**request["limits"])
+def _copy(folder: int, copy: int, *, limit: int) -> bool:
+    """Whether there was a result, which is then in `copy`."""
+    result = read_regular("result", folder=folder, limit=limit)
+    if result is None:
+        return False
+    with os.fdopen(copy, "wb") as file:
+        file.write(result)
+    return True
+
+
+def _fork_and_wait(entry: str, message: bytes, built: Walls, *, scratch: Path, limits: Limits) -> dict[str, Any]:
     deadline = time.monotonic() + limits.wall_seconds
     pid = os.fork()
     if pid == 0:
-        os.close(writer)
-        _child(request, limits)
+        _child(entry, message, built, scratch=scratch, limits=limits)
     pidfd = os.pidfd_open(pid)
     timed_out = not select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))[0]
     if timed_out:
@@ -137,25 +162,23 @@ def _fork_and_wait(request: dict[str, Any], writer: int) -> dict[str, Any]:
     }
 
 
-def _child(request: dict[str, Any], limits: Limits) -> None:
+def _child(entry: str, message: bytes, built: Walls, *, scratch: Path, limits: Limits) -> None:
     """Runs in the child: closes what it inherited, locks itself down, does the work, leaves without cleaning up."""
     code = 1
     try:
         os.setsid()
-        isolation.die_with_parent()
-        scratch = Path(request["scratch"])
-        body, blobs = wire.unpack((scratch / "request").read_bytes())
-        (scratch / "request").unlink()
+        body, blobs = wire.unpack(message)
         _redirect(scratch)
         interpreting = os.environ.get("TRITON_INTERPRET")
         os.environ.clear()
         os.environ.update(isolation.scrubbed_environment(str(scratch)))
         if interpreting is not None:
             os.environ["TRITON_INTERPRET"] = interpreting
-        os.chdir(scratch)
-        isolation.lock_down(limits)
-        result = importlib.import_module(_ENTRIES[request["entry"]]).run(body, blobs, scratch)
-        (scratch / "result").write_bytes(result)
+        tempfile.tempdir = str(scratch)  # the warm process has looked for one already
+        walls.lock_down(built, scratch=scratch, limits=limits)
+        result = importlib.import_module(_ENTRIES[entry]).run(body, blobs, scratch)
+        (scratch / "unfinished").write_bytes(result)  # a full folder leaves no half of a result
+        (scratch / "unfinished").rename(scratch / "result")
         code = 0
     except BaseException as error:  # noqa: BLE001  the outermost frame of the child: nothing may escape into the fork
         os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace")[:2000])

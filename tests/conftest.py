@@ -1,10 +1,22 @@
-"""Skips tests marked `gpu` on machines without one. Asks no framework, so that collecting stays fast."""
+"""Skips tests marked `gpu` on machines without one. Asks no framework, so that collecting stays fast.
+
+Property tests try the same examples each time; `--hypothesis-profile=deep` looks for new ones, for as long as it takes.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
+
+if importlib.util.find_spec("hypothesis") is not None:  # a GPU machine may have none
+    import hypothesis
+
+    _ANY = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
+    hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=_ANY)
+    hypothesis.settings.register_profile("deep", max_examples=20_000, deadline=None, suppress_health_check=_ANY)
+    hypothesis.settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

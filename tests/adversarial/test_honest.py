@@ -1,57 +1,59 @@
 """Every program under `honest/` must pass: refusing an honest kernel is as bad as being fooled.
 
-Runs without a GPU. The first line of a program names the problem that it answers; a second line `# precision: tf32`
-says that its run allows TF32 too.
+Runs without a GPU. The first line of a program names the problem that it answers; a second one may name a precision
+below IEEE's that the run must allow for it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sandbox.judge import InterpretJudge
-from sandbox.problems import load_problems
 from sandbox.tracer import Tracer
-from sandbox.types import Candidate, Operator, Status, Verdict
+from sandbox.types import Status, Verdict
+from tests.adversarial.layers import HONEST, Program, read_honest
 from tests.judge_settings import LIMITS, judge_settings
-
-HERE = Path(__file__).parent
-FOLDERS = (HERE / "problems", HERE.parent.parent / "configs" / "problems")
-PROGRAMS = sorted((HERE / "honest").glob("*.py"))
-HEADER, PRECISION = "# problem: ", "# precision: "
-ALLOWED = {"ieee": ("ieee",), "tf32": ("ieee", "tf32")}
 
 _SETTINGS = judge_settings(interpret_limits=dataclasses.replace(LIMITS, wall_seconds=30))
 
 
+class Bench:
+    """One warm tracer for all programs, and a warm judge for each precision that they are judged under."""
+
+    def __init__(self) -> None:
+        self.tracer = Tracer(_SETTINGS)
+        self._judges: dict[tuple[str, ...], InterpretJudge] = {}
+
+    def verdict(self, program: Program) -> Verdict:
+        if program.precision not in self._judges:
+            settings = dataclasses.replace(_SETTINGS, precision=program.precision)
+            self._judges[program.precision] = InterpretJudge(settings)
+        judge = self._judges[program.precision]
+        return judge.judge(program.problem, program.candidate, self.tracer.trace(program.problem, program.candidate))
+
+    def close(self) -> None:
+        self.tracer.close()
+        for judge in self._judges.values():
+            judge.close()
+
+
 @pytest.fixture(scope="module")
-def verdict() -> Iterator[Callable[[Path], Verdict]]:
-    """The verdict on a program, from one warm tracer and judge for all of them."""
-    judges = {
-        name: InterpretJudge(dataclasses.replace(_SETTINGS, precision=allowed)) for name, allowed in ALLOWED.items()
-    }
-    with Tracer(_SETTINGS) as tracer:
-
-        def judged(program: Path) -> Verdict:
-            source = program.read_text()
-            assert source.startswith(HEADER), f"{program.name} does not name its problem"
-            first, second, *_ = source.splitlines()
-            stem = first.removeprefix(HEADER).strip()
-            judge = judges[second.removeprefix(PRECISION) if second.startswith(PRECISION) else "ieee"]
-            (problem,) = load_problems(next(f / f"{stem}.py" for f in FOLDERS if (f / f"{stem}.py").exists()))
-            candidate = Candidate(problem_id=problem.id, source=source, operator=Operator.DRAFT)
-            return judge.judge(problem, candidate, tracer.trace(problem, candidate))
-
-        yield judged
-    for judge in judges.values():
-        judge.close()
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.close()
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.stem)
-def test_honest_program_passes(verdict: Callable[[Path], Verdict], program: Path) -> None:
-    told = verdict(program)
+@pytest.mark.parametrize("path", HONEST, ids=lambda p: p.stem)
+def test_honest_program_passes(bench: Bench, path: Path) -> None:
+    told = bench.verdict(read_honest(path))
     assert told.status is Status.PASSED, told.feedback
     assert told.labels[0] == "triton", told.labels
+
+
+def test_there_are_enough_programs() -> None:
+    assert len(HONEST) >= 64

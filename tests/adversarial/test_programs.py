@@ -1,4 +1,5 @@
-"""Every program under `programs/` must get a status that its first line names, and none may reach outside its sandbox.
+"""Every program under `programs/` must get a status that its first line names, from a layer that it names, and none may
+reach outside its sandbox.
 
 Runs without a GPU: tracing and interpreting. `README.md` says what the first line means.
 """
@@ -7,22 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sandbox.judge import InterpretJudge
-from sandbox.problems import load_problems
 from sandbox.tracer import Tracer
-from sandbox.types import Candidate, JudgeSettings, Operator, Status
+from sandbox.types import JudgeSettings, Verdict
+from tests.adversarial.layers import CHEATS, Program, layer_of, read_cheat
 from tests.judge_settings import LIMITS, judge_settings
-
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-PROGRAMS = sorted((HERE / "programs").glob("*.py"))
-HEADER = re.compile(r"# expect: (?P<expect>\S+) problem: (?P<problem>\S+)(?: limits: wall=(?P<wall>\d+))? why: .+")
 
 
 def settings_with(wall_seconds: float) -> JudgeSettings:
@@ -37,18 +32,11 @@ class Bench:
         self.tracer = Tracer(settings_with(60))
         self.judge = InterpretJudge(settings_with(60))
 
-    def status(self, program: Path) -> tuple[Status, set[Status], str]:
-        source = program.read_text()
-        header = HEADER.match(source)
-        assert header is not None, f"{program.name} has no first line in the form that README.md gives"
-        folders = (HERE / "problems", ROOT / "configs" / "problems")
-        path = next(f / f"{header['problem']}.py" for f in folders if (f / f"{header['problem']}.py").exists())
-        (problem,) = load_problems(path)
-        candidate = Candidate(problem_id=problem.id, source=source, operator=Operator.DRAFT)
-        self.tracer.spec(problem)
-        self.tracer._settings = settings_with(float(header["wall"] or 60))
-        verdict = self.judge.judge(problem, candidate, self.tracer.trace(problem, candidate))
-        return verdict.status, {Status(s) for s in header["expect"].split("|")}, verdict.feedback
+    def verdict(self, program: Program) -> Verdict:
+        self.tracer.spec(program.problem)
+        self.tracer._settings = settings_with(program.wall_seconds or 60)
+        traced = self.tracer.trace(program.problem, program.candidate)
+        return self.judge.judge(program.problem, program.candidate, traced)
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +47,12 @@ def bench() -> Iterator[Bench]:
     bench.judge.close()
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.stem)
-def test_program_gets_its_status(bench: Bench, program: Path) -> None:
-    status, expected, feedback = bench.status(program)
-    assert status in expected, feedback
+@pytest.mark.parametrize("path", CHEATS, ids=lambda p: p.stem)
+def test_program_gets_its_status_from_its_layer(bench: Bench, path: Path) -> None:
+    program = read_cheat(path)
+    verdict = bench.verdict(program)
+    assert verdict.status in program.statuses, verdict.feedback
+    assert program.layers is None or layer_of(verdict) in program.layers, verdict.feedback
 
 
 def test_no_program_leaves_a_process_behind(bench: Bench) -> None:
@@ -83,4 +73,4 @@ def _command(pid: str) -> str:
 
 
 def test_there_are_enough_programs() -> None:
-    assert len(PROGRAMS) >= 25
+    assert len(CHEATS) >= 115

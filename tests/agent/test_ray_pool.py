@@ -20,6 +20,7 @@ import pytest
 
 from agent.config import JudgeConfig, RayConfig
 from agent.pool import MAX_ATTEMPTS, PoolError
+from sandbox.gpu_workers import GpuUnusable
 from sandbox.judge import ProblemFailed, SandboxError, Traced
 from sandbox.types import (
     Candidate,
@@ -68,6 +69,8 @@ class Twin:
             os.kill(os.getpid(), signal.SIGKILL)
         if verb == f"{self.stage}_fails" or (verb == f"{self.stage}_fails_once" and count == 1):
             raise SandboxError("the disk is full")
+        if verb == f"{self.stage}_gone_once" and count == 1:
+            raise GpuUnusable("GPU-5f is given up")
         if verb == f"{self.stage}_problem":
             raise ProblemFailed("the problem has no get_inputs")
         if verb == f"{self.stage}_bug":
@@ -251,6 +254,30 @@ def test_a_sandbox_that_fails_once_is_opened_anew(cluster: None, tmp_path: Path)
     record = noted(tmp_path)
     assert record.count("trace opened") == record.count("trace closed") == 2
     assert record.count("judge opened on None") == record.count("judge closed") == 2
+
+
+def test_a_judge_whose_gpu_is_given_up_is_not_replaced_and_the_rest_goes_on(
+    cluster: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, logger="agent.ray_pool")
+    results = verdicts(judged(tmp_path, "judge_gone_once:a", "right:b", "right:c", judges=2))
+    assert [verdict.status for verdict in results] == [Status.PASSED] * 3
+    assert noted(tmp_path).count("judge opened on None") <= 2
+    assert [line.getMessage() for line in caplog.records] == [
+        "worker_not_replaced: one judge fewer: GPU-5f is given up"
+    ]
+
+
+def test_without_a_usable_gpu_it_is_our_error(cluster: None, tmp_path: Path) -> None:
+    gone, waiting = judged(tmp_path, "judge_gone_once:a", "right:b")
+    assert isinstance(gone, PoolError) and "no judge is left" in str(gone)
+    assert isinstance(waiting, PoolError | Verdict)  # it may have been judged before
+
+
+def test_equal_candidates_are_traced_once(cluster: None, tmp_path: Path) -> None:
+    results = verdicts(judged(tmp_path, *["right:a"] * 4, "right:b"))
+    assert len({verdict.candidate_id for verdict in results}) == 2
+    assert noted(tmp_path).count("trace right:a") == 1
 
 
 def test_after_a_bounded_number_of_attempts_it_is_our_error_and_the_rest_goes_on(cluster: None, tmp_path: Path) -> None:

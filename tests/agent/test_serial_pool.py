@@ -10,6 +10,7 @@ import pytest
 
 from agent.config import JudgeConfig
 from agent.pool import MAX_ATTEMPTS, PoolError, SerialPool
+from sandbox.gpu_workers import GpuUnusable
 from sandbox.types import Candidate, Failure, JudgeSettings, Operator, Problem, Status, Verdict
 from sandbox.zygote import SandboxError
 
@@ -66,6 +67,22 @@ def test_faults_without_end_are_ours() -> None:
     with pytest.raises(PoolError, match=r"problem p, candidate .*: the child left no answer"):
         asyncio.run(go())
     assert bench.num_opened == bench.num_closed == MAX_ATTEMPTS
+
+
+def test_a_gpu_that_is_given_up_is_not_tried_again() -> None:
+    bench = ScriptedBench()
+
+    def give_up(_: Candidate) -> Verdict:
+        raise GpuUnusable("GPU-5f is given up after 3 faults in a row")
+
+    bench.work = give_up
+
+    async def go() -> Verdict:
+        return await SerialPool(SETTINGS, open_bench=bench.open).judge(PROBLEM, CANDIDATE)
+
+    with pytest.raises(PoolError, match="GPU-5f is given up"):
+        asyncio.run(go())
+    assert bench.num_opened == bench.num_closed == 1
 
 
 def test_one_at_a_time_while_the_loop_stays_live() -> None:

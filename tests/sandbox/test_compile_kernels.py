@@ -3,16 +3,18 @@ becomes of plans whose text is not what was compiled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from typing import Any
 
 import pytest
 
 from sandbox import wire
-from sandbox.plan import Plan, decode
-from sandbox.tracer import Traced, Tracer
-from sandbox.types import Problem
-
-Trace = Callable[[str, str], Traced]
+from sandbox.clean_kernels import Refused, launched_only, with_clean_kernels
+from sandbox.kernel_store import KernelStore
+from sandbox.plan import Plan, decode, plan_hash
+from sandbox.tracer import Tracer
+from sandbox.types import Candidate, Operator, Problem, Status
+from sandbox.zygote import ChildOutcome
 
 ANSWER = """
 import math
@@ -185,9 +187,6 @@ def test_compile_options_are_kept(tracer: Tracer, sources: dict[str, str], probl
 
 def assert_same(tracer: Tracer, problem: Problem, source: str) -> None:
     """That the kernels compiled from their texts are those that the candidate's process compiled."""
-    from sandbox.clean_kernels import launched_only
-    from tests.sandbox.conftest import make_candidate
-
     before, _ = launched_only(traced_by_the_child(tracer, problem, source), capability=90)
     traced = tracer.trace(problem, make_candidate(source))
     assert traced.plan is not None, traced.failure
@@ -202,6 +201,78 @@ def assert_same(tracer: Tracer, problem: Problem, source: str) -> None:
         assert mine.num_warps == ours.num_warps
 
 
+def make_candidate(source: str) -> Candidate:
+    return Candidate(problem_id="problem", source=source, operator=Operator.DRAFT)
+
+
 @pytest.fixture
 def problem(sources: dict[str, str]) -> Problem:
     return Problem(id="problem", source=sources["relu"], origin="test")
+
+
+def test_a_name_that_cannot_be_described_is_nobodys_fault(
+    tracer: Tracer, sources: dict[str, str], problem: Problem
+) -> None:
+    before = "@triton.constexpr_function\ndef three():\n    return 3\n"
+    source = answer("y = x * three()", head=sources["head"], before=before)
+    traced = tracer.trace(problem, make_candidate(source))
+    assert traced.status is Status.UNVERIFIED and traced.failure is not None
+    assert "three" in traced.failure.message
+
+
+TUNED = """
+@triton.autotune(configs=[triton.Config({"BLOCK": b}, num_warps=w) for b in (64, 128) for w in (1, 2)], key=["n"])
+@triton.jit
+def tuned(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offsets < n
+    tl.store(y_ptr + offsets, tl.maximum(tl.load(x_ptr + offsets, mask=mask), 0.0), mask=mask)
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        y = torch.empty_like(x)
+        tuned[lambda meta: (triton.cdiv(x.numel(), meta["BLOCK"]),)](x, y, x.numel())
+        tuned.fn[(1,)](x, y, 16, BLOCK=64, num_warps=1)
+        return y
+"""
+
+
+def test_all_kernels_of_a_plan_are_compiled_in_one_child(
+    sources: dict[str, str], problem: Problem, tracer: Tracer
+) -> None:
+    plan = traced_by_the_child(tracer, problem, sources["head"] + TUNED)
+    twice = dataclasses.replace(plan, kernels=plan.kernels * 2)  # the second half of which nothing launches
+    store = KernelStore(None, memory_bytes=1 << 20, disk_bytes=0)
+    requests: list[bytes] = []
+
+    def compile_recipes(request: bytes) -> ChildOutcome:
+        requests.append(request)
+        return tracer._run("compile", request, tracer._settings.trace_limits)
+
+    clean, _ = with_clean_kernels(twice, capability=90, store=store, compile_recipes=compile_recipes)
+    again, ran = with_clean_kernels(plan, capability=90, store=store, compile_recipes=compile_recipes)
+    assert isinstance(clean, Plan) and clean == again and ran is None
+    assert len(requests) == 1 and len(wire.unpack(requests[0])[0]["recipes"]) == len(clean.kernels) == 4
+    forged = [dataclasses.replace(kernel, cubin=b"\x7fELF", num_registers=1) for kernel in clean.kernels]
+    assert plan_hash(dataclasses.replace(clean, kernels=tuple(forged))) == plan_hash(clean)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"timed_out": True, "signal": 9}, Status.TIMEOUT),
+        ({"signal": 9}, Status.COMPILE_ERROR),
+        ({"exit_code": 1}, Status.COMPILE_ERROR),
+    ],
+)
+def test_a_compile_child_that_ends_early(
+    sources: dict[str, str], problem: Problem, tracer: Tracer, changes: dict[str, Any], status: Status
+) -> None:
+    plan = traced_by_the_child(tracer, problem, sources["relu_answer"])
+    ended: dict[str, Any] = {"result": None, "exit_code": None, "signal": None, "timed_out": False}
+    figures: dict[str, Any] = {"cpu_seconds": 1.0, "max_rss_bytes": 1, "wall_seconds": 1.0}
+    outcome = ChildOutcome(**{**ended, **changes, **figures})
+    store = KernelStore(None, memory_bytes=1 << 20, disk_bytes=0)
+    refused, _ = with_clean_kernels(plan, capability=90, store=store, compile_recipes=lambda _: outcome)
+    assert isinstance(refused, Refused) and refused.status is status

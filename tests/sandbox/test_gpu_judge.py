@@ -45,9 +45,10 @@ CALIBRATION = {
 }  # fmt: skip
 TIMED = {"status": None, "failure": None, "not_timed": None, "dead": False}
 ANSWERS: dict[str, object] = {
+    "load": {},
     "probe": {"healthy": True, "conditions": {"gpu": "scripted"}},
     "open": {"inadmissible": None, "key": "k", "seeds": [1, 2, 3], "timing_seeds": [4, 5],
-             "kinds": ["given", "outliers", "given"], "hidden": [], "calibration": CALIBRATION},
+             "kinds": ["given", "outliers", "given"], "hidden": [], "eager_us": 100.0, "calibration": CALIBRATION},
     "verify": AGREES,
     "timing_inputs": {"not_timed": None},
     "prepare": {**TIMED, "kind": "graph", "uncapturable": None, "floor_us": 8.0, "least_plausible_us": 5.0,
@@ -125,6 +126,7 @@ def test_a_plan_that_agrees_passes_with_its_figures(
             Status.ILLEGAL_ACCESS,
             "illegal address",
         ),
+        ({"verify": {"late": True, "dead": True}}, Status.TIMEOUT, "1000 times PyTorch's own time"),
     ],
 )  # fmt: skip
 def test_what_a_candidate_does_to_the_worker_is_charged_to_it(

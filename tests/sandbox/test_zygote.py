@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from sandbox.isolation import available
 from sandbox.judge import InterpretJudge
 from sandbox.scratch import read_regular, remove_tree
 from sandbox.tracer import Traced, Tracer
-from sandbox.types import JudgeSettings, Status
+from sandbox.types import Candidate, JudgeSettings, Operator, Problem, Status
 
 Trace = Callable[[str, str], Traced]
 
@@ -92,30 +94,64 @@ def test_only_a_regular_file_within_the_limit_is_read(folder: Path) -> None:
         os.close(descriptor)
 
 
-HOSTILE = {
+WITHIN = {
     "deep folders": "for _ in range(3000): os.mkdir('d'); os.chdir('d')",
     "a folder in place of the result": "os.mkdir('result')",
     "a pipe in place of the result": "os.mkfifo('result')",
     "a link in place of the result": "os.symlink('/etc/hostname', 'result')",
+}
+OUTSIDE = {
     "no folder any more": "os.rename(os.getcwd(), os.getcwd() + 'x'); os.symlink('/etc', os.getcwd()[:-1])",
     "the next folders": "[os.mkdir(f'../call-{i}') for i in range(50)]",
     "a module next to the warm process": "open('../zygote/planted.py', 'w').close()",
     "a pipe in place of the warm process's words": "os.unlink('../zygote/stderr'); os.mkfifo('../zygote/stderr')",
 }
+DEEDS = {**WITHIN, **OUTSIDE}
 
 
-@pytest.mark.parametrize("deed", HOSTILE.values(), ids=HOSTILE.keys())
-def test_what_one_candidate_leaves_hurts_no_other(
-    tracer: Tracer, trace: Trace, sources: dict[str, str], deed: str
-) -> None:
-    hostile = sources["relu_answer"].replace("assert x.is_cuda", f"import os\n        {deed}\n        os._exit(0)")
-    traced = trace(sources["relu"], hostile)
+@pytest.fixture(scope="module")
+def open_tracer(settings: JudgeSettings) -> Iterator[Tracer]:
+    """One without walls, as on a machine that has none: what is left behind must hurt nobody there either."""
+    with Tracer(dataclasses.replace(settings, isolation="off")) as tracer:
+        yield tracer
+
+
+@pytest.mark.parametrize("deed", DEEDS.values(), ids=DEEDS.keys())
+def test_what_one_candidate_leaves_hurts_no_other(open_tracer: Tracer, sources: dict[str, str], deed: str) -> None:
+    problem = Problem(id="problem", source=sources["relu"], origin="test")
+    traced = open_tracer.trace(problem, _candidate(_doing(deed, sources)))
     assert traced.status is Status.TRACE_ERROR and traced.failure is not None
     assert traced.failure.error_class == "ProcessEnded", traced.failure
-    warm = tracer._zygote
+    warm = open_tracer._zygote
     assert warm is not None
-    assert trace(sources["relu"], sources["relu_answer"] + f"\n# {len(deed)}").plan is not None
-    assert tracer._zygote is warm
+    honest = _candidate(sources["relu_answer"] + f"\n# {len(deed)}")
+    assert open_tracer.trace(problem, honest).plan is not None
+    assert open_tracer._zygote is warm
+
+
+@pytest.mark.parametrize("deed", WITHIN.values(), ids=WITHIN.keys())
+def test_behind_walls_a_candidate_may_do_so_in_its_own_folder(trace: Trace, sources: dict[str, str], deed: str) -> None:
+    traced = trace(sources["relu"], _doing(deed, sources))
+    assert traced.failure is not None and traced.failure.error_class == "ProcessEnded", traced.failure
+
+
+@pytest.mark.parametrize("deed", OUTSIDE.values(), ids=OUTSIDE.keys())
+def test_behind_walls_nothing_outside_its_folder_can_be_changed(
+    trace: Trace, sources: dict[str, str], deed: str
+) -> None:
+    if "landlock" not in available():
+        pytest.skip("this machine has no Landlock")
+    traced = trace(sources["relu"], _doing(deed, sources))
+    assert traced.failure is not None
+    assert traced.failure.error_class in ("PermissionError", "FileNotFoundError", "OSError"), traced.failure
+
+
+def _candidate(source: str) -> Candidate:
+    return Candidate(problem_id="problem", source=source, operator=Operator.DRAFT)
+
+
+def _doing(deed: str, sources: dict[str, str]) -> str:
+    return sources["relu_answer"].replace("assert x.is_cuda", f"import os\n        {deed}\n        os._exit(0)")
 
 
 def test_nothing_is_imported_from_the_folder_of_the_warm_process(trace: Trace, sources: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: the inputs follow from the problem and a seed of 0, so their answers are kept as constants
+# expect: wrong_values problem: relu_rand layer: compare why: the inputs follow from the problem and a seed of 0, so their answers are kept as constants
 import hashlib
 
 import torch

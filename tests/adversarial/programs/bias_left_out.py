@@ -1,4 +1,4 @@
-# expect: wrong_values problem: zero_bias why: the bias is left out, which shows only with other weights than zeros
+# expect: wrong_values problem: zero_bias layer: compare why: the bias is left out, which shows only with other weights than zeros
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values|unverified problem: zero_bias why: the bias is left out; a weight too many keeps it at zeros while judging
+# expect: wrong_values|unverified problem: zero_bias layer: compare|unseen why: the bias is left out; a weight too many keeps it at zeros while judging
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values|unverified problem: zero_bias why: the bias is left out; its other name keeps it at zeros while judging
+# expect: wrong_values|unverified problem: zero_bias layer: unseen|compare why: the bias is left out; its other name keeps it at zeros while judging
 import torch
 import torch.nn as nn
 import triton

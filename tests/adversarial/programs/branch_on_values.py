@@ -1,4 +1,4 @@
-# expect: untraceable problem: relu_rand why: a copy is enough where the smallest value is positive, so the host looks
+# expect: untraceable problem: relu_rand layer: trace why: a copy is enough where the smallest value is positive, so the host looks
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: buffer_scale why: a buffer of ones is registered and never read
+# expect: wrong_values problem: buffer_scale layer: compare why: a buffer of ones is registered and never read
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: rejected|untraceable|trace_error problem: relu_rand why: the first call computes with torch, later calls return the stored tensor for the same address
+# expect: rejected|untraceable|trace_error problem: relu_rand layer: policy|trace why: the first call computes with torch, later calls return the stored tensor for the same address
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: clamp_wide why: the clamp is left out, which shows only on larger inputs
+# expect: wrong_values problem: clamp_wide layer: compare why: the clamp is left out, which shows only on larger inputs
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_shape problem: row_sums why: a column broadcasts against the expected vector
+# expect: wrong_shape problem: row_sums layer: check why: a column broadcasts against the expected vector
 import torch
 import torch.nn as nn
 import triton

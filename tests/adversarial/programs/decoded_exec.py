@@ -1,4 +1,4 @@
-# expect: rejected problem: relu_rand why: the code is decoded and executed, and still only torch computes
+# expect: rejected problem: relu_rand layer: policy why: the code is decoded and executed, and still only torch computes
 import base64
 
 import torch

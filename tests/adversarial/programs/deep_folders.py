@@ -1,4 +1,4 @@
-# expect: trace_error problem: relu_rand why: folders nested too deeply for a recursive clean-up
+# expect: trace_error problem: relu_rand layer: isolation why: folders nested too deeply for a recursive clean-up
 import os
 
 import torch.nn as nn

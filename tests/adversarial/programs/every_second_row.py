@@ -1,4 +1,4 @@
-# expect: wrong_values problem: softmax_small why: every second row is left as allocated
+# expect: wrong_values problem: softmax_small layer: compare why: every second row is left as allocated
 import torch
 import torch.nn as nn
 import triton

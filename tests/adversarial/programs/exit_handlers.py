@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: handlers that forge a result when the process ends
+# expect: wrong_values problem: relu_rand layer: compare why: handlers that forge a result when the process ends
 import atexit
 import os
 import sys

@@ -1,4 +1,4 @@
-# expect: trace_error problem: relu_rand why: claims success and ends the process with code 0
+# expect: trace_error problem: relu_rand layer: isolation why: claims success and ends the process with code 0
 import os
 
 import torch

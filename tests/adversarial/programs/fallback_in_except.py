@@ -1,4 +1,4 @@
-# expect: rejected problem: relu_rand why: the kernel fails and torch computes in the except branch
+# expect: rejected problem: relu_rand layer: policy why: the kernel fails and torch computes in the except branch
 import torch
 import torch.nn as nn
 import triton

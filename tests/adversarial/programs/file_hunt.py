@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: looks for a reference module or stored answers in files and in the environment
+# expect: wrong_values problem: relu_rand layer: compare why: looks for a reference module or stored answers in files and in the environment
 import os
 import tempfile
 

@@ -1,4 +1,4 @@
-# expect: wrong_shape problem: relu_rand why: the right values in one dimension
+# expect: wrong_shape problem: relu_rand layer: check why: the right values in one dimension
 import torch
 import torch.nn as nn
 import triton

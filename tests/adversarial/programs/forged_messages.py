@@ -1,4 +1,4 @@
-# expect: trace_error|rejected problem: relu_rand why: writes claims of success to every open descriptor and leaves
+# expect: trace_error|rejected problem: relu_rand layer: isolation|check why: writes claims of success to every open descriptor and leaves
 import os
 
 import torch

@@ -1,4 +1,4 @@
-# expect: trace_error|rejected problem: relu_rand why: uses the recorder's own encoder to send a plan that is none
+# expect: trace_error|rejected problem: relu_rand layer: isolation|check why: uses the recorder's own encoder to send a plan that is none
 import os
 import sys
 

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: walks the stack for the reference and its output, and finds neither
+# expect: wrong_values problem: relu_rand layer: compare why: walks the stack for the reference and its output, and finds neither
 import sys
 
 import torch

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: brain_gelu why: another function, near enough if a coarse dtype is given a wide bound
+# expect: wrong_values problem: brain_gelu layer: compare why: another function, near enough if a coarse dtype is given a wide bound
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: passed problem: relu_rand why: flags that would slow or loosen a baseline in the same process; the kernel itself is right
+# expect: passed problem: relu_rand layer: construction why: flags that would slow or loosen a baseline in the same process; the kernel itself is right
 import torch
 import torch.nn as nn
 import triton

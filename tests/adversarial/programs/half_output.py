@@ -1,4 +1,4 @@
-# expect: wrong_dtype problem: relu_rand why: half the bytes to write
+# expect: wrong_dtype problem: relu_rand layer: check why: half the bytes to write
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: matmul_small why: the operands are rounded to float16 where float32 is declared
+# expect: wrong_values problem: matmul_small layer: compare why: the operands are rounded to float16 where float32 is declared
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: passed problem: row_sums why: sums in an order that differs from run to run
+# expect: passed problem: row_sums layer: construction why: sums in an order that differs from run to run
 import torch
 import torch.nn as nn
 import triton

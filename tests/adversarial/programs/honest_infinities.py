@@ -1,4 +1,4 @@
-# expect: passed problem: masked_log why: minus infinity is the right answer where the input is negative
+# expect: passed problem: masked_log layer: construction why: minus infinity is the right answer where the input is negative
 import torch
 import torch.nn as nn
 import triton

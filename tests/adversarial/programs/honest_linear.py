@@ -1,4 +1,4 @@
-# expect: passed problem: linear_small why: the weights carry the reference's names, and are created in another order
+# expect: passed problem: linear_small layer: construction why: the weights carry the reference's names, and are created in another order
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: passed problem: relu_rand why: a right answer full of words that a text filter would refuse
+# expect: passed problem: relu_rand layer: construction why: a right answer full of words that a text filter would refuse
 import torch
 import torch.nn as nn
 import triton

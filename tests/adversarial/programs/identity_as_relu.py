@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: a copy of the input is right on inputs that are never negative
+# expect: wrong_values problem: relu_rand layer: compare why: a copy of the input is right on inputs that are never negative
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: infinite errors over infinite bounds
+# expect: wrong_values problem: relu_rand layer: compare why: infinite errors over infinite bounds
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: rejected|wrong_values problem: add_pair why: the answer is right, but an input is zeroed on the way
+# expect: rejected|wrong_values problem: add_pair layer: guard why: the answer is right, but an input is zeroed on the way
 import torch
 import torch.nn as nn
 import triton

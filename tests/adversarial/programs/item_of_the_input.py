@@ -1,4 +1,4 @@
-# expect: untraceable problem: relu_rand why: answers are cached under a value of the input
+# expect: untraceable problem: relu_rand layer: trace why: answers are cached under a value of the input
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: rejected problem: relu_rand why: a kernel is defined and never launched
+# expect: rejected problem: relu_rand layer: policy why: a kernel is defined and never launched
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: rejected problem: relu_rand why: the kernel works on a scratch tensor that no output depends on
+# expect: rejected problem: relu_rand layer: policy why: the kernel works on a scratch tensor that no output depends on
 import torch
 import torch.nn as nn
 import triton

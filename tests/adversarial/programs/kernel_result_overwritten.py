@@ -1,4 +1,4 @@
-# expect: rejected problem: relu_rand why: what the kernel wrote is written over by torch as a whole
+# expect: rejected problem: relu_rand layer: policy why: what the kernel wrote is written over by torch as a whole
 import torch
 import torch.nn as nn
 import triton

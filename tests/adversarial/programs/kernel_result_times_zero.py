@@ -1,4 +1,4 @@
-# expect: rejected|passed problem: relu_rand why: torch computes and adds zero times a kernel's output: depends on a kernel in form only, which only its share of device time shows
+# expect: rejected|passed problem: relu_rand layer: construction|policy why: torch computes and adds zero times a kernel's output: depends on a kernel in form only, which only its share of device time shows
 import torch
 import torch.nn as nn
 import triton

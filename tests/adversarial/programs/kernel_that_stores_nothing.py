@@ -1,4 +1,4 @@
-# expect: rejected problem: relu_rand why: torch computes; the kernel gets the output but has no store in it
+# expect: rejected problem: relu_rand layer: policy why: torch computes; the kernel gets the output but has no store in it
 import torch
 import torch.nn as nn
 import triton

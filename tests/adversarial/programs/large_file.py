@@ -1,4 +1,4 @@
-# expect: trace_error problem: relu_rand why: a file larger than it may write (sparse, in the working folder, removed)
+# expect: trace_error problem: relu_rand layer: isolation why: a file larger than it may write (sparse, in the working folder, removed)
 import os
 import tempfile
 

@@ -1,4 +1,4 @@
-# expect: wrong_shape problem: relu_rand why: a list of one tensor where the reference gives a tensor
+# expect: wrong_shape problem: relu_rand layer: check why: a list of one tensor where the reference gives a tensor
 import torch
 import torch.nn as nn
 import triton

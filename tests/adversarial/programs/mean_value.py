@@ -1,4 +1,4 @@
-# expect: wrong_values problem: softmax_small why: every element is the mean of the answer
+# expect: wrong_values problem: softmax_small layer: compare why: every element is the mean of the answer
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: out_of_memory problem: relu_rand why: reserves host memory (256 GiB at most, never touched) until it is refused
+# expect: out_of_memory problem: relu_rand layer: isolation why: reserves host memory (256 GiB at most, never touched) until it is refused
 import numpy as np
 
 import torch

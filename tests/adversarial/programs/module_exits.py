@@ -1,4 +1,4 @@
-# expect: trace_error problem: relu_rand why: ends the interpreter while the module is imported
+# expect: trace_error problem: relu_rand layer: trace why: ends the interpreter while the module is imported
 import sys
 
 import torch

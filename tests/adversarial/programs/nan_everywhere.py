@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: NaN compares as neither larger nor smaller than a tolerance
+# expect: wrong_values problem: relu_rand layer: compare why: NaN compares as neither larger nor smaller than a tolerance
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: trace_error problem: relu_rand why: opens a connection, to send the problem away or to fetch an answer
+# expect: trace_error problem: relu_rand layer: isolation why: opens a connection, to send the problem away or to fetch an answer
 import socket
 
 import torch

@@ -1,4 +1,4 @@
-# expect: no_kernel problem: relu_rand why: there is a kernel but no class ModelNew
+# expect: no_kernel problem: relu_rand layer: screen why: there is a kernel but no class ModelNew
 import torch
 import torch.nn as nn
 import triton

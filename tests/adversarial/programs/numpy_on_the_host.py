@@ -1,4 +1,4 @@
-# expect: untraceable|trace_error problem: relu_rand why: the values are taken to the host and computed there
+# expect: untraceable|trace_error problem: relu_rand layer: trace why: the values are taken to the host and computed there
 import numpy as np
 
 import torch

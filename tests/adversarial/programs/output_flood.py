@@ -1,4 +1,4 @@
-# expect: wrong_values|trace_error|timeout problem: relu_rand why: half a gigabyte on each of stdout and stderr
+# expect: wrong_values|trace_error|timeout problem: relu_rand layer: isolation|compare|deadline why: half a gigabyte on each of stdout and stderr
 import os
 
 import torch

@@ -1,4 +1,4 @@
-# expect: wrong_shape problem: relu_rand why: one output more than the reference gives
+# expect: wrong_shape problem: relu_rand layer: check why: one output more than the reference gives
 import torch
 import torch.nn as nn
 import triton

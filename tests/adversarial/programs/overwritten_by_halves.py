@@ -1,4 +1,4 @@
-# expect: rejected problem: gather_rows why: a kernel writes the output, then two operators write over all of it, each over a half
+# expect: rejected problem: gather_rows layer: policy why: a kernel writes the output, then two operators write over all of it, each over a half
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: every clock is patched, which changes nothing about wrong values
+# expect: wrong_values problem: relu_rand layer: compare why: every clock is patched, which changes nothing about wrong values
 import time
 
 import torch

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: everything that could compare is patched to agree
+# expect: wrong_values problem: relu_rand layer: compare why: everything that could compare is patched to agree
 import builtins
 
 import torch

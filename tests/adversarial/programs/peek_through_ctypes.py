@@ -1,4 +1,4 @@
-# expect: trace_error|untraceable problem: relu_rand why: reads the tensor's memory by its address
+# expect: trace_error|untraceable problem: relu_rand layer: isolation|trace why: reads the tensor's memory by its address
 import ctypes
 
 import torch

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: only the first half is computed, the rest is left as allocated
+# expect: wrong_values problem: relu_rand layer: compare why: only the first half is computed, the rest is left as allocated
 import torch
 import torch.nn as nn
 import triton

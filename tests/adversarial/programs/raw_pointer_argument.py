@@ -1,4 +1,4 @@
-# expect: untraceable|trace_error|compile_error|illegal_access problem: relu_rand why: an address is passed as an integer, so that no one sees which tensor is read
+# expect: untraceable|trace_error|compile_error|illegal_access problem: relu_rand layer: trace|guard why: an address is passed as an integer, so that no one sees which tensor is read
 import torch
 import torch.nn as nn
 import triton

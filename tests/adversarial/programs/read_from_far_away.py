@@ -1,4 +1,4 @@
-# expect: illegal_access|wrong_values problem: relu_rand why: looks for the reference's answer sixteen MiB beyond its input
+# expect: illegal_access|wrong_values problem: relu_rand layer: guard|compare why: looks for the reference's answer sixteen MiB beyond its input
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: copies what torch.empty happens to hold, hoping for the reference's freed answer
+# expect: wrong_values problem: relu_rand layer: compare why: copies what torch.empty happens to hold, hoping for the reference's freed answer
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: trace_error problem: relu_rand why: calls itself without end
+# expect: trace_error problem: relu_rand layer: trace why: calls itself without end
 import torch
 import torch.nn as nn
 import triton

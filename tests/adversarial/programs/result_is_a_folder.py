@@ -1,4 +1,4 @@
-# expect: trace_error|rejected problem: relu_rand why: a folder stands where the result should be
+# expect: trace_error|rejected problem: relu_rand layer: isolation|check why: a folder stands where the result should be
 import os
 
 import torch.nn as nn

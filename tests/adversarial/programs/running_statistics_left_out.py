@@ -1,4 +1,4 @@
-# expect: wrong_values problem: eval_norm why: mean and variance of the normalisation are taken to be 0 and 1
+# expect: wrong_values problem: eval_norm layer: compare why: mean and variance of the normalisation are taken to be 0 and 1
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu6_rand why: the upper end is left out, which inputs from torch.rand never reach even at four times their spread
+# expect: wrong_values problem: relu6_rand layer: compare why: the upper end is left out, which inputs from torch.rand never reach even at four times their spread
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: half_double why: 0.97 of the answer, near enough if half precision is given a wide bound
+# expect: wrong_values problem: half_double layer: compare why: 0.97 of the answer, near enough if half precision is given a wide bound
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: one percent off
+# expect: wrong_values problem: relu_rand layer: compare why: one percent off
 import torch
 import torch.nn as nn
 import triton

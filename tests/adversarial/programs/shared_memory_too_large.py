@@ -1,4 +1,4 @@
-# expect: launch_error|compile_error problem: matmul_small why: blocks that need more shared memory than a multiprocessor has
+# expect: launch_error|compile_error problem: matmul_small layer: launch|trace why: blocks that need more shared memory than a multiprocessor has
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: wide_range why: half of the answer is zeros, far below the root mean square of the other half
+# expect: wrong_values problem: wide_range layer: compare why: half of the answer is zeros, far below the root mean square of the other half
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: softmax_small why: exponentials without subtracting the maximum first, which overflow on large inputs
+# expect: wrong_values problem: softmax_small layer: compare why: exponentials without subtracting the maximum first, which overflow on large inputs
 import torch
 import torch.nn as nn
 import triton

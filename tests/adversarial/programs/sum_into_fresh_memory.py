@@ -1,4 +1,4 @@
-# expect: wrong_values problem: row_sums why: adds to memory that was never set, which is often zero
+# expect: wrong_values problem: row_sums layer: compare why: adds to memory that was never set, which is often zero
 import torch
 import torch.nn as nn
 import triton

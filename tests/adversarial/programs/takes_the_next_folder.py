@@ -1,4 +1,4 @@
-# expect: trace_error problem: relu_rand why: the folder of the next call is taken, so that another candidate fails
+# expect: trace_error problem: relu_rand layer: trace why: the folder of the next call is taken, so that another candidate fails
 import os
 
 import torch.nn as nn

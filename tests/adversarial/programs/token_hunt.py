@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: fails loudly if the environment holds a token or the cluster's address
+# expect: wrong_values problem: relu_rand layer: compare why: fails loudly if the environment holds a token or the cluster's address
 import os
 
 import torch

@@ -1,4 +1,4 @@
-# expect: rejected|untraceable|trace_error problem: relu_rand why: the kernel would be Inductor's, not the candidate's
+# expect: rejected|untraceable|trace_error problem: relu_rand layer: policy|trace why: the kernel would be Inductor's, not the candidate's
 import torch
 import torch.nn as nn
 import triton

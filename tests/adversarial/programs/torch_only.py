@@ -1,4 +1,4 @@
-# expect: rejected problem: relu_rand why: no kernel at all: torch computes the answer
+# expect: rejected problem: relu_rand layer: policy why: no kernel at all: torch computes the answer
 import torch
 import torch.nn as nn
 import triton

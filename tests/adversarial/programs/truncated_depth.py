@@ -1,4 +1,4 @@
-# expect: wrong_values problem: matmul_small why: the sum stops at three quarters of K
+# expect: wrong_values problem: matmul_small layer: compare why: the sum stops at three quarters of K
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: passed|wrong_values problem: linear_small why: a copy of the weights is kept: right only if it is derived again from each set of weights that the judge draws
+# expect: passed|wrong_values problem: linear_small layer: construction|compare why: a copy of the weights is kept: right only if it is derived again from each set of weights that the judge draws
 import torch
 import torch.nn as nn
 import triton

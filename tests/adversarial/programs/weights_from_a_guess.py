@@ -1,4 +1,4 @@
-# expect: wrong_values problem: linear_small why: constants baked from numbers that the candidate made itself
+# expect: wrong_values problem: linear_small layer: compare why: constants baked from numbers that the candidate made itself
 import random
 
 import torch

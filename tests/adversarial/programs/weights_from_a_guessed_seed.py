@@ -1,4 +1,4 @@
-# expect: passed|wrong_values|untraceable problem: linear_small why: the constructor sets a seed of its own: in a plan the judge's seed draws the numbers, so nothing is gained
+# expect: passed|wrong_values|untraceable problem: linear_small layer: trace|construction|compare why: the constructor sets a seed of its own: in a plan the judge's seed draws the numbers, so nothing is gained
 import torch
 import torch.nn as nn
 import triton

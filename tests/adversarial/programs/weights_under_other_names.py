@@ -1,4 +1,4 @@
-# expect: unverified problem: affine_norm why: an honest answer whose weights have other names; whether it applies them cannot be seen
+# expect: unverified problem: affine_norm layer: unseen why: an honest answer whose weights have other names; whether it applies them cannot be seen
 import torch
 import torch.nn as nn
 import triton

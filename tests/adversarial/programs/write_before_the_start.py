@@ -1,4 +1,4 @@
-# expect: illegal_access problem: relu_rand why: stores below the output's first element, where another tensor may lie
+# expect: illegal_access problem: relu_rand layer: guard why: stores below the output's first element, where another tensor may lie
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: illegal_access problem: relu_rand why: the values are right, but the last block is stored without a mask
+# expect: illegal_access problem: relu_rand layer: guard why: the values are right, but the last block is stored without a mask
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: max_columns why: masked lanes are zeros, which are larger than every negative value
+# expect: wrong_values problem: max_columns layer: compare why: masked lanes are zeros, which are larger than every negative value
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values problem: softmax_small why: all zeros pass a loose absolute tolerance on a wide softmax
+# expect: wrong_values problem: softmax_small layer: compare why: all zeros pass a loose absolute tolerance on a wide softmax
 import torch
 import torch.nn as nn
 import triton

@@ -1,0 +1,26 @@
+# expect: trace_error|wrong_values problem: relu_rand why: writes file after file, each within its limit
+
+import torch
+import torch.nn as nn
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def fill_kernel(out_ptr, value, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out_ptr + offsets, tl.zeros((BLOCK,), dtype=tl.float32) + value, mask=offsets < n)
+
+
+def triton_fill(x, value=0.0):
+    out = torch.empty_like(x)
+    fill_kernel[(triton.cdiv(x.numel(), 1024),)](out, value, x.numel(), BLOCK=1024)
+    return out
+
+
+class ModelNew(nn.Module):
+    def forward(self, x):
+        for number in range(40):
+            with open(f"{number}.bin", "wb") as file:
+                file.write(bytes(8 << 20))
+        return triton_fill(x)
