@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import types
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -147,6 +147,19 @@ class Reference:
         model = self._fresh(case)
         _load_weights(model, weights or {})
         return [tensor for _, tensor in self._outputs(model, case.inputs if inputs is None else inputs, under=under)]
+
+    def baseline(self, case: Case) -> Callable[[], Any]:
+        """The eager reference in its declared dtype on the inputs and weights of `case`, ready to be called again and
+        again."""
+        with _fixed_rng(self._device):
+            model = self._fresh(case)
+        arguments = self._arguments(list(case.inputs))
+
+        def call() -> Any:
+            with torch.no_grad():
+                return model(*arguments)
+
+        return call
 
     def _fresh(self, case: Case) -> torch.nn.Module:
         """A module of its own with the weights of `case`."""
