@@ -6,7 +6,6 @@ that process says is the candidate's word and never decides anything; it is show
 
 from __future__ import annotations
 
-import importlib
 import logging
 from dataclasses import replace
 
@@ -17,7 +16,6 @@ from sandbox.zygote import SandboxError
 log = logging.getLogger(__name__)
 
 CALL_SECONDS = 2.0
-_CALL = "sandbox.python_call"
 
 
 def with_python_call(
@@ -32,15 +30,13 @@ def with_python_call(
         return verdict
     told = {**performance.conditions}
     call_us: float | None = None
+    from sandbox.python_call import PythonCallFailed, measure_call  # after what needs no GPU
+
     try:
-        module = importlib.import_module(_CALL)
-    except ModuleNotFoundError:
-        return replace(verdict, performance=replace(performance, conditions={**told, "python_call": "not measured"}))
-    try:
-        call = module.measure_call(
+        call = measure_call(
             problem, candidate.source, device=device, seconds=CALL_SECONDS, isolation=settings.isolation
         )
-    except (SandboxError, IsolationError, module.PythonCallFailed) as error:
+    except (SandboxError, IsolationError, PythonCallFailed) as error:
         log.warning("python_call_not_measured: candidate %s: %s", candidate.id, error)
         told["python_call"] = f"not measured: {' '.join(str(error).split())[:300]}"
     else:
