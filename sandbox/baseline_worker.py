@@ -84,8 +84,12 @@ class BaselineWorker:
                 return self._measure(self._problems[body["key"]], body)
             case "forget":
                 return self._forget(self._problems[body["key"]], names=body["names"])
+            case "release":
+                self._make_room(all_of_it=True)
+                return {}
             case unknown:
-                raise ValueError(f"unknown request {unknown!r}; known: probe, open, prepare, measure, forget")
+                known = "probe, open, prepare, measure, forget, release"
+                raise ValueError(f"unknown request {unknown!r}; known: {known}")
 
     def _probe(self) -> dict[str, Any]:
         total = int(torch.ones(1024, device=self._device).sum())

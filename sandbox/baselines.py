@@ -101,6 +101,15 @@ class Baselines:
         request = {"do": "measure", "key": task.key, "name": name, "kind": kind, "replays": replays}
         return [float(t) for t in self._exchange(request, seconds=_MEASURE_SECONDS)["times_us"]]
 
+    def release(self) -> None:
+        """Frees what the process holds of problems, for one that needs the memory; times stay known."""
+        if self._worker is None:
+            return
+        try:
+            self._exchange({"do": "release"}, seconds=_MEASURE_SECONDS)
+        except (WorkerLate, WorkerEnded) as error:
+            _log.warning("baseline_worker_lost: at release: %s", error)
+
     def forget(self, task: TimingTask, *, kind: str) -> None:
         """Drops what is known of the problem's times, because it is no longer so."""
         self._tables.pop((task.problem.key, kind), None)

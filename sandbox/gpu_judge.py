@@ -46,6 +46,7 @@ ResultT = TypeVar("ResultT")
 WORKER_COMMAND = (sys.executable, "-m", "sandbox.replay_worker")
 _COMPILE_SECONDS = 120.0  # for each baseline that is compiled; what takes longer is left out, and said
 _OPEN_SECONDS = 600.0  # a large reference in float64, several seeds
+_MANY_ELEMENTS = 1 << 28  # of inputs: in float64 and over several cases they want most of a GPU
 _TIMING_SLACK = 4.0  # warming up, capturing and checking take their time too
 _LEAST_SECONDS = 1.0  # a kernel's deadline; below it launching and lazy loading would count
 _CHARGED = ("replay", "time")
@@ -154,6 +155,7 @@ class GpuJudge:
         self._secret = new_secret(settings.seed)
         self._verdicts: Recent[tuple[str, str], Verdict] = Recent(limit=MAX_VERDICTS)
         self._calibrations: dict[tuple[str, str], dict[str, Any] | None] = {}
+        self._last_opened: str | None = None
 
     @property
     def usage(self) -> Usage:
@@ -260,6 +262,7 @@ class GpuJudge:
             return None
         worst, worst_rms = (answer[name] for name in ("max_error_ratio", "rms_error_ratio"))
         told = {**self._workers.conditions, "kinds": ",".join(opened["kinds"]), "precision": opened["precision"]}
+        told["reference"] = "float64" if opened["exact"] else "the declared dtype"
         if answer.get("chosen"):
             told["autotune"] = "; ".join(answer["chosen"])
         return Correctness(
@@ -284,7 +287,13 @@ class GpuJudge:
             "precision": precision,
             "calibration": self._calibrations.get((problem.key, precision)),
         }
-        answer = self._ours(request, plan, seconds=_OPEN_SECONDS)
+        if problem.key != self._last_opened and _num_elements(spec) > _MANY_ELEMENTS:
+            self._baselines.release()
+        self._last_opened = problem.key
+        answer = self._ours({**request, "alone": False}, plan, seconds=_OPEN_SECONDS)
+        if answer.get("out_of_memory"):
+            self._baselines.release()
+            answer = self._ours({**request, "alone": True}, plan, seconds=_OPEN_SECONDS)
         self._calibrations[problem.key, precision] = answer["calibration"]
         if answer["inadmissible"] is not None:
             raise ProblemFailed(f"{problem.origin}: {problem.id}: {answer['inadmissible']}")
@@ -316,3 +325,8 @@ class GpuJudge:
         if self._owns_processes:
             self._workers.close()
             self._baselines.close()
+
+
+def _num_elements(spec: Mapping[str, Any]) -> int:
+    """Of all tensors that the problem's inputs hold."""
+    return sum(math.prod(shape) for _, shape, _ in spec.get("tensors", ()))

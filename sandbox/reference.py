@@ -38,7 +38,8 @@ class Case:
     `kind` is "given" (the problem's own distribution) or a kind of `stress.STRESS`. `weights` are on the device of the
     inputs. `hidden` names the parameters that construction makes constant and that no case varies: whether a candidate
     applies them cannot be seen. `matched` says that candidates take all weights by name, so that nobody draws them
-    again from the seed. `precision` is the one that `expected` makes room for.
+    again from the seed. `precision` is the one that `expected` makes room for. `exact` says that the answer is
+    float64's; False where the reference insists on its dtype or float64 does not fit.
     """
 
     seed: int
@@ -49,6 +50,7 @@ class Case:
     hidden: tuple[str, ...] = ()
     matched: bool = False
     precision: str = "ieee"
+    exact: bool = True
 
 
 def matched_precision() -> None:
@@ -62,8 +64,11 @@ def matched_precision() -> None:
 class Reference:
     """One problem on one device. Raises InadmissibleProblem wherever its own code does not hold up."""
 
-    def __init__(self, problem: Problem, *, spec: Mapping[str, Any], device: torch.device) -> None:
-        self._problem, self._spec, self._device = problem, spec, device
+    def __init__(
+        self, problem: Problem, *, spec: Mapping[str, Any], device: torch.device, may_narrow: bool = False
+    ) -> None:
+        """With `may_narrow` an answer that does not fit into memory in float64 is taken in the declared dtype."""
+        self._problem, self._spec, self._device, self._may_narrow = problem, spec, device, may_narrow
         self._models: OrderedDict[tuple[int, bool], torch.nn.Module] = OrderedDict()
         self._module = types.ModuleType(f"problem_{problem.key}")
         try:
@@ -118,7 +123,7 @@ class Reference:
         with _fixed_rng(self._device):
             own = self._outputs(self._fresh(case), case.inputs)
             exact = self._exact_outputs(case, own)
-            others = self._exact_outputs(replace(case, inputs=self._rounded_inputs(case)), own)
+            others = self._exact_outputs(replace(case, inputs=self._rounded_inputs(case)), own, scratch=True)
             lower = None if precision == "ieee" else self._reduced_outputs(case, own, precision=precision)
             expected = []
             for at, ((path, mine), (_, value), (_, other)) in enumerate(zip(own, exact, others, strict=True)):
@@ -132,7 +137,9 @@ class Reference:
                 expected.append(expect(path, value, (mine, other), tolerance, recompute=recompute, reduced=less))
         if not expected:
             raise InadmissibleProblem("the reference returns no tensor")
-        return replace(case, expected=tuple(expected), precision=precision)
+        widened = any(value.dtype != mine.dtype for (_, mine), (_, value) in zip(own, exact, strict=True))
+        doubles = all(mine.dtype in _EXACT_DTYPES or not mine.is_floating_point() for _, mine in own)
+        return replace(case, expected=tuple(expected), precision=precision, exact=widened or doubles)
 
     def run(
         self,
@@ -259,16 +266,20 @@ class Reference:
         except Exception as error:
             raise InadmissibleProblem(f"the reference fails: {_one_line(error)}") from error
 
-    def _exact_outputs(self, case: Case, own: list[Any] | None) -> list[Any]:
+    def _exact_outputs(self, case: Case, own: list[Any] | None, *, scratch: bool = False) -> list[Any]:
         """The float64 answer; where the reference insists on a dtype or float64 does not fit, its own in that dtype.
 
-        `own` is that answer if it is known already.
+        `own` is that answer if it is known already. The reference may write to the inputs if they are `scratch`. Raises
+        torch.OutOfMemoryError unless this reference may narrow.
         """
         try:
             with torch.no_grad(), DeviceAsserts():  # type: ignore[no-untyped-call]
-                wide = [t.to(torch.float64, copy=True) if t.is_floating_point() else t.clone() for t in case.inputs]
+                kept = not scratch
+                wide = [t.to(torch.float64, copy=kept) if t.is_floating_point() else t.clone() for t in case.inputs]
                 exact = tensors_in(self._fresh(case).double()(*self._arguments(wide)))
-        except (RuntimeError, TypeError, ValueError):
+        except (RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, torch.OutOfMemoryError) and not self._may_narrow:
+                raise
             exact = []
         if own is None:
             own = exact or self._outputs(self._fresh(case), case.inputs)
@@ -293,6 +304,10 @@ class Reference:
 
         found: list[Any] = reduced(precision, lambda: self._exact_outputs(case, own), inputs_moved, seed=case.seed)
         return found
+
+
+# Nothing is wider.
+_EXACT_DTYPES = (torch.float64, torch.complex128)
 
 
 def _constant(parameter: torch.Tensor) -> bool:

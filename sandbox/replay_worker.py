@@ -7,7 +7,9 @@ made once; whatever a candidate may have spoilt goes with the process. Makes no 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -112,6 +114,7 @@ class ReplayWorker:
         """Makes the cases of a problem, unless they are there, and checks the reference against itself.
 
         Cases fit the plan that comes along: the weights that it takes by name are varied. Without one they all are.
+        "alone" says that nothing else on the GPU is left to be freed.
         """
         problem = Problem(**{**body["problem"], "tolerance": Tolerance(**body["problem"]["tolerance"])})
         weights, precision = body["spec"]["weights"], body["precision"]
@@ -129,14 +132,15 @@ class ReplayWorker:
         except InadmissibleProblem as error:
             return {"inadmissible": str(error), "calibration": _plain(self._calibrations.get(calibrated))}
         except torch.OutOfMemoryError:
-            return {"inadmissible": "the reference does not fit into the GPU's memory", "calibration": None}
+            reason = "the reference does not fit into the GPU's memory"
+            return {"inadmissible": reason, "calibration": None, "out_of_memory": True}
         self._problems[key] = opened
         self._make_room(keep=key, all_of_it=False)
         return _opened(key, opened, self._calibrations[calibrated])
 
     def _make(self, problem: Problem, body: dict[str, Any], *, vary: frozenset[str]) -> OpenProblem:
         """Calibrates the problem, unless that was done, and makes its cases. Raises InadmissibleProblem."""
-        reference = Reference(problem, spec=body["spec"], device=self._device)
+        reference = Reference(problem, spec=body["spec"], device=self._device, may_narrow=body["alone"])
         precision, made = body["precision"], None
         count = body["num_seeds"] + MAX_ADDED
         drawn = case_seeds(problem, secret=body["secret"], count=count + _NUM_TIMING_SETS)
@@ -224,11 +228,11 @@ class ReplayWorker:
 
     def _roomy(self, key: str, work: Any) -> Any:
         """Runs `work`, once more with nothing else in memory if memory runs out."""
-        try:
+        with contextlib.suppress(torch.OutOfMemoryError):
             return work()
-        except torch.OutOfMemoryError:
-            self._make_room(keep=key, all_of_it=True)
-            return work()
+        gc.collect()  # the error held what the failed attempt had made
+        self._make_room(keep=key, all_of_it=True)
+        return work()
 
     def _make_room(self, *, keep: str, all_of_it: bool) -> None:
         """Forgets problems, the longest unused first, until what is kept is within bounds; or all but one."""
@@ -256,6 +260,7 @@ def _opened(key: str, opened: OpenProblem, calibration: Calibration) -> dict[str
         "timing_seeds": list(opened.timing_seeds),
         "kinds": [case.kind for case in opened.cases],
         "hidden": [name for case in opened.cases for name in case.hidden],
+        "exact": all(case.exact for case in opened.cases),
         "eager_us": opened.eager_us,
         "calibration": dataclasses.asdict(calibration),
     }

@@ -12,6 +12,7 @@ import torch
 
 Stress = Callable[[torch.Tensor, int], torch.Tensor]
 
+_PART_ELEMENTS = 1 << 26
 _MIN_ELEMENTS = 64  # of smaller tensors a few outliers would be most
 
 
@@ -31,7 +32,13 @@ def moved(t: torch.Tensor, *, seed: int, step: float) -> torch.Tensor:
     if not t.is_floating_point():
         return t
     sign = torch.randint(0, 2, t.shape, generator=_generator(t, seed ^ 0xE95), device=t.device, dtype=torch.int8)
-    return t.double() * (1.0 + (sign * 2 - 1) * step)
+    wide = t.to(torch.float64, copy=True)
+    rows = max(1, len(wide) * _PART_ELEMENTS // max(wide.numel(), 1)) if wide.dim() else 1
+    whole = wide.dim() == 0
+    parts = [(wide, sign)] if whole else zip(torch.split(wide, rows), torch.split(sign, rows), strict=True)
+    for part, up in parts:  # in parts and in place: of gigabytes there is no room for more copies
+        part.mul_(up.to(torch.float64).mul_(2 * step).add_(1 - step))
+    return wide
 
 
 def vary_weights(model: torch.nn.Module, names: frozenset[str], *, seed: int, device: torch.device) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ ANSWERS: dict[str, object] = {
     "load": {},
     "probe": {"healthy": True, "conditions": {"gpu": "scripted"}},
     "open": {"inadmissible": None, "key": "k", "seeds": [1, 2, 3], "timing_seeds": [4, 5],
-             "kinds": ["given", "outliers", "given"], "hidden": [], "eager_us": 100.0,
+             "kinds": ["given", "outliers", "given"], "hidden": [], "exact": True, "eager_us": 100.0,
              "calibration": CALIBRATION},
     "verify": AGREES,
     "timing_inputs": {"not_timed": None},
@@ -181,6 +182,23 @@ def test_what_is_ours_is_raised(
 ) -> None:
     with pytest.raises(SandboxError):
         ask(scripted(**changes), traced, sources)
+
+
+def test_a_problem_that_does_not_fit_is_tried_alone_before_its_author_is_told(
+    scripted: Callable[..., GpuJudge], traced: Traced, sources: dict[str, str]
+) -> None:
+    judge = scripted(open={"inadmissible": "does not fit", "calibration": None, "out_of_memory": True})
+    asked: list[object] = []
+    exchange = judge._workers.exchange
+
+    def noted(request: Mapping[str, Any], *rest: Any, **options: Any) -> dict[str, Any]:
+        asked.append(request.get("alone"))
+        return exchange(request, *rest, **options)
+
+    judge._workers.exchange = noted  # type: ignore[method-assign]
+    with pytest.raises(ProblemFailed, match="does not fit"):
+        ask(judge, traced, sources)
+    assert asked == [False, True]
 
 
 def test_a_problem_that_does_not_stand_is_told_to_its_author(
