@@ -34,13 +34,16 @@ def for_cpu(scratch: Path) -> FileView:
     )
 
 
-def for_gpu(scratch: Path) -> FileView:
-    """What a child needs that also opens a GPU and builds Triton's launcher."""
+def for_gpu(scratch: Path, *, own_memory: bool) -> FileView:
+    """What a child needs that also opens a GPU and builds Triton's launcher.
+
+    With `own_memory` its /dev/shm is nobody else's, and it may make files there.
+    """
     return FileView(
         executable=libraries(),
         readable=(*_SYSTEM_FILES, *_CUDA_FILES),
         devices=(*_DEVICES, *_CUDA_DEVICES, *sorted(glob("/dev/nvidia[0-9]*")), "/proc/self/task"),
-        scratch=(str(scratch),),
+        scratch=(str(scratch), "/dev/shm") if own_memory else (str(scratch),),
     )
 
 

@@ -70,7 +70,7 @@ class _Starting:
             self._take_probe()
         assert self._probe is not None
         if "error" in self._probe or not self._probe["healthy"]:
-            raise SandboxError(f"the GPU does not compute: {self._probe.get('error', 'a sum came out wrong')}")
+            raise SandboxError(f"the GPU does not compute: {self._probe.get('error', 'a known answer came out wrong')}")
         return self._probe
 
     def _open(self) -> None:
@@ -80,6 +80,7 @@ class _Starting:
 
     def _take_probe(self) -> None:
         self._probe = json.loads(self.process.receive(deadline=_start_deadline())["json"])
+        _log.info("gpu_open: process %d, warm up %.2f s", self.process.pid, self._probe.get("warm_up_seconds", 0.0))
 
 
 def _start_deadline() -> float:

@@ -70,7 +70,8 @@ def mount_scratch(scratch: Path, *, max_bytes: int, user: int | None) -> None:
 
 def mount_private_memory() -> None:
     """Gives this process a /dev/shm of its own."""
-    syscalls.mount("shm", "/dev/shm", kind="tmpfs", flags=_MS_NOSUID | _MS_NODEV, options="size=1g,mode=1777")
+    options = f"size=1g,nr_inodes={MAX_ENTRIES},mode=1777"
+    syscalls.mount("shm", "/dev/shm", kind="tmpfs", flags=_MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options=options)
 
 
 def open_paths(folders: Iterable[str]) -> None:

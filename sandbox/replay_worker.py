@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from sandbox import environment, timing
+from sandbox import environment, timing, warm_up
 from sandbox.calibrate import MAX_ADDED, admit, calibrate
 from sandbox.calibration import Calibration
 from sandbox.capture import Flush, new_event
@@ -72,6 +72,8 @@ class ReplayWorker:
         self._runner: Runner | None = None
         self._timed: timing.TimedCandidate | None = None
         self._watchdog = Watchdog(on_late)
+        self._conditions = _conditions(self._device)
+        self._warm_up_seconds: float | None = None
 
     def answer(self, body: dict[str, Any], blobs: Sequence[memoryview]) -> dict[str, Any]:
         """Dispatches one request. What candidates run in it may take its `run_seconds`, if it has any."""
@@ -96,19 +98,25 @@ class ReplayWorker:
                 raise ValueError(f"unknown request {unknown!r}; known: {known}")
 
     def _probe(self) -> dict[str, Any]:
-        """Shows that the device computes, and says what it is."""
+        """Shows that the device computes, and says what it is. The first probe judges a problem of our own."""
         total = int(torch.ones(1024, device=self._device).sum())
-        return {"healthy": total == 1024, "conditions": self._conditions()}
+        healthy = total == 1024
+        if self._warm_up_seconds is None:
+            healthy = self._warm_up() and healthy
+        return {"healthy": healthy, "conditions": self._conditions, "warm_up_seconds": self._warm_up_seconds}
 
-    def _conditions(self) -> dict[str, str]:
-        told = {
-            "gpu": torch.cuda.get_device_name(self._device),
-            "gpu_uuid": f"GPU-{torch.cuda.get_device_properties(self._device).uuid}",
-            "driver": environment.gpu()["driver"],
-            "torch": torch.__version__,
-            "triton": metadata.version("triton"),
-        }
-        return {name: str(value) for name, value in told.items() if value is not None}
+    def _warm_up(self) -> bool:
+        """Whether a right plan passes. Leaves nothing behind but what torch and CUDA have loaded for it."""
+        start = time.monotonic()
+        opened = self._make(warm_up.PROBLEM, warm_up.REQUEST, vary=frozenset(warm_up.WEIGHTS))
+        runner = Runner(warm_up.plan(), driver=self._driver, device=self._device, watchdog=self._watchdog)
+        check = verify(runner, opened.cases)
+        runner.close()
+        del opened, runner
+        self._calibrations.clear()
+        torch.cuda.empty_cache()
+        self._warm_up_seconds = time.monotonic() - start
+        return check.status is None
 
     def _open(self, body: dict[str, Any], blobs: Sequence[memoryview]) -> dict[str, Any]:
         """Makes the cases of a problem, unless they are there, and checks the reference against itself.
@@ -176,7 +184,7 @@ class ReplayWorker:
         """Makes the inputs for timing, and learns what the device gives: the problem's part and the machine's."""
         try:
             if self._machine is None:
-                self._machine = timing.survey(self._flush, device=self._device, conditions=self._conditions())
+                self._machine = timing.survey(self._flush, device=self._device, conditions=self._conditions)
             if not opened.timing_cases:
                 made = [opened.reference.inputs(seed) for seed in opened.timing_seeds]
                 opened.timing_cases = [dataclasses.replace(opened.cases[0], inputs=t, expected=()) for t in made]
@@ -252,6 +260,17 @@ class ReplayWorker:
             self._runner = None
 
 
+def _conditions(device: torch.device) -> dict[str, str]:
+    told = {
+        "gpu": torch.cuda.get_device_name(device),
+        "gpu_uuid": f"GPU-{torch.cuda.get_device_properties(device).uuid}",
+        "driver": environment.gpu()["driver"],
+        "torch": torch.__version__,
+        "triton": metadata.version("triton"),
+    }
+    return {name: str(value) for name, value in told.items() if value is not None}
+
+
 def _opened(key: str, opened: OpenProblem, calibration: Calibration) -> dict[str, Any]:
     return {
         "inadmissible": None,
@@ -291,4 +310,4 @@ def _told(fault: CandidateFault) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve(lambda give_up: ReplayWorker(on_late=give_up))
+    serve(lambda give_up: ReplayWorker(on_late=give_up), load=warm_up.on_cpu)

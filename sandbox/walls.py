@@ -39,7 +39,8 @@ class Walls:
 
 def build(layers: tuple[str, ...], *, scratch: Path, gpu: bool = False) -> Walls:
     """The walls of `layers` around a child whose one writable folder is `scratch`."""
-    view = file_view.for_gpu(scratch) if gpu else file_view.for_cpu(scratch)
+    own_memory = "mount_namespace" in layers
+    view = file_view.for_gpu(scratch, own_memory=own_memory) if gpu else file_view.for_cpu(scratch)
     user = capabilities.ordinary_id(os.getpid()) if "unprivileged_uid" in layers else None
     return Walls(layers=layers, view=view, user=user, gpu=gpu)
 

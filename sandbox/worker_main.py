@@ -25,11 +25,12 @@ class Worker(Protocol):
     def answer(self, body: dict[str, Any], blobs: Sequence[memoryview]) -> dict[str, Any]: ...
 
 
-def serve(make: Callable[[Callable[[], None]], Worker]) -> None:
+def serve(make: Callable[[Callable[[], None]], Worker], *, load: Callable[[], object] | None = None) -> None:
     """Answers requests until there are none, or one leaves the process unfit. Does not return.
 
-    `make` is called at the first request but `load`, which only shows that the imports are done. What it is given ends
-    the process from another thread, saying that the answer is late.
+    `make` is called at the first request but `load`, which shows that the imports are done: those of this process and,
+    with `load`, what else it does before there is a worker. What `make` is given ends the process from another thread,
+    saying that the answer is late.
     """
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not look like an answer
@@ -45,6 +46,8 @@ def serve(make: Callable[[Callable[[], None]], Worker]) -> None:
         try:
             if message[0]["do"] == "load":
                 reply: dict[str, Any] = {}
+                if load is not None:
+                    load()
             else:
                 worker = worker or make(give_up)
                 reply = worker.answer(*message)

@@ -19,7 +19,7 @@ from sandbox.gpu_judge import GpuJudge, run_seconds
 from sandbox.gpu_workers import GpuUnusable, GpuWorkers
 from sandbox.plan import decode
 from sandbox.tracer import Traced, Tracer
-from sandbox.types import Candidate, JudgeSettings, Operator, Problem, Status, Verdict
+from sandbox.types import Candidate, JudgeSettings, Operator, Pattern, Problem, Status, Verdict
 from sandbox.worker_process import WorkerLate
 
 ROOT = Path(__file__).parents[2]
@@ -194,11 +194,14 @@ SLOW = (
     "    for _ in range(4):\n        for _ in range(1 << 30):\n            x = x * 1.0001 + 0.5\n"
     "    tl.store(y_ptr + offsets, x, mask=mask)"
 )
-# A counter in the kernel's module, which outlives a launch. 7 programs of 1024 elements are one launch.
+# A counter in the kernel's module, which outlives a launch. 7 programs of 1024 elements are one launch. Each copy of
+# the assembly text has a variable of its own, and a thread has a copy for every element that it holds: with as many
+# threads as elements there is one copy.
 COUNTING = """    calls = tl.inline_asm_elementwise(
         "{ .global .u32 calls; atom.global.add.u32 $0, [calls], 1; }",
         "=r,r", [offsets], dtype=tl.int32, is_pure=False, pack=1)
     tl.store(y_ptr + offsets, tl.maximum(x, 0.0) + (calls >= LAUNCHES * 7168).to(tl.float32), mask=mask)"""
+ONE_ELEMENT_A_THREAD = ("BLOCK=1024)", "BLOCK=1024, num_warps=32)")
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +213,13 @@ def gpu_judge(settings: JudgeSettings) -> Iterator[GpuJudge]:
 
 @pytest.fixture(scope="module")
 def replay(tracer: Tracer, gpu_judge: GpuJudge, sources: dict[str, str]) -> Replay:
-    """The verdict on the small ReLU, with part of its text replaced; timed by the caller, so traced before."""
+    """The verdict on the small ReLU, with parts of its text replaced; timed by the caller, so traced before."""
 
-    def judge(old: str, new: str) -> Verdict:
+    def judge(*changes: tuple[str, str]) -> Verdict:
         problem = Problem(id="relu", source=sources["relu"], origin="test")
-        source = sources["relu_answer"].replace(old, new)
+        source = sources["relu_answer"]
+        for old, new in changes:
+            source = source.replace(old, new)
         candidate = Candidate(problem_id="relu", source=source, operator=Operator.DRAFT)
         traced = tracer.trace(problem, candidate)
         assert traced.plan is not None, traced.failure
@@ -239,20 +244,20 @@ def settled(gpu_judge: GpuJudge) -> None:
 
 @pytest.mark.gpu
 def test_an_illegal_access_costs_the_next_candidate_less_than_a_second(settled: None, replay: Replay) -> None:
-    fault = replay(*FAR)
+    fault = replay(FAR)
     assert fault.status is Status.ILLEGAL_ACCESS, fault.feedback
-    after = replay("BLOCK=1024", "BLOCK=2048")
+    after = replay(("BLOCK=1024", "BLOCK=2048"))
     assert after.status is Status.PASSED, after.feedback
     assert fault.stage_seconds["judge"] + after.stage_seconds["judge"] < 1.0  # on the GPU; tracing is elsewhere
 
 
 @pytest.mark.gpu
 def test_a_hung_kernel_is_evicted_soon_after_its_deadline(settled: None, replay: Replay) -> None:
-    hung = replay(STORE, SLOW)
+    hung = replay((STORE, SLOW))
     assert hung.status is Status.TIMEOUT, hung.feedback
     assert hung.failure is not None and "times PyTorch's own time" in hung.failure.message
     assert hung.stage_seconds["judge"] < 1.0 + 2.0
-    assert replay("BLOCK=1024", "BLOCK=4096").status is Status.PASSED
+    assert replay(("BLOCK=1024", "BLOCK=4096")).status is Status.PASSED
 
 
 @pytest.mark.gpu
@@ -260,9 +265,9 @@ def test_running_out_of_device_memory_is_told_and_the_worker_goes_on(replay: Rep
     # 128 GiB, just below what a plan may have.
     sizes = "torch.zeros(1 << 34, device=x.device), torch.zeros((1 << 34) - (1 << 22), device=x.device)"
     huge = f"y = torch.empty_like(x)\n        huge = [{sizes}]"
-    found = replay("y = torch.empty_like(x)", huge)
+    found = replay(("y = torch.empty_like(x)", huge))
     assert found.status is Status.OUT_OF_MEMORY, found.feedback
-    assert replay("num_warps", "num_warps").status is Status.PASSED
+    assert replay(("num_warps", "num_warps")).status is Status.PASSED
 
 
 @pytest.mark.gpu
@@ -270,12 +275,14 @@ def test_running_out_of_device_memory_is_told_and_the_worker_goes_on(replay: Rep
 def test_what_a_kernel_keeps_in_its_module_goes_from_run_to_run_but_not_from_case_to_case(
     replay: Replay, launches: str, status: Status
 ) -> None:
-    found = replay(STORE, COUNTING.replace("LAUNCHES", launches))
+    found = replay((STORE, COUNTING.replace("LAUNCHES", launches)), ONE_ELEMENT_A_THREAD)
     assert found.status is status, found.feedback
+    if found.failure is not None:  # of the two runs of the first case, the second
+        assert found.failure.mismatch is not None and found.failure.mismatch.pattern is Pattern.RUN_TO_RUN
 
 
 @pytest.mark.gpu
 def test_a_verdict_says_which_gpu_it_is_from(replay: Replay) -> None:
-    found = replay("num_warps", "num_warps")
+    found = replay(("num_warps", "num_warps"))
     assert found.correctness is not None
     assert found.correctness.conditions["gpu_uuid"].startswith("GPU-")

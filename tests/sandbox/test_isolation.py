@@ -7,14 +7,17 @@ import errno
 import os
 import shutil
 import subprocess
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandbox import isolation, landlock, seccomp
+from sandbox import isolation, landlock, seccomp, walls
 from sandbox.zygote import Zygote
+from tests.judge_settings import LIMITS
 from tests.sandbox.attacks import ATTACKS, Attack, Surroundings, outcome
 
 Try = Callable[..., str | None]
@@ -104,6 +107,31 @@ def test_best_effort_tells_what_nothing_stops(
 def test_nothing_gets_through_the_canaries_here(zygote: Zygote) -> None:
     needed(*isolation.OPTIONAL)
     assert zygote.not_stopped == ()
+
+
+def test_a_child_with_a_gpu_has_shared_memory_of_its_own() -> None:
+    needed("landlock", "mount_namespace")
+    mark = Path(f"/dev/shm/kernelloop-test-{os.getpid()}")
+    root = Path(tempfile.mkdtemp())
+    root.chmod(0o711)
+    (root / "scratch").mkdir()
+    walled = walls.build(isolation.available(), scratch=root / "scratch", gpu=True)
+
+    def child() -> None:
+        walls.lock_down(walled, scratch=root / "scratch", limits=LIMITS)
+        mark.write_bytes(b"mine")
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("named")
+
+    def supervise() -> None:
+        walls.enter(walled, scratch=root / "scratch", max_bytes=1 << 20)
+        if not isolation._holds(child):
+            raise OSError
+
+    try:
+        assert isolation._holds(supervise)
+        assert not mark.exists()
+    finally:
+        shutil.rmtree(root)
 
 
 def _filtered(machine: str, *, number: int, audit: int, argument: int = 0) -> int:
