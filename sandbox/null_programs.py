@@ -62,7 +62,7 @@ def null_programs(reference: Reference, trial: Trial) -> list[NullProgram]:
     found = [program for at in range(len(trial.own)) for program in _of_output(at, trial)]
     found.append(NullProgram(name="the reference on other inputs", bars=True, outputs=_elsewhere))
     if len(trial.case.inputs) > 1:
-        found += [_redrawn(at) for at in range(len(trial.case.inputs))]
+        found += [_redrawn(at) for at, given in enumerate(trial.case.inputs) if given.numel()]
     found += [_without_weight(name, value) for name, value in _default_weights(reference, trial.case)]
     return found + [_without_operation(at, name) for at, name in _droppable(trial)]
 
@@ -208,7 +208,7 @@ class _LeftOut(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in _KEPT or func.is_view:
             return func(*args, **(kwargs or {}))
         if func._schema.is_mutable:  # in place, on the first argument
-            if not (args and isinstance(args[0], torch.Tensor) and args[0].is_floating_point()):
+            if not (args and _matters(args[0])):
                 return func(*args, **(kwargs or {}))
             self.names.append(name)
             return args[0] if len(self.names) - 1 == self._at else func(*args, **(kwargs or {}))
@@ -224,10 +224,15 @@ class _LeftOut(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _stand_in(result: Any, args: Sequence[Any]) -> torch.Tensor | None:
-    if not (isinstance(result, torch.Tensor) and result.is_floating_point()):  # integers may be indices
+    if not _matters(result):
         return None
     tensors = (a for a in args if isinstance(a, torch.Tensor))
     return next((a for a in tensors if a.shape == result.shape and a.dtype == result.dtype), None)
+
+
+def _matters(made: Any) -> bool:
+    """Whether leaving out what makes `made` is a program to try: integers may be indices, and no elements no loss."""
+    return isinstance(made, torch.Tensor) and made.is_floating_point() and made.numel() > 0
 
 
 def _evenly(items: list[Any]) -> list[Any]:

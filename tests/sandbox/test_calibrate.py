@@ -169,6 +169,18 @@ def test_cases_for_candidates_without_names_hide_what_matters(refer: Refer) -> N
     assert hidden("self.bn(x)", "self.bn = nn.BatchNorm1d(100)") == {"bn.weight", "bn.bias"}
 
 
+def test_an_output_finer_than_its_inputs_is_held_to_its_own_rounding(refer: Refer) -> None:
+    inputs = "(1.0 + torch.rand(13, 16)).bfloat16()"
+    case = refer("(x.float().prod(1), x.prod(1))", inputs=inputs).case(
+        "given", seed=7, vary=frozenset(), precision="ieee"
+    )
+    assert case is not None
+    fine, coarse = case.expected
+    assert fine.max_relative < 1e-4 and coarse.max_relative > 1e-2
+    own = case.inputs[0].float().flip(1).prod(1)
+    assert agrees(own, fine, fine.answer()) and not agrees(own.bfloat16().float(), fine, fine.answer())
+
+
 def test_stopping_early_passes_what_comparing_passes() -> None:
     generator = torch.Generator().manual_seed(0)
     num_agreed = 0

@@ -202,7 +202,7 @@ class ModelNew(torch.nn.Module):
 
 OFFSETS = "at = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]; x = tl.load(x_ptr + at)"
 SCAN = OFFSETS + "; y, w = tl.associative_scan((x, x * 0 + 0.5), 1, _weighted); tl.store(y_ptr + at, y)"
-SCANNED = "torch.stack([sum(x[:, j] * 0.5 ** (i - j) for j in range(i + 1)) for i in range(64)], dim=1)"
+SCANNED = "x @ torch.tensor([[0.5 ** (i - j) if i >= j else 0.0 for i in range(64)] for j in range(64)]).to(x)"
 DESCRIPTORS = (
     "a = tl.make_tensor_descriptor(x_ptr, [ROWS, COLUMNS], [COLUMNS, 1], [8, 16]); "
     "b = tl.make_tensor_descriptor(y_ptr, [ROWS, COLUMNS], [COLUMNS, 1], [8, 16])\n"
@@ -227,8 +227,8 @@ def test_real_kernels_are_interpreted(verdict: Judge, sources: dict[str, str], e
 
 
 def test_what_a_called_function_does_wrong_is_told(verdict: Judge, sources: dict[str, str]) -> None:
-    source = sources["head"] + ANSWER.replace("BODY", f"    {OFFSETS}; _stored(y_ptr + at + 1, x)")
-    found = verdict(PROBLEM.replace("EXPRESSION", "x"), source)
+    source = sources["head"] + ANSWER.replace("BODY", f"    {OFFSETS}; _stored(y_ptr + at + 1, x * 2)")
+    found = verdict(PROBLEM.replace("EXPRESSION", "x * 2"), source)
     assert found.status is Status.ILLEGAL_ACCESS, found.feedback
 
 

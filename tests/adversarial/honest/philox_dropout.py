@@ -9,6 +9,7 @@ def _seeded_dropout(x_ptr, output_ptr, n_elements, p, seed, BLOCK_SIZE: tl.const
     offsets = tl.program_id(0) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     mask = offsets < n_elements
     x = tl.load(x_ptr + offsets, mask=mask)
+    x = x * tl.sigmoid(x)
     random = tl.rand(seed, offsets)
     x_keep = random >= p
     tl.store(output_ptr + offsets, tl.where(x_keep, x / (1 - p), 0.0), mask=mask)

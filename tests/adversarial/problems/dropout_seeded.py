@@ -1,11 +1,11 @@
-"""Dropout that keeps everything; its seed is an input."""
+"""SiLU and dropout that keeps everything; its seed is an input."""
 
 import torch
 import torch.nn as nn
 
 class Model(nn.Module):
     def forward(self, x, seed):
-        return nn.functional.dropout(x, p=0.0, training=True)
+        return nn.functional.dropout(nn.functional.silu(x), p=0.0, training=True)
 
 
 def get_inputs():

@@ -1,4 +1,4 @@
-"""Sums of embedded tokens and positions."""
+"""Sums of embedded tokens and positions, of which there are more than are looked up."""
 
 import torch
 import torch.nn as nn
@@ -7,7 +7,7 @@ class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.tokens = nn.Embedding(40, 24)
-        self.positions = nn.Embedding(10, 24)
+        self.positions = nn.Embedding(12, 24)
 
     def forward(self, index):
         return self.tokens(index) + self.positions(torch.arange(index.shape[1], device=index.device))

@@ -9,7 +9,7 @@ class Model(nn.Module):
 
 
 def get_inputs():
-    return [torch.randn(10, 80).half()]
+    return [torch.randn(10, 4000).half()]
 
 
 def get_init_inputs():

@@ -5,8 +5,9 @@ import torch.nn as nn
 
 class Model(nn.Module):
     def forward(self, gate, value):
-        state, states = torch.zeros_like(value[:, 0]), []
-        for t in range(value.shape[1]):
+        state = value[:, 0]
+        states = [state]
+        for t in range(1, value.shape[1]):
             state = torch.sigmoid(gate[:, t]) * state + value[:, t]
             states.append(state)
         return torch.stack(states, dim=1)
