@@ -80,7 +80,8 @@ class _Starting:
 
     def _take_probe(self) -> None:
         self._probe = json.loads(self.process.receive(deadline=_start_deadline())["json"])
-        _log.info("gpu_open: process %d, warm up %.2f s", self.process.pid, self._probe.get("warm_up_seconds", 0.0))
+        if "warm_up_seconds" in self._probe:
+            _log.info("gpu_open: process %d, warmed up in %.2f s", self.process.pid, self._probe["warm_up_seconds"])
 
 
 def _start_deadline() -> float:
