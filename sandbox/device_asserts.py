@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from sandbox.eager_mode import EagerMode
 
 
-class DeviceAsserts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class DeviceAsserts(EagerMode):  # type: ignore[no-untyped-call]
     """Checks arguments before the operators run. Raises ValueError."""
 
     def __torch_dispatch__(

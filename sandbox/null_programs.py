@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from sandbox.eager_mode import EagerMode
 from sandbox.reference import Case, Reference
 
 MAX_LEFT_OUT = 24  # operations of one problem, and as many weights
@@ -193,7 +193,7 @@ def _without_operation(at: int, name: str) -> NullProgram:
     return NullProgram(name=f"{name} (operation {at + 1})", bars=False, outputs=outputs)
 
 
-class _LeftOut(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _LeftOut(EagerMode):
     """Replaces one operation by its first argument of the result's shape and dtype, and counts those that have one."""
 
     def __init__(self, at: int | None) -> None:

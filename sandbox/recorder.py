@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from sandbox.eager_mode import EagerMode
 from sandbox.plan import (
     MAX_CONSTANT_BYTES,
     MAX_STEPS,
@@ -49,7 +49,7 @@ class Untraceable(Exception):
     """The candidate does something that depends on tensor values, or that a plan cannot express."""
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Recorder(EagerMode):
     """A dispatch mode that sits inside a FakeTensorMode and records. One per trace."""
 
     def __init__(self, fake_mode: FakeTensorMode) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from sandbox.eager_mode import EagerMode
 from sandbox.precision import PRECISIONS
 
 # Relative size of half a unit in the last place with the 10 explicit bits of TF32 and of float16.
@@ -28,7 +28,7 @@ _CONTRACTIONS = frozenset((
 _ADDED_FIRST = frozenset(("addmm", "baddbmm", "addbmm", "addmv"))  # the first argument is added, not multiplied
 
 
-class _Reduced(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Reduced(EagerMode):
     """Cuts the factors of every contraction to 11 significant bits; for "fp16_accumulate" also moves its result.
 
     Cut, since tensor cores read float32 as TF32 by leaving out its last bits, which errs twice as much as rounding.

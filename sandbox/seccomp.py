@@ -16,8 +16,11 @@ from sandbox import syscalls
 
 _SET_MODE_FILTER, _TSYNC = 1, 1
 _KILL_PROCESS, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
-_LOAD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER_AT, _ARCH_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # in struct seccomp_data; both machines are little-endian
+_LOAD, _JEQ, _JGE, _JSET, _RET, _AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
+# In struct seccomp_data; both machines are little-endian.
+_NUMBER_AT, _ARCH_AT, _FIRST_ARGUMENT_AT, _SECOND_ARGUMENT_AT = 0, 4, 16, 24
+_AF_UNIX, _SOCK_STREAM, _SOCK_SEQPACKET, _TYPE_MASK = 1, 1, 5, 0xF
+_CONNECT = {"x86_64": 42, "aarch64": 203}
 _X32 = 0x40000000  # numbers from here on are x86_64's 32-bit pointer form
 # CLONE_NEW{TIME,NS,CGROUP,UTS,IPC,USER,PID,NET}
 _NEW_NAMESPACES = 0x80 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
@@ -70,10 +73,26 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_uint16), ("filter", ctypes.POINTER(_Instruction)))
 
 
-def program(machine: str) -> list[tuple[int, int, int, int]]:
-    """The filter as (code, jump if true, jump if false, operand). Raises KeyError for an architecture not known."""
+def program(machine: str, *, listen: bool = False) -> list[tuple[int, int, int, int]]:
+    """The filter as (code, jump if true, jump if false, operand). Raises KeyError for an architecture not known.
+
+    With `listen` unix sockets with connections may be made, as CUDA does to listen on one, but connect to nothing.
+    """
     known = MACHINES[machine]
     denied = sorted(known.denied.values())
+    sockets = []
+    if listen:
+        denied = sorted({*denied, _CONNECT[machine]} - {known.denied["socket"]})
+        sockets = [
+            (_JEQ, 0, 7, known.denied["socket"]),
+            (_LOAD, 0, 0, _FIRST_ARGUMENT_AT),
+            (_JEQ, 0, 4, _AF_UNIX),
+            (_LOAD, 0, 0, _SECOND_ARGUMENT_AT),
+            (_AND, 0, 0, _TYPE_MASK),
+            (_JEQ, 2, 0, _SOCK_STREAM),
+            (_JEQ, 1, 0, _SOCK_SEQPACKET),
+            (_RET, 0, 0, _ERRNO | errno.EPERM),
+        ]
     # `left` is how many instructions follow up to "deny", which is the last but one; "allow" is the last.
     head = [
         (_LOAD, 0, 0, _ARCH_AT),
@@ -94,16 +113,18 @@ def program(machine: str) -> list[tuple[int, int, int, int]]:
         (_RET, 0, 0, _ERRNO | errno.EPERM),
         (_RET, 0, 0, _ALLOW),
     ]
+    if sockets:  # they take the place of the last "allow", which they end in as well
+        tail = [(_JEQ, 0, 4, known.clone), *tail[1:], *sockets, (_RET, 0, 0, _ALLOW)]
     after = len(tests) - 1
     return head + [(code, after - i + 3, 0, operand) for i, (code, operand) in enumerate(tests)] + tail
 
 
-def install() -> None:
+def install(*, listen: bool = False) -> None:
     """Filters every thread of this process and what it starts, for good. Needs no-new-privs. Raises OSError."""
     machine = MACHINES.get(platform.machine())
     if machine is None:
         raise OSError(errno.ENOSYS, f"no system call filter for {platform.machine()}")
-    lines = [_Instruction(*line) for line in program(platform.machine())]
+    lines = [_Instruction(*line) for line in program(platform.machine(), listen=listen)]
     filled = (_Instruction * len(lines))(*lines)
     described = _Program(len(lines), filled)
     syscalls.syscall(machine.seccomp, _SET_MODE_FILTER, _TSYNC, ctypes.byref(described), what="seccomp")

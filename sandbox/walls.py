@@ -86,7 +86,7 @@ def lock_down(walls: Walls, *, scratch: Path, limits: Limits) -> None:
     if "landlock" in walls.layers:
         landlock.restrict(walls.view, truncate="landlock_truncate" in walls.layers)
     if "seccomp" in walls.layers:
-        seccomp.install()
+        seccomp.install(listen=walls.gpu and walls.own_mounts and "network_namespace" in walls.layers)
 
 
 def _limit(limits: Limits, *, gpu: bool) -> None:

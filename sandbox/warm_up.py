@@ -48,6 +48,7 @@ REQUEST: dict[str, Any] = {
     "secret": "none",
     "num_seeds": 3,
     "precision": "ieee",
+    "alone": True,
 }
 
 

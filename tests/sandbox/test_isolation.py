@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -134,10 +135,12 @@ def test_a_child_with_a_gpu_has_shared_memory_of_its_own() -> None:
         shutil.rmtree(root)
 
 
-def _filtered(machine: str, *, number: int, audit: int, argument: int = 0) -> int:
+def _filtered(
+    machine: str, *, number: int, audit: int, argument: int = 0, second: int = 0, listen: bool = False
+) -> int:
     """What the filter returns, by the rules of classic BPF (linux/bpf_common.h)."""
-    lines, at, word = seccomp.program(machine), 0, 0
-    read = {0: number, 4: audit, 16: argument}
+    lines, at, word = seccomp.program(machine, listen=listen), 0, 0
+    read = {0: number, 4: audit, 16: argument, 24: second}
     while True:
         code, if_true, if_false, operand = lines[at]
         at += 1
@@ -145,6 +148,9 @@ def _filtered(machine: str, *, number: int, audit: int, argument: int = 0) -> in
             return operand
         if code == 0x20:
             word = read[operand]
+            continue
+        if code == 0x54:
+            word &= operand
             continue
         at += if_true if {0x15: word == operand, 0x35: word >= operand, 0x45: bool(word & operand)}[code] else if_false
 
@@ -162,6 +168,29 @@ def test_the_filter_denies_what_it_lists_and_nothing_else(machine: str) -> None:
     assert _filtered(machine, number=known.clone, audit=known.audit, argument=0x003D0F00) == allow
     if machine == "x86_64":
         assert _filtered(machine, number=0x40000000, audit=known.audit) == deny
+
+
+@pytest.mark.parametrize("machine", seccomp.MACHINES)
+def test_a_child_with_a_gpu_may_listen_on_a_unix_socket_and_connect_to_nothing(machine: str) -> None:
+    """CUDA's driver listens on one; without it, it does not start."""
+    known, allow, deny = seccomp.MACHINES[machine], 0x7FFF0000, 0x00050000 | errno.EPERM
+    for family, kind, expected in (
+        (socket.AF_UNIX, socket.SOCK_STREAM, allow),
+        (socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC, allow),
+        (socket.AF_UNIX, socket.SOCK_DGRAM, deny),
+        (socket.AF_INET, socket.SOCK_STREAM, deny),
+        (socket.AF_NETLINK, socket.SOCK_RAW, deny),
+    ):
+        made = {"number": known.denied["socket"], "audit": known.audit, "argument": int(family), "second": int(kind)}
+        assert _filtered(machine, listen=True, **made) == expected, (family, kind)
+        assert _filtered(machine, **made) == deny
+    others = {*known.denied.values(), {"x86_64": 42, "aarch64": 203}[machine]} - {known.denied["socket"]}
+    for number in range(600):
+        wanted = 0x00050000 | errno.ENOSYS if number == known.clone3 else deny if number in others else allow
+        if number != known.denied["socket"]:
+            assert _filtered(machine, number=number, audit=known.audit, listen=True) == wanted, number
+    assert _filtered(machine, number=known.clone, audit=known.audit, argument=0x10000011, listen=True) == deny
+    assert _filtered(machine, number=known.clone, audit=known.audit, argument=0x003D0F00, listen=True) == allow
 
 
 _PROBE = "import sys; sys.path.insert(0, sys.argv[1]); from sandbox.isolation import available; print(*available())"

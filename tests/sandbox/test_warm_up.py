@@ -7,9 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
-from sandbox import warm_up
+from sandbox import replay_worker, warm_up
 from sandbox.compare import compare
 from sandbox.describe import run
 from sandbox.execute import Arena, bind_inputs, initialise, run_steps
@@ -46,3 +47,11 @@ def test_the_part_before_the_gpu_leaves_nothing_to_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_its_request_has_all_that_opening_a_problem_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_worker, "_eager_us", lambda reference, case: 1.0)
+    worker = object.__new__(replay_worker.ReplayWorker)  # on the CPU: what is made there needs no CUDA
+    worker._device, worker._calibrations = torch.device("cpu"), {}
+    opened = worker._make(warm_up.PROBLEM, warm_up.REQUEST, vary=frozenset(warm_up.WEIGHTS))
+    assert len(opened.cases) >= warm_up.REQUEST["num_seeds"]
