@@ -45,8 +45,9 @@ _BY_CLASS = {
     "Policy": Layer.POLICY, "KernelShare": Layer.POLICY, "PlanError": Layer.CHECK, "ForgedResult": Layer.CHECK,
     "SourceError": Layer.CHECK, "ProcessEnded": Layer.ISOLATION, "Timeout": Layer.DEADLINE, "TooLarge": Layer.DEADLINE,
     "Precision": Layer.PRECISION, "HiddenWeights": Layer.UNSEEN, "Aliasing": Layer.CHECK, "Device": Layer.CHECK,
-    "Outputs": Layer.CHECK, "OSError": Layer.ISOLATION, "PermissionError": Layer.ISOLATION, "InputChanged": Layer.GUARD,
-    "NoModelNew": Layer.SCREEN, "NoCode": Layer.SCREEN,
+    "Outputs": Layer.CHECK, "OSError": Layer.ISOLATION, "PermissionError": Layer.ISOLATION,
+    "BlockingIOError": Layer.ISOLATION, "InputChanged": Layer.GUARD, "NoModelNew": Layer.SCREEN,
+    "NoCode": Layer.SCREEN,
 }  # fmt: skip
 _BY_STATUS = {
     Status.NO_KERNEL: Layer.SCREEN, Status.REJECTED: Layer.CHECK, Status.TRACE_ERROR: Layer.TRACE,
