@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import pytest
+
 from sandbox.problems import load_problems
 from sandbox.types import Candidate, Operator, Problem, Status, Verdict
 
@@ -77,6 +79,12 @@ class Program:
     gpu: frozenset[Status] | None = None
     precision: tuple[str, ...] = ("ieee",)
     wall_seconds: float | None = None
+
+
+def chosen(request: pytest.FixtureRequest) -> list[Path]:
+    """The programs that this run asks for in the fixture's module, in order."""
+    items = (item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path)
+    return [Path(str(item.callspec.params["path"])) for item in items if hasattr(item, "callspec")]
 
 
 def _problem(stem: str) -> Problem:
