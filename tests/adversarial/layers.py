@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import pytest
+
 from sandbox.problems import load_problems
 from sandbox.types import Candidate, Operator, Problem, Status, Verdict
 
@@ -45,8 +47,9 @@ _BY_CLASS = {
     "Policy": Layer.POLICY, "KernelShare": Layer.POLICY, "PlanError": Layer.CHECK, "ForgedResult": Layer.CHECK,
     "SourceError": Layer.CHECK, "ProcessEnded": Layer.ISOLATION, "Timeout": Layer.DEADLINE, "TooLarge": Layer.DEADLINE,
     "Precision": Layer.PRECISION, "HiddenWeights": Layer.UNSEEN, "Aliasing": Layer.CHECK, "Device": Layer.CHECK,
-    "Outputs": Layer.CHECK, "OSError": Layer.ISOLATION, "PermissionError": Layer.ISOLATION, "InputChanged": Layer.GUARD,
-    "NoModelNew": Layer.SCREEN, "NoCode": Layer.SCREEN,
+    "Outputs": Layer.CHECK, "OSError": Layer.ISOLATION, "PermissionError": Layer.ISOLATION,
+    "BlockingIOError": Layer.ISOLATION, "InputChanged": Layer.GUARD, "NoModelNew": Layer.SCREEN,
+    "NoCode": Layer.SCREEN,
 }  # fmt: skip
 _BY_STATUS = {
     Status.NO_KERNEL: Layer.SCREEN, Status.REJECTED: Layer.CHECK, Status.TRACE_ERROR: Layer.TRACE,
@@ -76,6 +79,12 @@ class Program:
     gpu: frozenset[Status] | None = None
     precision: tuple[str, ...] = ("ieee",)
     wall_seconds: float | None = None
+
+
+def chosen(request: pytest.FixtureRequest) -> list[Path]:
+    """The programs that this run asks for in the fixture's module, in order."""
+    items = (item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path)
+    return [Path(str(item.callspec.params["path"])) for item in items if hasattr(item, "callspec")]
 
 
 def _problem(stem: str) -> Problem:

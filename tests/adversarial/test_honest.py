@@ -7,15 +7,15 @@ below IEEE's that the run must allow for it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from sandbox.judge import InterpretJudge
-from sandbox.tracer import Tracer
 from sandbox.types import Status, Verdict
-from tests.adversarial.layers import HONEST, Program, read_honest
+from tests.adversarial.layers import HONEST, Program, chosen, read_honest
+from tests.adversarial.traced_ahead import TracedAhead
 from tests.judge_settings import LIMITS, judge_settings
 
 _SETTINGS = judge_settings(interpret_limits=dataclasses.replace(LIMITS, wall_seconds=30))
@@ -24,8 +24,8 @@ _SETTINGS = judge_settings(interpret_limits=dataclasses.replace(LIMITS, wall_sec
 class Bench:
     """One warm tracer for all programs, and a warm judge for each precision that they are judged under."""
 
-    def __init__(self) -> None:
-        self.tracer = Tracer(_SETTINGS)
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.traced = TracedAhead([read_honest(path) for path in paths], settings=lambda _: _SETTINGS)
         self._judges: dict[tuple[str, ...], InterpretJudge] = {}
 
     def verdict(self, program: Program) -> Verdict:
@@ -33,17 +33,17 @@ class Bench:
             settings = dataclasses.replace(_SETTINGS, precision=program.precision)
             self._judges[program.precision] = InterpretJudge(settings)
         judge = self._judges[program.precision]
-        return judge.judge(program.problem, program.candidate, self.tracer.trace(program.problem, program.candidate))
+        return judge.judge(program.problem, program.candidate, self.traced[program.path])
 
     def close(self) -> None:
-        self.tracer.close()
+        self.traced.close()
         for judge in self._judges.values():
             judge.close()
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    bench = Bench()
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    bench = Bench(chosen(request))
     yield bench
     bench.close()
 

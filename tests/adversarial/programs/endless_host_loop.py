@@ -1,4 +1,4 @@
-# expect: timeout problem: relu_rand layer: deadline limits: wall=5 why: computes on the host for a minute
+# expect: timeout problem: relu_rand layer: deadline limits: wall=3 why: computes on the host for a minute
 import time
 
 import torch

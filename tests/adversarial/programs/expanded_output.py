@@ -1,4 +1,4 @@
-# expect: rejected|wrong_values problem: repeated_row layer: check why: one row is computed and expanded with stride zero
+# expect: rejected problem: repeated_row layer: check why: one row is computed and expanded with stride zero
 import torch
 import torch.nn as nn
 import triton

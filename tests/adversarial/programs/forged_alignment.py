@@ -1,4 +1,4 @@
-# expect: rejected problem: relu_rand why: a forged plan has its kernel compiled for sizes and addresses that the launch does not have
+# expect: rejected problem: relu_rand layer: check why: a forged plan has its kernel compiled for sizes and addresses that the launch does not have
 import json
 
 import torch

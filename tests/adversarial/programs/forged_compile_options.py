@@ -1,4 +1,4 @@
-# expect: rejected problem: relu_rand why: a forged plan has the compiler read a file of the candidate's
+# expect: rejected problem: relu_rand layer: check why: a forged plan has the compiler read a file of the candidate's
 import json
 
 import torch

@@ -1,4 +1,4 @@
-# expect: passed problem: relu_rand why: a forged plan has another kernel's machine code; what runs is compiled from the text, which is right
+# expect: passed problem: relu_rand layer: construction why: a forged plan has another kernel's machine code; what runs is compiled from the text, which is right
 import json
 
 import torch

@@ -1,4 +1,4 @@
-# expect: passed problem: relu_rand why: a forged plan claims other registers, warps and scratch memory than its kernel has; they are thrown away
+# expect: passed problem: relu_rand layer: construction why: a forged plan claims other registers, warps and scratch memory than its kernel has; they are thrown away
 import json
 
 import torch

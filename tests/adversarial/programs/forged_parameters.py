@@ -1,4 +1,4 @@
-# expect: rejected problem: relu_rand why: the text of a forged plan has parameters that its launch does not know of
+# expect: rejected problem: relu_rand layer: check why: the text of a forged plan has parameters that its launch does not know of
 import json
 
 import torch

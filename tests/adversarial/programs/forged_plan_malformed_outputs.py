@@ -1,4 +1,4 @@
-# expect: rejected|trace_error problem: relu_rand layer: check|trace|isolation why: a forged plan has a dictionary of outputs that is none
+# expect: rejected problem: relu_rand layer: check why: a forged plan has a dictionary of outputs that is none
 import json
 
 import torch

@@ -1,4 +1,4 @@
-# expect: rejected|trace_error problem: relu_rand layer: check|trace|isolation why: a forged plan has outputs that one reader takes for a tensor and another for a dictionary
+# expect: rejected problem: relu_rand layer: check why: a forged plan has outputs that one reader takes for a tensor and another for a dictionary
 import json
 
 import torch

@@ -1,4 +1,4 @@
-# expect: rejected problem: matmul_small why: a forged plan says that its dots are exact; they are compiled to TF32
+# expect: rejected problem: matmul_small layer: precision why: a forged plan says that its dots are exact; they are compiled to TF32
 import json
 
 import torch

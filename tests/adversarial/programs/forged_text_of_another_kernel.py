@@ -1,4 +1,4 @@
-# expect: wrong_values problem: relu_rand why: a forged plan has the right machine code under a text that says something else; the text is what counts
+# expect: wrong_values problem: relu_rand layer: compare why: a forged plan has the right machine code under a text that says something else; the text is what counts
 import json
 
 import torch

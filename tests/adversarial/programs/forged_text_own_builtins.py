@@ -1,4 +1,4 @@
-# expect: rejected|trace_error|unverified problem: relu_rand layer: check|trace|isolation|unseen why: the kernel text of a forged plan has torch compute the answer while it is interpreted; it gets there by a module that takes the place of the builtins
+# expect: rejected problem: relu_rand layer: check why: the kernel text of a forged plan has torch compute the answer while it is interpreted; it gets there by a module that takes the place of the builtins
 import json
 
 import torch

@@ -1,4 +1,4 @@
-# expect: trace_error|wrong_values|timeout problem: relu_rand layer: compare|isolation|trace|deadline why: starts processes until it is refused (at most 150, each gone after three seconds)
+# expect: trace_error|wrong_values problem: relu_rand layer: isolation|compare why: starts processes until it is refused (at most 150, each gone after three seconds)
 import os
 import time
 

@@ -1,4 +1,4 @@
-# expect: rejected|wrong_values problem: relu_rand layer: check why: the output is the input tensor itself
+# expect: rejected problem: relu_rand layer: check why: the output is the input tensor itself
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: rejected|wrong_values problem: relu_rand layer: check why: the output is a window on the input, after a kernel on something else
+# expect: rejected problem: relu_rand layer: check why: the output is a window on the input, after a kernel on something else
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: trace_error|wrong_values problem: relu_rand why: writes file after file, each within its limit
+# expect: trace_error|wrong_values problem: relu_rand layer: isolation|compare why: writes file after file, each within its limit
 
 import torch
 import torch.nn as nn

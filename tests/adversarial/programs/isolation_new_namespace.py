@@ -1,4 +1,4 @@
-# expect: trace_error|wrong_values problem: relu_rand why: makes a user namespace in which it is root, to mount over the folders around it
+# expect: trace_error|wrong_values problem: relu_rand layer: isolation|compare why: makes a user namespace in which it is root, to mount over the folders around it
 import ctypes
 
 import torch

@@ -1,4 +1,4 @@
-# expect: trace_error|wrong_values problem: relu_rand why: opens the judge's own code for writing, to change the next verdict
+# expect: trace_error|wrong_values problem: relu_rand layer: isolation|compare why: opens the judge's own code for writing, to change the next verdict
 
 import torch
 import torch.nn as nn

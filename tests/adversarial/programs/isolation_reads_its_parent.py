@@ -1,4 +1,4 @@
-# expect: trace_error|wrong_values problem: relu_rand why: reads the environment and the memory map of the process that started it
+# expect: trace_error|wrong_values problem: relu_rand layer: isolation|compare why: reads the environment and the memory map of the process that started it
 import os
 
 import torch

@@ -1,4 +1,4 @@
-# expect: trace_error|wrong_values problem: relu_rand why: looks for run folders, whose ledger holds the secret seeds and whose best kernels are answers
+# expect: trace_error|wrong_values problem: relu_rand layer: isolation|compare why: looks for run folders, whose ledger holds the secret seeds and whose best kernels are answers
 import pathlib
 
 import torch

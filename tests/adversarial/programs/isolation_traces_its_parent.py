@@ -1,4 +1,4 @@
-# expect: trace_error|wrong_values problem: relu_rand why: attaches to the process that started it, to write its answer there
+# expect: trace_error|wrong_values problem: relu_rand layer: isolation|compare why: attaches to the process that started it, to write its answer there
 import ctypes
 import os
 

@@ -1,4 +1,4 @@
-# expect: trace_error|wrong_values problem: relu_rand layer: compare|trace|isolation why: sends SIGKILL to the process that started it, which must live on
+# expect: trace_error|wrong_values problem: relu_rand layer: isolation|compare why: sends SIGKILL to the process that started it, which must live on
 import os
 import signal
 import time

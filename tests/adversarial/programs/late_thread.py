@@ -1,4 +1,4 @@
-# expect: rejected|wrong_values|trace_error problem: relu_rand layer: policy|compare|trace|isolation why: a thread fills the output after forward has returned
+# expect: rejected|wrong_values problem: relu_rand layer: policy|compare why: a thread fills the output after forward has returned
 import threading
 import time
 

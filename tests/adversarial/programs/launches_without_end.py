@@ -1,4 +1,4 @@
-# expect: untraceable|timeout|rejected problem: relu_rand layer: trace|deadline|check limits: wall=20 why: a million launches
+# expect: untraceable|timeout problem: relu_rand layer: trace|deadline limits: wall=20 why: a million launches
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: trace_error|wrong_shape problem: relu_rand layer: trace|compare why: an object that would compute when it is looked at, and runs code when it is unpickled
+# expect: trace_error problem: relu_rand layer: trace why: an object that would compute when it is looked at, and runs code when it is unpickled
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: rejected|trace_error|untraceable|wrong_values problem: relu_rand layer: trace|check|compare why: a tensor subclass that answers every comparison with yes
+# expect: trace_error|untraceable problem: relu_rand layer: trace why: a tensor subclass that answers every comparison with yes
 import torch
 import torch.nn as nn
 import triton

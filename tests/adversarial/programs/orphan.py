@@ -1,4 +1,4 @@
-# expect: wrong_values|trace_error|timeout problem: relu_rand layer: compare|trace|isolation|deadline limits: wall=15 why: a grandchild in a session of its own keeps every descriptor open for twenty seconds
+# expect: wrong_values|trace_error problem: relu_rand layer: compare|isolation limits: wall=15 why: a grandchild in a session of its own keeps every descriptor open for twenty seconds
 import os
 import time
 

@@ -1,4 +1,4 @@
-# expect: wrong_values|trace_error|timeout problem: relu_rand layer: isolation|compare|deadline why: half a gigabyte on each of stdout and stderr
+# expect: trace_error problem: relu_rand layer: isolation why: half a gigabyte on each of stdout and stderr
 import os
 
 import torch

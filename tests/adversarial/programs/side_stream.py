@@ -1,4 +1,4 @@
-# expect: passed|rejected|untraceable problem: relu_rand layer: construction|check|trace why: the kernel runs on a stream of its own without waiting: in a plan it is an ordinary launch
+# expect: passed|untraceable problem: relu_rand layer: construction|trace why: the kernel runs on a stream of its own without waiting: in a plan it is an ordinary launch
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: timeout problem: relu_rand layer: deadline limits: wall=5 why: waits, deaf to every signal that can be refused
+# expect: timeout problem: relu_rand layer: deadline limits: wall=3 why: waits, deaf to every signal that can be refused
 import signal
 import time
 

@@ -1,4 +1,4 @@
-# expect: timeout|unverified problem: relu_rand layer: deadline limits: wall=10 why: one program counts for many seconds before it stores
+# expect: timeout|unverified problem: relu_rand layer: deadline limits: wall=4 why: one program counts for many seconds before it stores
 import torch
 import torch.nn as nn
 import triton

@@ -1,4 +1,4 @@
-# expect: wrong_values|trace_error problem: relu_rand layer: compare|trace|isolation why: a helper program is to compute the answer and leave it in a file
+# expect: wrong_values|trace_error problem: relu_rand layer: compare|isolation why: a helper program is to compute the answer and leave it in a file
 import subprocess
 import sys
 

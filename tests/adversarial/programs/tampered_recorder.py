@@ -1,4 +1,4 @@
-# expect: rejected|trace_error|wrong_values problem: relu_rand layer: check|trace|isolation|compare why: whatever records the steps is found by a heap scan and emptied
+# expect: rejected problem: relu_rand layer: check why: whatever records the steps is found by a heap scan and emptied
 import gc
 
 import torch

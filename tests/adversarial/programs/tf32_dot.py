@@ -1,4 +1,4 @@
-# expect: rejected problem: matmul_small why: dots of float32 in TF32, Triton's default, where the run allows IEEE arithmetic only
+# expect: rejected problem: matmul_small layer: precision why: dots of float32 in TF32, Triton's default, where the run allows IEEE arithmetic only
 import torch
 import torch.nn as nn
 import triton
