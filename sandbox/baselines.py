@@ -15,9 +15,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sandbox import isolation
 from sandbox.baseline_cache import BaselineCache, BaselineTime, cache_key, private_folder
 from sandbox.environment import num_cores
 from sandbox.gpu_workers import worker_environment
@@ -81,8 +83,14 @@ class Baselines:
         self._worker: WorkerProcess | None = None
         self._conditions: dict[str, str] = {}
         self._tables: OrderedDict[tuple[str, str], Table] = OrderedDict()
-        folder = settings.cache_dir
-        self._cache = None if folder is None else BaselineCache(Path(folder) / "baselines")
+
+    @cached_property
+    def _kept_folder(self) -> Path | None:
+        return isolation.kept_folder(self._settings)
+
+    @cached_property
+    def _cache(self) -> BaselineCache | None:
+        return None if self._kept_folder is None else BaselineCache(self._kept_folder / "baselines")
 
     def table(self, task: TimingTask, *, kind: str) -> Table:
         """The problem's baselines, with the best of them ready to be measured. Raises SandboxError."""
@@ -254,9 +262,7 @@ class Baselines:
         if self._worker is None:
             worker = WorkerProcess(
                 self._command,
-                environment=lambda home: baseline_environment(
-                    home, device=self._device, cache_dir=self._settings.cache_dir
-                ),
+                environment=lambda home: baseline_environment(home, device=self._device, cache_dir=self._kept_folder),
             )
             try:
                 probe = json.loads(worker.call({"do": "probe"}, deadline_seconds=_START_SECONDS)["json"])
@@ -284,7 +290,7 @@ def _settled(values: Sequence[float], seconds: float) -> bool:
     return seconds > _ROUNDS_SECONDS or (found.high - found.low) / found.median <= _INTERVAL
 
 
-def baseline_environment(home: str, *, device: int, cache_dir: str | None) -> dict[str, str]:
+def baseline_environment(home: str, *, device: int, cache_dir: Path | None) -> dict[str, str]:
     """A GPU worker's environment, compilers on all cores, and caches that outlive the process where there is a folder.
 
     Raises SandboxError where that folder cannot be used.
@@ -292,7 +298,7 @@ def baseline_environment(home: str, *, device: int, cache_dir: str | None) -> di
     caches: dict[str, str] = {}
     if cache_dir is not None:
         for name in ("inductor", "triton"):
-            folder = private_folder(Path(cache_dir).absolute() / "compiled_baselines" / name)
+            folder = private_folder(cache_dir.absolute() / "compiled_baselines" / name)
             caches[f"{'TORCHINDUCTOR' if name == 'inductor' else 'TRITON'}_CACHE_DIR"] = str(folder)
     return {
         **worker_environment(home, device=device),

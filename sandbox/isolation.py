@@ -9,6 +9,7 @@ plans.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -21,8 +22,10 @@ from pathlib import Path
 from sandbox import landlock, syscalls, walls
 from sandbox.namespaces import NAMESPACES
 from sandbox.scratch import remove_tree
-from sandbox.types import Limits
+from sandbox.types import JudgeSettings, Limits
 from sandbox.walls import Walls
+
+_log = logging.getLogger(__name__)
 
 # Layers by name. Every child has the first; the others are tried on this machine.
 ALWAYS = ("process_group", "rlimits", "no_new_privs", "scrubbed_environment", "closed_descriptors")
@@ -73,6 +76,17 @@ def layers_for(isolation: str) -> tuple[str, ...]:
     if isolation == "strict" and (missing := [name for name in OPTIONAL if name not in have]):
         raise IsolationError(f"judge.isolation is strict, but this machine refuses: {', '.join(missing)}")
     return have
+
+
+def kept_folder(settings: JudgeSettings) -> Path | None:
+    """Where compiled kernels and baselines may be kept from one process to the next: `cache_dir`, unless candidates
+    could write there. Raises IsolationError."""
+    if settings.cache_dir is None:
+        return None
+    if "landlock" not in layers_for(settings.isolation):
+        _log.warning("nothing_kept: without Landlock candidates could write to %s", settings.cache_dir)
+        return None
+    return Path(settings.cache_dir)
 
 
 def _works(layers: tuple[str, ...]) -> bool:

@@ -12,11 +12,11 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
-from sandbox import wire
+from sandbox import isolation, wire
 from sandbox.bounded import Recent
 from sandbox.clean_kernels import Refused, with_clean_kernels
 from sandbox.kernel_store import KernelStore
@@ -70,8 +70,12 @@ class Tracer:
         self._settings = settings
         self._zygote: Zygote | None = None
         self._specs: Recent[str, dict[str, Any]] = Recent(limit=_MAX_SPECS)
-        folder = None if settings.cache_dir is None else Path(settings.cache_dir) / "kernels"
-        self._store = KernelStore(folder, memory_bytes=_STORE_MEMORY_BYTES, disk_bytes=_STORE_DISK_BYTES)
+
+    @cached_property
+    def _store(self) -> KernelStore:
+        kept = isolation.kept_folder(self._settings)
+        folder = None if kept is None else kept / "kernels"
+        return KernelStore(folder, memory_bytes=_STORE_MEMORY_BYTES, disk_bytes=_STORE_DISK_BYTES)
 
     def trace(self, problem: Problem, candidate: Candidate) -> Traced:
         """The plan of `candidate`. Raises SandboxError when the fault is ours, ProblemFailed when it is the

@@ -271,7 +271,7 @@ def test_a_cache_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
 
 
 def test_compiled_baselines_are_kept_for_this_user_alone(tmp_path: Path) -> None:
-    found = baseline_environment("/home", device=0, cache_dir=str(tmp_path))
+    found = baseline_environment("/home", device=0, cache_dir=tmp_path)
     folder = Path(found["TORCHINDUCTOR_CACHE_DIR"])
     assert tmp_path in folder.parents and stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert "/home" in baseline_environment("/home", device=0, cache_dir=None)["TORCHINDUCTOR_CACHE_DIR"]

@@ -3,6 +3,7 @@ one of them."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import os
@@ -19,7 +20,7 @@ import pytest
 
 from sandbox import isolation, landlock, seccomp, walls
 from sandbox.zygote import Zygote
-from tests.judge_settings import LIMITS
+from tests.judge_settings import LIMITS, judge_settings
 from tests.sandbox.attacks import ATTACKS, Attack, Surroundings, outcome
 
 Try = Callable[..., str | None]
@@ -216,3 +217,11 @@ def test_others_than_root_get_the_same_layers(as_who: str) -> None:
 
 def test_no_right_is_asked_of_a_landlock_that_does_not_know_it() -> None:
     assert [landlock.rights(version).bit_length() for version in range(1, 8)] == [13, 14, 15, 15, 16, 16, 16]
+
+
+def test_nothing_is_kept_where_candidates_could_write_to_it(tmp_path: Path) -> None:
+    kept = judge_settings(cache_dir=str(tmp_path))
+    expected = tmp_path if "landlock" in isolation.available() else None
+    assert isolation.kept_folder(kept) == expected
+    assert isolation.kept_folder(dataclasses.replace(kept, isolation="off")) is None
+    assert isolation.kept_folder(judge_settings(cache_dir=None)) is None
