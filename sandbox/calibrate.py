@@ -14,9 +14,9 @@ from dataclasses import replace
 import torch
 
 from sandbox.calibration import Calibration
-from sandbox.compare import Expected, agrees, expect
+from sandbox.compare import KEPT_BYTES, Expected, agrees, all_finite, compare, expect, held
 from sandbox.null_programs import NullProgram, Trial, null_programs
-from sandbox.reference import Case, InadmissibleProblem, Reference, self_check
+from sandbox.reference import Case, InadmissibleProblem, Reference
 from sandbox.stress import FIRST_CHOICE, STRESS
 
 MAX_ADDED = len(STRESS)  # cases that calibration may add to those asked for, each on a seed of its own
@@ -46,7 +46,12 @@ def admit(
         reference.case(kind, seed=seed, vary=vary, precision=precision)
         for kind, seed in zip(known.kinds, seeds, strict=False)
     )
-    return [_hiding(reference, known, _checked(reference, case), vary=vary) for case in cases if case is not None]
+    found = []
+    for case in cases:
+        if case is not None:
+            _check(reference.run(case), case.expected)
+            found.append(_hiding(reference, known, case, vary=vary))
+    return found
 
 
 def _hiding(reference: Reference, known: Calibration, case: Case, *, vary: frozenset[str]) -> Case:
@@ -70,13 +75,15 @@ def calibrate(
     """
     start = time.monotonic()
     cases: list[Case] = []
-    for index, seed in enumerate(seeds[:num_cases]):
-        cases.append(_checked(reference, _first_case(reference, index, seed=seed, precision=precision)))
     tried: set[str] = set()
-    programs = null_programs(reference, _trial(reference, cases[0]))
-    pending = programs
-    for case in cases:
-        pending = _not_rejected(pending, _trial(reference, case), tried=tried)
+    programs: list[NullProgram] = []
+    pending: list[NullProgram] = []
+    for index, seed in enumerate(seeds[:num_cases]):
+        case = _first_case(reference, index, seed=seed, precision=precision)
+        if not cases:
+            programs = pending = null_programs(reference, _trial(reference, case))
+        pending = _not_rejected(reference, pending, case, tried=tried)
+        cases.append(case)
     used = {case.kind for case in cases}
     for kind in (kind for kind in STRESS if kind not in used):
         if not pending or len(cases) >= len(seeds) or _num_bytes(cases) > _KEPT_BYTES:
@@ -84,7 +91,10 @@ def calibrate(
         more = _telling_case(reference, kind, pending, seed=seeds[len(cases)], precision=precision)
         if more is None:
             continue
-        left = _not_rejected(pending, _trial(reference, more), tried=tried)
+        try:
+            left = _not_rejected(reference, pending, more, tried=tried)
+        except InadmissibleProblem:  # that kind is none for this problem
+            continue
         if len(left) < len(pending):
             cases.append(more)
             pending = left
@@ -133,11 +143,10 @@ def _first_case(reference: Reference, index: int, *, seed: int, precision: str) 
     return given
 
 
-def _checked(reference: Reference, case: Case) -> Case:
-    """`case`, if the reference in its declared dtype passes on it. Raises InadmissibleProblem."""
-    if (reason := self_check(reference, case)) is not None:
-        raise InadmissibleProblem(reason)
-    return case
+def _check(own: Sequence[torch.Tensor], expected: Sequence[Expected]) -> None:
+    """Raises InadmissibleProblem unless the reference passes with what it gives in its declared dtype."""
+    if (failure := compare(own, expected).failure) is not None:
+        raise InadmissibleProblem(f"the reference does not agree with itself: {failure.message}")
 
 
 def _num_bytes(cases: Sequence[Case]) -> int:
@@ -145,15 +154,24 @@ def _num_bytes(cases: Sequence[Case]) -> int:
 
 
 def _trial(reference: Reference, case: Case) -> Trial:
-    others = reference.inputs(case.seed ^ _SEED_ELSEWHERE, kind=case.kind)
-    elsewhere = functools.cache(lambda: reference.run(case, inputs=others))
-    return Trial(reference=reference, case=case, own=reference.run(case), other_inputs=others, elsewhere=elsewhere)
+    own = reference.run(case)
+    # What is large is made again whenever it is asked for: that costs less than the room that it takes.
+    kept = functools.cache if sum(t.nbytes for t in (*case.inputs, *own)) <= KEPT_BYTES else lambda make: make
+    others = kept(lambda: reference.inputs(case.seed ^ _SEED_ELSEWHERE, kind=case.kind))
+    elsewhere = kept(lambda: reference.run(case, inputs=others()))
+    return Trial(reference=reference, case=case, own=own, other_inputs=others, elsewhere=elsewhere)
 
 
-def _not_rejected(pending: Sequence[NullProgram], trial: Trial, *, tried: set[str]) -> list[NullProgram]:
-    """The null programs that pass on the trial's case. Notes in `tried` those that had outputs to compare."""
-    values = [want.answer().to(trial.own[0].device) for want in trial.case.expected]  # large ones are computed: once
-    return [program for program in pending if _passes(program, trial, values, trial.case.expected, tried=tried)]
+def _not_rejected(
+    reference: Reference, pending: Sequence[NullProgram], case: Case, *, tried: set[str]
+) -> list[NullProgram]:
+    """The null programs that pass on `case`, on which the reference must pass. Notes in `tried` those that had outputs
+    to compare. Raises InadmissibleProblem."""
+    expected = held(case.expected)  # large values are computed: once
+    trial = _trial(reference, case)
+    _check(trial.own, expected)
+    values = [want.answer().to(trial.own[0].device) for want in expected]
+    return [program for program in pending if _passes(program, trial, values, expected, tried=tried)]
 
 
 def _passes(
@@ -177,23 +195,25 @@ def _telling_case(
     Seen without the float64 answer, which costs most. A kind that tells nothing here tells nothing under wider bounds.
     """
     drawn = reference.draw(kind, seed=seed, vary=reference.weight_names)
-    try:
-        trial = _trial(reference, drawn)
-    except InadmissibleProblem:
-        return None
-    if not all(bool(torch.isfinite(own).all()) for own in trial.own if own.is_floating_point()):
-        return None
-    least = [
-        expect("", own, (own,), reference.problem.tolerance, recompute=lambda own=own: own)  # type: ignore[misc]
-        for own in trial.own
-    ]
-    values = [own.double() if own.is_floating_point() else own for own in trial.own]
-    if all(_passes(program, trial, values, least, tried=set()) for program in pending):
+    if not _tells(reference, drawn, pending):
         return None
     try:
         case = reference.answered(drawn, precision=precision)
     except InadmissibleProblem:
         return None
-    if not all(want.all_finite for want in case.expected) or self_check(reference, case) is not None:
-        return None
-    return case
+    return case if all(want.all_finite for want in case.expected) else None
+
+
+def _tells(reference: Reference, drawn: Case, pending: Sequence[NullProgram]) -> bool:
+    """Whether the reference's own answer is finite and rejects some of the null programs."""
+    try:
+        trial = _trial(reference, drawn)
+    except InadmissibleProblem:
+        return False
+    if not all(map(all_finite, trial.own)):
+        return False
+    least = [
+        expect("", own, (own,), reference.problem.tolerance, recompute=lambda own=own: own)  # type: ignore[misc]
+        for own in trial.own
+    ]
+    return not all(_passes(program, trial, trial.own, least, tried=set()) for program in pending)

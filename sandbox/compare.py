@@ -7,9 +7,10 @@ processes.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -21,7 +22,7 @@ from sandbox.types import Failure, Mismatch, Pattern, Status, Tolerance
 POISON = (0xFF, 0x7B)
 
 _FIRST_ELEMENTS = 1 << 16  # of a comparison that stops at the first wrong part
-_CHUNK_ELEMENTS = 1 << 26  # bounds the float64 temporaries of one comparison to a few GiB
+CHUNK_ELEMENTS = 1 << 26  # bounds the float64 temporaries of one comparison to a few GiB
 _PATTERN_ELEMENTS = 1 << 22
 KEPT_BYTES = 128 << 20
 
@@ -86,31 +87,76 @@ def expect(
     multiples of its error is a bound as well, since it has that precision's whole rounding in it, which every kernel
     shares.
     """
-    declared = own[0].dtype
-    scale, spread, all_finite, relative, rms = 1.0, 1.0, True, 0.0, 0.0
-    value = own[0]
-    if declared.is_floating_point:
-        value = exact.to(torch.float64)
-        if not bool(torch.isfinite(own[0]).all()):  # what overflows in the declared dtype is right to overflow
-            value, recompute = torch.where(torch.isfinite(own[0]), value, own[0].to(torch.float64)), None
-        spread, scale, all_finite = _scales_of(value)
-        errors = [_errors(o, value, spread=spread, scale=scale, max_relative=math.inf) for o in own]
-        multiple, multiple_rms, floor, floor_rms = _multiples(declared, tolerance)
-        relative = max(multiple * max((e.max_relative for e in errors), default=0.0), floor)
-        rms = max(multiple_rms * max(e.rms for e in errors), floor_rms)
-        if reduced is not None:
-            lower = _errors(reduced, value, spread=spread, scale=scale, max_relative=math.inf)
-            relative = max(relative, tolerance.elementwise / 4 * lower.max_relative)
-            rms = max(rms, tolerance.rms / 4 * lower.rms)
-        all_finite = all_finite and math.isfinite(relative) and math.isfinite(rms)
-    if recompute is None or value.nbytes <= KEPT_BYTES:
-        kept = value.cpu()
-        recompute = lambda: kept  # noqa: E731
-    return Expected(
-        path=path, dtype=dtype_name(declared), shape=tuple(own[0].shape), answer=recompute, all_finite=all_finite,
-        kept_bytes=value.nbytes if value.nbytes <= KEPT_BYTES else 0, spread=spread, scale=scale,
-        max_relative=relative, max_rms=rms,
-    )  # fmt: skip
+    bounds = Bounds(own[0], exact, tolerance)
+    for other in own[1:]:
+        bounds.admit(other)
+    if reduced is not None:
+        bounds.admit_reduced(reduced)
+    return bounds.expected(path, recompute=recompute)
+
+
+class Bounds:
+    """What `expect` finds out about one output, from one answer after the other: no two of the answers need be in
+    memory at once. Holds the float64 values, and of the answers figures alone."""
+
+    def __init__(self, own: torch.Tensor, exact: torch.Tensor, tolerance: Tolerance) -> None:
+        self._dtype, self._tolerance = own.dtype, tolerance
+        self._value, self._overflows = own, False
+        self._spread, self._scale, self._all_finite = 1.0, 1.0, True
+        self._relative = self._rms = 0.0
+        if not own.dtype.is_floating_point:
+            return
+        self._value = exact.to(torch.float64)
+        if not all_finite(own):  # what overflows in the declared dtype is right to overflow
+            self._value = torch.where(torch.isfinite(own), self._value, own.to(torch.float64))
+            self._overflows = True
+        self._spread, self._scale, self._all_finite = _scales_of(self._value)
+        self._relative, self._rms = _multiples(own.dtype, tolerance)[2:]
+        self.admit(own)
+
+    def admit(self, answer: torch.Tensor) -> None:
+        """Makes room for the error of `answer` and its multiples."""
+        if self._dtype.is_floating_point:
+            multiple, multiple_rms = _multiples(self._dtype, self._tolerance)[:2]
+            self._make_room(answer, multiple, multiple_rms)
+
+    def admit_reduced(self, answer: torch.Tensor) -> None:
+        """The same for an answer with matrix products in a lower precision."""
+        if self._dtype.is_floating_point:
+            self._make_room(answer, self._tolerance.elementwise / 4, self._tolerance.rms / 4)
+
+    def _make_room(self, answer: torch.Tensor, multiple: float, multiple_rms: float) -> None:
+        errors = _errors(answer, self._value, spread=self._spread, scale=self._scale, max_relative=math.inf)
+        relative, rms = multiple * errors.max_relative, multiple_rms * errors.rms
+        self._all_finite = self._all_finite and math.isfinite(relative) and math.isfinite(rms)
+        self._relative, self._rms = max(self._relative, relative), max(self._rms, rms)
+
+    def expected(self, path: str, *, recompute: Callable[[], torch.Tensor] | None) -> Expected:
+        """The expectation for that output; `recompute` as for `expect`."""
+        num_bytes = self._value.nbytes
+        if recompute is None or self._overflows or num_bytes <= KEPT_BYTES:
+            kept = self._value.cpu()
+            recompute = lambda: kept  # noqa: E731
+        return Expected(
+            path=path, dtype=dtype_name(self._dtype), shape=tuple(self._value.shape), answer=recompute,
+            all_finite=self._all_finite, kept_bytes=num_bytes if num_bytes <= KEPT_BYTES else 0,
+            spread=self._spread, scale=self._scale, max_relative=self._relative, max_rms=self._rms,
+        )  # fmt: skip
+
+
+def held(expected: Sequence[Expected]) -> list[Expected]:
+    """The same expectations, whose values are computed or moved once and stay where they are for as long as these
+    records are kept."""
+    return [replace(want, answer=functools.cache(want.answer)) for want in expected]
+
+
+def all_finite(t: torch.Tensor) -> bool:
+    """Whether no element is infinite or NaN. By parts: `isfinite` makes a copy of what it is given."""
+    if not t.is_floating_point():
+        return True
+    flat = t.reshape(-1)
+    parts = (flat[start : start + CHUNK_ELEMENTS] for start in range(0, flat.numel(), CHUNK_ELEMENTS))
+    return all(bool(torch.isfinite(part).all()) for part in parts)
 
 
 def _multiples(dtype: torch.dtype, tolerance: Tolerance) -> tuple[float, float, float, float]:
@@ -134,8 +180,8 @@ def _scales_of(value: torch.Tensor) -> tuple[float, float, bool]:
     """
     square_sum, log_sum, num_finite, num_nonzero = 0.0, 0.0, 0, 0
     flat = value.reshape(-1)
-    for start in range(0, flat.numel(), _CHUNK_ELEMENTS):
-        part = flat[start : start + _CHUNK_ELEMENTS]
+    for start in range(0, flat.numel(), CHUNK_ELEMENTS):
+        part = flat[start : start + CHUNK_ELEMENTS]
         finite = part[torch.isfinite(part)]
         nonzero = finite[finite != 0].abs()
         num_finite, num_nonzero = num_finite + finite.numel(), num_nonzero + nonzero.numel()
@@ -182,11 +228,13 @@ def agrees(output: torch.Tensor, want: Expected, value: torch.Tensor) -> bool:
     start, size, square_sum = 0, _FIRST_ELEMENTS, 0.0
     while start < flat.numel():
         got, expected = flat[start : start + size], wanted[start : start + size].to(output.device)
+        if expected.is_floating_point():
+            expected = expected.to(torch.float64)
         relative = _relative_errors(got, expected, want.spread)
         if not bool((relative <= want.max_relative).all()):
             return False
         square_sum += _square_error(got, expected)
-        start, size = start + size, min(8 * size, _CHUNK_ELEMENTS)
+        start, size = start + size, min(8 * size, CHUNK_ELEMENTS)
     return _ratio(math.sqrt(square_sum / max(flat.numel(), 1)) / want.scale, want.max_rms) <= 1
 
 
@@ -214,9 +262,9 @@ def _errors(output: torch.Tensor, value: torch.Tensor, *, spread: float, scale: 
     wrong."""
     flat, want = output.reshape(-1), value.reshape(-1)
     largest, square_sum, num_wrong, first = 0.0, 0.0, 0, None
-    for start in range(0, flat.numel(), _CHUNK_ELEMENTS):
-        got = flat[start : start + _CHUNK_ELEMENTS]
-        expected = want[start : start + _CHUNK_ELEMENTS].to(got.device)
+    for start in range(0, flat.numel(), CHUNK_ELEMENTS):
+        got = flat[start : start + CHUNK_ELEMENTS]
+        expected = want[start : start + CHUNK_ELEMENTS].to(got.device)
         relative = _relative_errors(got, expected, spread)
         wrong = ~(relative <= max_relative)
         count = int(wrong.sum())

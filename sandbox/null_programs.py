@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sandbox.compare import CHUNK_ELEMENTS
 from sandbox.eager_mode import EagerMode
 from sandbox.reference import Case, Reference
 
@@ -32,13 +33,13 @@ _KEPT = frozenset((
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A case for null programs to be run on. `own` are the reference's outputs on it; `other_inputs` are of the same
-    kind under another seed, and `elsewhere` gives the reference's outputs on those."""
+    """A case for null programs to be run on. `own` are the reference's outputs on it; `other_inputs` gives inputs of
+    the same kind under another seed, and `elsewhere` the reference's outputs on those."""
 
     reference: Reference
     case: Case
     own: Sequence[torch.Tensor]
-    other_inputs: Sequence[torch.Tensor]
+    other_inputs: Callable[[], Sequence[torch.Tensor]]
     elsewhere: Callable[[], Sequence[torch.Tensor]]
 
 
@@ -108,10 +109,15 @@ def _part_off(dtype: torch.dtype, *, precision: str) -> float:
 
 
 def _mean(own: torch.Tensor) -> torch.Tensor:
-    """The mean of the finite values everywhere; for dtypes that are not floating the nearest value to it."""
-    wide = own.double()
-    mean = wide[torch.isfinite(wide)].mean().nan_to_num(0.0)
-    return torch.full_like(own, float(mean if own.is_floating_point() else mean.round()))
+    """The mean of the finite values everywhere; for dtypes that are not floating the nearest value to it. By parts:
+    what a mask selects is found by indices of 8 bytes for each element and dimension."""
+    flat, total, count = own.reshape(-1), 0.0, 0
+    for start in range(0, flat.numel(), CHUNK_ELEMENTS):
+        part = flat[start : start + CHUNK_ELEMENTS].double()
+        finite = torch.isfinite(part)
+        total, count = total + float(torch.where(finite, part, 0.0).sum()), count + int(finite.sum())
+    mean = total / count if count else 0.0
+    return torch.full_like(own, mean if own.is_floating_point() else round(mean))
 
 
 def _copied(given: torch.Tensor, own: torch.Tensor) -> torch.Tensor | None:
@@ -151,7 +157,8 @@ def _redrawn(at: int) -> NullProgram:
     """The reference with one of several inputs from another seed: it passes if that input does not matter."""
 
     def outputs(trial: Trial) -> Mapping[int, torch.Tensor]:
-        inputs = [trial.other_inputs[i] if i == at else t for i, t in enumerate(trial.case.inputs)]
+        other = trial.other_inputs()[at]
+        inputs = [other if i == at else t for i, t in enumerate(trial.case.inputs)]
         return dict(enumerate(trial.reference.run(trial.case, inputs=inputs)))
 
     return NullProgram(name=f"input {at}", bars=False, outputs=outputs)
@@ -220,7 +227,9 @@ class _LeftOut(EagerMode):
         self.names.append(name)
         if len(self.names) - 1 != self._at:
             return result
-        return (kept.clone(), *result[1:]) if isinstance(result, tuple) else kept.clone()
+        rest = result[1:] if isinstance(result, tuple) else None
+        del result, first  # makes room
+        return kept.clone() if rest is None else (kept.clone(), *rest)
 
 
 def _stand_in(result: Any, args: Sequence[Any]) -> torch.Tensor | None:

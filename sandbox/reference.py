@@ -7,6 +7,7 @@ the user's own and is trusted. Does not know what a candidate or a plan is.
 from __future__ import annotations
 
 import copy
+import functools
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 
-from sandbox.compare import Expected, compare, expect
+from sandbox.compare import Bounds, Expected
 from sandbox.describe import construct
 from sandbox.device_asserts import DeviceAsserts
 from sandbox.reduced_precision import ROUNDING, reduced
@@ -119,27 +120,35 @@ class Reference:
 
     def answered(self, case: Case, *, precision: str) -> Case:
         """`case` with what is expected, to bounds that leave room for `precision` (see `precision.PRECISIONS`)
-        in matrix products."""
+        in matrix products.
+
+        Beside the float64 answer no more than one other is in memory at a time.
+        """
         with _fixed_rng(self._device):
             own = self._outputs(self._fresh(case), case.inputs)
-            exact = self._exact_outputs(case, own)
-            others = self._rounded_outputs(case, own)
-            lower = None if precision == "ieee" else self._reduced_outputs(case, own, precision=precision)
-            expected = []
-            for at, ((path, mine), (_, value), (_, other)) in enumerate(zip(own, exact, others, strict=True)):
+            if not own:
+                raise InadmissibleProblem("the reference returns no tensor")
+            paths, forms = [path for path, _ in own], [torch.empty_like(mine, device="meta") for _, mine in own]
+            values = self._wide_outputs(case, forms) or [mine for _, mine in own]
+            widened = any(value.dtype != form.dtype for value, form in zip(values, forms, strict=True))
+            doubles = all(form.dtype in _EXACT_DTYPES or not form.is_floating_point() for form in forms)
+            tolerance = self._problem.tolerance
+            bounds = [Bounds(mine, value, tolerance) for (_, mine), value in zip(own, values, strict=True)]
+            del own, values
+            self._admit_rounding(case, forms, bounds)
+            if precision != "ieee":
+                self._admit_reduced(case, forms, bounds, precision=precision)
+            expected = tuple(
+                bound.expected(path, recompute=functools.partial(self._values_at, case, forms, at))
+                for at, (path, bound) in enumerate(zip(paths, bounds, strict=True))
+            )
+        return replace(case, expected=expected, precision=precision, exact=widened or doubles)
 
-                def recompute(at: int = at) -> torch.Tensor:
-                    again: torch.Tensor = self._exact_outputs(case, None)[at][1]
-                    return again.to(torch.float64) if again.is_floating_point() else again
-
-                less = None if lower is None else lower[at][1]
-                tolerance = self._problem.tolerance
-                expected.append(expect(path, value, (mine, other), tolerance, recompute=recompute, reduced=less))
-        if not expected:
-            raise InadmissibleProblem("the reference returns no tensor")
-        widened = any(value.dtype != mine.dtype for (_, mine), (_, value) in zip(own, exact, strict=True))
-        doubles = all(mine.dtype in _EXACT_DTYPES or not mine.is_floating_point() for _, mine in own)
-        return replace(case, expected=tuple(expected), precision=precision, exact=widened or doubles)
+    def _values_at(self, case: Case, forms: Sequence[torch.Tensor], at: int) -> torch.Tensor:
+        """The values of one output again, as `answered` had them."""
+        with _fixed_rng(self._device):
+            value = (self._wide_outputs(case, forms) or self.run(case))[at]
+        return value.to(torch.float64) if value.is_floating_point() else value
 
     def run(
         self,
@@ -266,53 +275,60 @@ class Reference:
         except Exception as error:
             raise InadmissibleProblem(f"the reference fails: {_one_line(error)}") from error
 
-    def _exact_outputs(self, case: Case, own: list[Any] | None, *, scratch: bool = False) -> list[Any]:
-        """The float64 answer; where the reference insists on a dtype or float64 does not fit, its own in that dtype.
+    def _wide_outputs(
+        self, case: Case, forms: Sequence[torch.Tensor], *, scratch: bool = False
+    ) -> list[torch.Tensor] | None:
+        """The float64 answer; None where the reference insists on a dtype, or float64 does not fit and it may narrow.
 
-        `own` is that answer if it is known already. The reference may write to the inputs if they are `scratch`. Raises
-        torch.OutOfMemoryError unless this reference may narrow.
+        `forms` have the shapes of the answer in the declared dtype. The reference may write to the inputs if they are
+        `scratch`. Raises torch.OutOfMemoryError unless this reference may narrow.
         """
         try:
             with torch.no_grad(), DeviceAsserts():  # type: ignore[no-untyped-call]
                 kept = not scratch
                 wide = [t.to(torch.float64, copy=kept) if t.is_floating_point() else t.clone() for t in case.inputs]
-                exact = tensors_in(self._fresh(case).double()(*self._arguments(wide)))
+                exact = [t for _, t in tensors_in(self._fresh(case).double()(*self._arguments(wide)))]
         except (RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, torch.OutOfMemoryError) and not self._may_narrow:
                 raise
-            exact = []
-        if own is None:
-            own = exact or self._outputs(self._fresh(case), case.inputs)
-        same = len(exact) == len(own) and all(a.shape == b.shape for (_, a), (_, b) in zip(exact, own, strict=True))
-        return exact if same else own
+            return None
+        return exact if [t.shape for t in exact] == [form.shape for form in forms] else None
 
-    def _rounded_outputs(self, case: Case, own: list[Any]) -> list[Any]:
-        """The float64 answer with each element of the inputs one rounding up or down: what no kernel can help.
+    def _admit_rounding(self, case: Case, forms: Sequence[torch.Tensor], bounds: Sequence[Bounds]) -> None:
+        """Room for the float64 answer with each element of the inputs one rounding up or down: what no kernel can help.
 
         The rounding is that of the input's dtype or of the output's, whichever is finer: half-precision inputs are
         exact to who computes in single precision, as a single-precision output asks for.
         """
-        answers: dict[tuple[float, ...], list[Any]] = {}
-        found = []
-        for at, (_, mine) in enumerate(own):
-            steps = tuple(min(_rounding(t), _rounding(mine)) for t in case.inputs)
-            if steps not in answers:
-                inputs = tuple(moved(t, seed=case.seed, step=by) for t, by in zip(case.inputs, steps, strict=True))
-                answers[steps] = self._exact_outputs(replace(case, inputs=inputs), own, scratch=True)
-            found.append(answers[steps][at])
-        return found
+        by_steps: dict[tuple[float, ...], list[int]] = {}
+        for at, form in enumerate(forms):
+            by_steps.setdefault(tuple(min(_rounding(t), _rounding(form)) for t in case.inputs), []).append(at)
+        for steps, outputs in by_steps.items():
+            if (found := self._moved_outputs(case, forms, steps=steps)) is not None:
+                for at in outputs:
+                    bounds[at].admit(found[at])
+            del found  # before the next ones are made
 
-    def _reduced_outputs(self, case: Case, own: list[Any], *, precision: str) -> list[Any]:
-        """The float64 answer with contractions in `precision`. A reference without any is taken to be one that a
-        kernel may write as a contraction: inputs and weights are moved by that precision's rounding instead."""
+    def _admit_reduced(
+        self, case: Case, forms: Sequence[torch.Tensor], bounds: Sequence[Bounds], *, precision: str
+    ) -> None:
+        """Room for the float64 answer with contractions in `precision`. A reference without any is taken to be one that
+        a kernel may write as a contraction: inputs and weights are moved by that precision's rounding instead."""
 
-        def inputs_moved() -> list[Any]:
+        def inputs_moved() -> list[torch.Tensor] | None:
             weights = {name: moved(t, seed=case.seed, step=ROUNDING).to(t.dtype) for name, t in case.weights.items()}
-            inputs = tuple(moved(t, seed=case.seed, step=ROUNDING) for t in case.inputs)
-            return self._exact_outputs(replace(case, inputs=inputs, weights=weights), own, scratch=True)
+            return self._moved_outputs(replace(case, weights=weights), forms, steps=[ROUNDING] * len(case.inputs))
 
-        found: list[Any] = reduced(precision, lambda: self._exact_outputs(case, own), inputs_moved, seed=case.seed)
-        return found
+        found = reduced(precision, lambda: self._wide_outputs(case, forms), inputs_moved, seed=case.seed)
+        for bound, answer in zip(bounds, found or (), strict=found is not None):
+            bound.admit_reduced(answer)
+
+    def _moved_outputs(
+        self, case: Case, forms: Sequence[torch.Tensor], *, steps: Sequence[float]
+    ) -> list[torch.Tensor] | None:
+        """The float64 answer with the inputs moved by these relative steps."""
+        inputs = tuple(moved(t, seed=case.seed, step=by) for t, by in zip(case.inputs, steps, strict=True))
+        return self._wide_outputs(replace(case, inputs=inputs), forms, scratch=True)
 
 
 # Nothing is wider.
@@ -371,12 +387,3 @@ class _fixed_rng:
         torch.set_rng_state(self._cpu)
         if self._cuda is not None:
             torch.cuda.set_rng_state(self._cuda, self._device)
-
-
-def self_check(reference: Reference, case: Case) -> str | None:
-    """Runs the reference in its declared dtype once more on `case`. The reason it does not agree with itself, or
-    None."""
-    comparison = compare(reference.run(case), case.expected)
-    if comparison.failure is None:
-        return None
-    return f"the reference does not agree with itself: {comparison.failure.message}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sandbox.compare import POISON, Comparison, compare
+from sandbox.compare import POISON, Comparison, compare, held
 from sandbox.execute import Arena, same_bits
 from sandbox.observe import WriteObserver
 from sandbox.plan import Plan
@@ -103,8 +103,9 @@ def _spoilt(plan: Plan, arena: Arena, case: Case, how: str) -> Check | None:
 def _compared(runs: Sequence[Sequence[torch.Tensor]], case: Case, how: str) -> Check:
     """The comparison of the run that differs most, or of the first that fails."""
     comparisons: list[Comparison] = []
+    expected = held(case.expected)
     for outputs in runs:
-        comparison = compare(outputs, case.expected)
+        comparison = compare(outputs, expected)
         if comparison.failure is not None and comparisons:  # an earlier run of the same case agreed
             comparison = dataclasses.replace(comparison, failure=_run_to_run(comparison.failure))
         comparisons.append(comparison)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.autograd.profiler import profile
 
 from sandbox.calibrate import MAX_ADDED, admit, calibrate
 from sandbox.calibration import Calibration
@@ -56,7 +59,7 @@ def passing(reference: Reference, case: Case) -> set[str]:
     """The null programs that `case` alone lets through."""
     others = reference.inputs(case.seed + 1, kind=case.kind)
     trial = Trial(
-        reference=reference, case=case, own=reference.run(case), other_inputs=others,
+        reference=reference, case=case, own=reference.run(case), other_inputs=lambda: others,
         elsewhere=lambda: reference.run(case, inputs=others),
     )  # fmt: skip
     found = {program.name: program.outputs(trial) for program in null_programs(reference, trial)}
@@ -273,6 +276,39 @@ def test_a_module_is_constructed_once_a_seed(refer: Refer) -> None:
     for case in cases:
         reference.run(case)
     assert found.admitted and len(built) == len(cases)
+
+
+@pytest.mark.parametrize(
+    ("forward", "init"),
+    [
+        ("x / torch.sqrt(torch.mean(x**2, dim=1, keepdim=True) + 1e-5)", ""),
+        ("self.norm(x)", "self.norm = nn.GroupNorm(4, 8)"),
+        ("x.relu()", ""),
+    ],
+)
+def test_calibrating_takes_a_small_multiple_of_the_inputs_memory(
+    refer: Refer, monkeypatch: pytest.MonkeyPatch, forward: str, init: str
+) -> None:
+    """Whether problems of gigabytes can be judged at all hangs on it. Two cases; parts and what is kept are made small
+    as the problem is. Reference cycles would keep tensors until some later collection, so none is made."""
+    reference = refer(forward, inputs="torch.rand(8, 8, 64, 64)", init=init)
+    num_bytes = 4 * 8 * 8 * 64 * 64
+    for name in ("compare.CHUNK_ELEMENTS", "null_programs.CHUNK_ELEMENTS", "stress._PART_ELEMENTS"):
+        monkeypatch.setattr(f"sandbox.{name}", num_bytes // 4 // 32)
+    for name in ("compare", "calibrate"):
+        monkeypatch.setattr(f"sandbox.{name}.KEPT_BYTES", 1024)
+    gc.disable()
+    try:
+        with profile(profile_memory=True) as profiled:
+            found, cases = calibrate(reference, seeds=SEEDS, num_cases=2, precision="ieee")
+    finally:
+        gc.enable()
+    assert found.admitted and len(cases) == 2
+    events = (event for event in profiled.kineto_results.events() if event.name() == "[memory]")
+    live = list(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+    print(f"{max(live) / num_bytes:.2f} times, {live[-1] / num_bytes:.2f} stay")
+    assert max(live) < 9 * num_bytes
+    assert live[-1] < 2.5 * num_bytes  # the inputs of the cases
 
 
 # --- precision ----------------------------------------------------------------------------------------------------
