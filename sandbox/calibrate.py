@@ -14,13 +14,14 @@ from dataclasses import replace
 import torch
 
 from sandbox.calibration import Calibration
-from sandbox.compare import KEPT_BYTES, Expected, agrees, all_finite, compare, expect, held
+from sandbox.compare import Expected, agrees, all_finite, compare, expect, held
 from sandbox.null_programs import NullProgram, Trial, null_programs
 from sandbox.reference import Case, InadmissibleProblem, Reference
 from sandbox.stress import FIRST_CHOICE, STRESS
 
 MAX_ADDED = len(STRESS)  # cases that calibration may add to those asked for, each on a seed of its own
 _KEPT_BYTES = 16 << 30  # of inputs; calibration adds no case beyond that
+_TRIAL_BYTES = 2 << 30  # of inputs and outputs; a larger trial makes what is elsewhere whenever it is asked for
 _SEED_ELSEWHERE = 0x5EA
 
 
@@ -155,8 +156,7 @@ def _num_bytes(cases: Sequence[Case]) -> int:
 
 def _trial(reference: Reference, case: Case) -> Trial:
     own = reference.run(case)
-    # What is large is made again whenever it is asked for: that costs less than the room that it takes.
-    kept = functools.cache if sum(t.nbytes for t in (*case.inputs, *own)) <= KEPT_BYTES else lambda make: make
+    kept = functools.cache if sum(t.nbytes for t in (*case.inputs, *own)) <= _TRIAL_BYTES else lambda make: make
     others = kept(lambda: reference.inputs(case.seed ^ _SEED_ELSEWHERE, kind=case.kind))
     elsewhere = kept(lambda: reference.run(case, inputs=others()))
     return Trial(reference=reference, case=case, own=own, other_inputs=others, elsewhere=elsewhere)

@@ -277,6 +277,17 @@ def _errors(output: torch.Tensor, value: torch.Tensor, *, spread: float, scale: 
     return _Errors(max_relative=largest, rms=rms, num_wrong=num_wrong, first_wrong=first)
 
 
+def _largest_at(flat: torch.Tensor, want: torch.Tensor, spread: float) -> int:
+    """Where the error is largest."""
+    largest, at = -1.0, 0
+    for start in range(0, flat.numel(), CHUNK_ELEMENTS):
+        got = flat[start : start + CHUNK_ELEMENTS]
+        relative = _relative_errors(got, want[start : start + CHUNK_ELEMENTS].to(flat.device), spread)
+        if (top := float(relative.max())) > largest:
+            largest, at = top, start + int(relative.argmax())
+    return at
+
+
 def _relative_errors(got: torch.Tensor, expected: torch.Tensor, spread: float) -> torch.Tensor:
     """|got - expected| / (|expected| + spread) in float64; 0 where both are the same NaN or infinity, infinite where
     only one is."""
@@ -291,10 +302,9 @@ def _relative_errors(got: torch.Tensor, expected: torch.Tensor, spread: float) -
 
 def _describe(output: torch.Tensor, answer: torch.Tensor, want: Expected, errors: _Errors) -> Failure:
     flat, value = output.reshape(-1), answer.reshape(-1)
-    if errors.first_wrong is None:  # no single element is beyond its bound, but all together are: show the largest
-        first = int(_relative_errors(flat, value.to(flat.device), want.spread).argmax())
-    else:
-        first = errors.first_wrong
+    first = errors.first_wrong
+    if first is None:  # no single element is beyond its bound, but all together are: show the largest
+        first = _largest_at(flat, value, want.spread)
     mismatch = Mismatch(
         output=f"output{want.path}",
         share_wrong=max(errors.num_wrong, 1) / max(flat.numel(), 1),

@@ -327,7 +327,12 @@ class Reference:
         self, case: Case, forms: Sequence[torch.Tensor], *, steps: Sequence[float]
     ) -> list[torch.Tensor] | None:
         """The float64 answer with the inputs moved by these relative steps."""
-        inputs = tuple(moved(t, seed=case.seed, step=by) for t, by in zip(case.inputs, steps, strict=True))
+        try:
+            inputs = tuple(moved(t, seed=case.seed, step=by) for t, by in zip(case.inputs, steps, strict=True))
+        except torch.OutOfMemoryError:
+            if not self._may_narrow:
+                raise
+            return None
         return self._wide_outputs(replace(case, inputs=inputs), forms, scratch=True)
 
 

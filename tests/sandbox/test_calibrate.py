@@ -295,8 +295,8 @@ def test_calibrating_takes_a_small_multiple_of_the_inputs_memory(
     num_bytes = 4 * 8 * 8 * 64 * 64
     for name in ("compare.CHUNK_ELEMENTS", "null_programs.CHUNK_ELEMENTS", "stress._PART_ELEMENTS"):
         monkeypatch.setattr(f"sandbox.{name}", num_bytes // 4 // 32)
-    for name in ("compare", "calibrate"):
-        monkeypatch.setattr(f"sandbox.{name}.KEPT_BYTES", 1024)
+    for name in ("compare.KEPT_BYTES", "calibrate._TRIAL_BYTES"):
+        monkeypatch.setattr(f"sandbox.{name}", 1024)
     gc.disable()
     try:
         with profile(profile_memory=True) as profiled:

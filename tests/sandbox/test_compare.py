@@ -145,3 +145,18 @@ def test_large_answers_are_computed_again_instead_of_kept(exact: torch.Tensor, m
     want = expect("", exact, (exact.float(),), Tolerance(), recompute=recompute)
     assert want.kept_bytes == 0 and not calls
     assert compare([exact.float()], [want]).status is None and calls == [1]
+
+
+def test_the_largest_error_is_shown_where_only_all_together_are_too_large(
+    exact: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a tensor that is walked in parts, in a part that is not the first."""
+    monkeypatch.setattr("sandbox.compare.CHUNK_ELEMENTS", 1000)
+    own = exact.float()
+    own[0, 0] += 0.01  # makes room for single elements alone
+    want = expect("", exact, (own,), Tolerance(), recompute=None)
+    output = (exact + 0.01 * (exact.abs() + want.spread)).float()
+    output[40, 7] = exact[40, 7] + 0.015 * (exact[40, 7].abs() + want.spread)
+    failure = compare([output], [want]).failure
+    assert failure is not None and failure.mismatch is not None
+    assert failure.message.startswith("output: 0 of") and failure.mismatch.first_bad_index == (40, 7)
