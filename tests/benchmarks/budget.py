@@ -90,11 +90,11 @@ def run_within(budget: Budget, benchmark: Benchmark, *, out: Path | None) -> NoR
             written = now
             _write(out, {**benchmark.record(), "ended": None})
     ended = "done"
-    if thread.is_alive():
-        ended = budget.stopped_by or "budget"
-    elif errors:
+    if errors:
         ended, codes = "error", codes or [1]
         traceback.print_exception(errors[0])
+    elif thread.is_alive() or budget.left_seconds == 0:
+        ended = budget.stopped_by or "budget"
     _report(budget, benchmark, ended, out)
     closing = threading.Thread(target=benchmark.close, daemon=True)
     closing.start()
