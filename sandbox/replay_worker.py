@@ -106,17 +106,19 @@ class ReplayWorker:
         return {"healthy": healthy, "conditions": self._conditions, "warm_up_seconds": self._warm_up_seconds}
 
     def _warm_up(self) -> bool:
-        """Whether a right plan passes. Leaves nothing behind but what torch and CUDA have loaded for it."""
+        """Whether a right plan passes and wrong answers do not. Leaves nothing behind but what torch and CUDA have
+        loaded for it."""
         start = time.monotonic()
         opened = self._make(warm_up.PROBLEM, warm_up.REQUEST, vary=frozenset(warm_up.WEIGHTS))
         runner = Runner(warm_up.plan(), driver=self._driver, device=self._device, watchdog=self._watchdog)
         check = verify(runner, opened.cases)
         runner.close()
+        seen = warm_up.wrong_answers_are_seen(self._device)
         del opened, runner
         self._calibrations.clear()
         torch.cuda.empty_cache()
         self._warm_up_seconds = time.monotonic() - start
-        return check.status is None
+        return check.status is None and seen
 
     def _open(self, body: dict[str, Any], blobs: Sequence[memoryview]) -> dict[str, Any]:
         """Makes the cases of a problem, unless they are there, and checks the reference against itself.

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from sandbox.calibrate import calibrate
+from sandbox.compare import compare, expect
 from sandbox.plan import AtenStep, Plan, Storage, Value
 from sandbox.reference import Reference
-from sandbox.types import Problem
+from sandbox.types import Pattern, Problem, Tolerance
 
 PROBLEM = Problem(
     id="warm_up",
@@ -84,6 +85,23 @@ def plan() -> Plan:
     )
 
 
+# Small and large tensors are sorted by different kernels, and a median sorts.
+_WRONG_SIZES = (16, 256)
+
+
+def wrong_answers_are_seen(device: torch.device) -> bool:
+    """Whether answers that are all off by one factor are told as such. Describing takes kernels that nothing else
+    loads."""
+    for size in _WRONG_SIZES:
+        for dtype in (torch.float32, torch.float16):
+            right = torch.linspace(1.0, 2.0, size * size, device=device, dtype=dtype).reshape(size, size)
+            wanted = expect("", right.double(), (right,), Tolerance(), recompute=None)
+            failure = compare([right * 1.5], [wanted]).failure
+            if failure is None or failure.mismatch is None or failure.mismatch.pattern is not Pattern.CONSTANT_RATIO:
+                return False
+    return True
+
+
 def _num_bytes(dtype: str, shape: tuple[int, ...]) -> int:
     item = 4 if dtype == "float32" else 2
     return item * shape[0] * (shape[1] if len(shape) > 1 else 1)
@@ -96,4 +114,6 @@ def on_cpu() -> float:
     found, _ = calibrate(reference, seeds=range(1, 9), num_cases=2, precision="ieee")
     if not found.admitted:
         raise RuntimeError(f"calibration does not admit a sound problem: {found.reason}")
+    if not wrong_answers_are_seen(torch.device("cpu")):
+        raise RuntimeError("a wrong answer is not told as what it is")
     return time.monotonic() - start

@@ -3,7 +3,8 @@
 `python tests/benchmarks/against_kernelbench.py CHECKOUT [--sample 24] [--ours t.json]` from the repository's root, on a
 GPU machine; CHECKOUT is a clone of KernelBench, which is imported from there and never copied. Each candidate has a
 process of its own with that project's own settings for evaluating generations: 5 correctness trials, 100 timed ones, a
-limit of 180 s. Candidates that would harm the process (crash, hang, memory) are left out, which favours the evaluator.
+limit of 180 s, or of what the hard budget of the whole script leaves (`budget.py`): one that is cut off by that is not
+counted. Candidates that would harm the process (crash, hang, memory) are left out, which favours the evaluator.
 
 Its import chain asks for clients of model servers and the like, which evaluating does not use. Where one is missing, an
 empty stand-in takes its place; the output names them.
@@ -12,10 +13,13 @@ empty stand-in takes its place; the output names them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.machinery
 import importlib.util
 import json
+import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -27,6 +31,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from sandbox.problems import load_problems
+from tests.benchmarks.budget import Budget, run_within
 from tests.benchmarks.candidates import Entry, mixed_set
 from tests.benchmarks.recipes import extra_problems
 
@@ -92,30 +97,45 @@ def evaluate(checkout: Path) -> None:
     print(_MARK + json.dumps(told), flush=True)
 
 
-def run_one(entry: Entry, checkout: Path) -> dict[str, Any]:
-    """One evaluation in a process of its own."""
+def begun(checkout: Path) -> subprocess.Popen[str]:
+    """A process of its own for one evaluation, in a group of its own."""
+    return subprocess.Popen(
+        [sys.executable, __file__, str(checkout), "--child"], start_new_session=True, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def ended(child: subprocess.Popen[str]) -> None:
+    """Kills the child and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def run_one(entry: Entry, child: subprocess.Popen[str], *, limit_seconds: float) -> dict[str, Any] | None:
+    """One evaluation; None where it was ended by a limit that is less than the evaluator's own."""
     start = time.monotonic()
     told: dict[str, Any] = {"problem": entry.problem.id, "kind": entry.kind, "candidate": entry.candidate.id}
+    request = json.dumps({"reference": entry.problem.source, "source": entry.candidate.source})
     try:
-        done = subprocess.run(
-            [sys.executable, __file__, str(checkout), "--child"],
-            input=json.dumps({"reference": entry.problem.source, "source": entry.candidate.source}),
-            capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False,
-        )  # fmt: skip
+        output, errors = child.communicate(request, timeout=min(LIMIT_SECONDS, limit_seconds))
     except subprocess.TimeoutExpired:
+        ended(child)
+        if limit_seconds < LIMIT_SECONDS:
+            return None
         return {**told, "seconds": time.monotonic() - start, "error": "beyond the limit"}
     told["seconds"] = time.monotonic() - start
-    lines = [line for line in done.stdout.splitlines() if line.startswith(_MARK)]
+    lines = [line for line in output.splitlines() if line.startswith(_MARK)]
     if not lines:
-        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        words = errors.strip().splitlines() or [f"exit code {child.returncode}"]
         return {**told, "error": words[-1][:300]}
     return {**told, **json.loads(lines[-1].removeprefix(_MARK))}
 
 
 def summary(rows: list[dict[str, Any]], ours: dict[str, Any] | None) -> dict[str, Any]:
-    """Rate, spread and, with our own figures, the ratio and where the two disagree. Nothing where every run failed."""
+    """Rate, spread and, with our own figures, the ratio and where the two disagree; none where every run failed."""
     if all("error" in row for row in rows):
-        raise SystemExit(f"no candidate could be evaluated: {[row['error'] for row in rows[:3]]}")
+        return {"evaluated": 0, "errors": rows}
     seconds = [row["seconds"] for row in rows]
     rate = 60.0 * len(rows) / sum(seconds)
     told: dict[str, Any] = {
@@ -140,12 +160,57 @@ def summary(rows: list[dict[str, Any]], ours: dict[str, Any] | None) -> dict[str
     return told
 
 
+class Comparison:
+    """The sample, evaluated one by one."""
+
+    def __init__(self, chosen: argparse.Namespace, budget: Budget) -> None:
+        self._chosen, self._budget = chosen, budget
+        problems = load_problems(ROOT / "configs/problems_large") + extra_problems(num_rows=8192, num_columns=4096)
+        entries = mixed_set(
+            problems, count=chosen.candidates, seed=chosen.seed, recorded=ROOT / "configs/completions/quickstart.jsonl"
+        )
+        harmless = [entry for entry in entries if not entry.kind.harmful]
+        self._sample = random.Random(chosen.seed).sample(harmless, min(chosen.sample, len(harmless)))
+        self._ours = None if chosen.ours is None else json.loads(chosen.ours.read_text())
+        self._rows: list[dict[str, Any]] = []
+        self._child: subprocess.Popen[str] | None = None
+
+    def work(self) -> None:
+        for entry in self._sample:
+            if self._budget.left_seconds == 0 or (row := self._evaluated(entry)) is None:
+                break
+            self._rows.append(row)
+            print(json.dumps(row), flush=True)
+
+    def _evaluated(self, entry: Entry) -> dict[str, Any] | None:
+        self._child = begun(self._chosen.checkout)
+        return run_one(entry, self._child, limit_seconds=self._budget.left_seconds)
+
+    def progress(self) -> str:
+        seconds = sum(row["seconds"] for row in self._rows)
+        rate = 60.0 * len(self._rows) / seconds if seconds else 0.0
+        return f"{len(self._rows)} of {len(self._sample)} evaluated, {rate:.1f}/min"
+
+    def record(self) -> dict[str, Any]:
+        rows = list(self._rows)
+        return {**summary(rows, self._ours), "of": len(self._sample), "rows": rows}
+
+    def show(self, record: dict[str, Any]) -> None:
+        print(json.dumps({name: value for name, value in record.items() if name != "rows"}, indent=1))
+        if record["evaluated"] < record["of"]:
+            print(f"CUT OFF, or failed: {record['evaluated']} of {record['of']} evaluated")
+
+    def close(self) -> None:
+        if self._child is not None:
+            ended(self._child)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--sample", type=int, default=24)
-    parser.add_argument("--seconds", type=float, default=300.0, help="no further candidate is begun after so long")
+    parser.add_argument("--budget-seconds", type=float, default=300.0, help="of the whole script")
     parser.add_argument("--candidates", type=int, default=1000, help="the size of the set that is sampled")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ours", type=Path, help="what throughput.py wrote on the same set")
@@ -154,22 +219,8 @@ def main() -> None:
     if chosen.child:
         evaluate(chosen.checkout)
         return
-    problems = load_problems(ROOT / "configs/problems_large") + extra_problems(num_rows=8192, num_columns=4096)
-    entries = mixed_set(
-        problems, count=chosen.candidates, seed=chosen.seed, recorded=ROOT / "configs/completions/quickstart.jsonl"
-    )
-    harmless = [entry for entry in entries if not entry.kind.harmful]
-    rows: list[dict[str, Any]] = []
-    start = time.monotonic()
-    for entry in random.Random(chosen.seed).sample(harmless, chosen.sample):
-        if time.monotonic() - start > chosen.seconds:
-            break
-        rows.append(run_one(entry, chosen.checkout))
-        print(json.dumps(rows[-1]), flush=True)
-    told = summary(rows, None if chosen.ours is None else json.loads(chosen.ours.read_text()))
-    print(json.dumps(told, indent=1))
-    if chosen.out is not None:
-        chosen.out.write_text(json.dumps({**told, "rows": rows}, indent=1))
+    budget = Budget(chosen.budget_seconds)
+    run_within(budget, Comparison(chosen, budget), out=chosen.out)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """How far a speedup can be trusted: measured again and again, picked as the best of many, and against which baseline.
 
 `python tests/benchmarks/timing_trust.py --out FOLDER [--parts table,repeat,best] [--processes 8] [--count 100]
-[--seconds 400]` from the repository's root, on a GPU machine. `--seconds` bounds each part: what is begun is finished.
+[--budget-seconds 580]` from the repository's root, on a GPU machine. The budget is hard and the whole script's
+(`budget.py`); the parts share it evenly, and say how far they came.
 
 - table: the recorded answers to configs/problems_large; for each problem its fastest right one, all three baselines,
   and the speedup against the best of them.
@@ -10,12 +11,14 @@
 - best: `--count` candidates that are eager PyTorch itself, told apart by a constant that changes nothing: the largest
   speedup among them, and what a fresh judge finds for that one (bar: within 2 % of 1).
 
-Compiled baselines are kept in `FOLDER/cache`. Each part writes `FOLDER/PART.json`; the tables are printed last.
+Compiled baselines are kept in `FOLDER/cache`. Each part writes `FOLDER/PART.json` when it is over, and all of them,
+as far as they are, stand in `FOLDER/trust.json`; the tables are printed last.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import queue
@@ -36,8 +39,9 @@ from sandbox.extract import extract
 from sandbox.gpu_judge import GpuJudge
 from sandbox.problems import load_problems
 from sandbox.tracer import Traced, Tracer
-from sandbox.types import BASELINES, Candidate, JudgeSettings, Operator, Performance, Problem, Verdict
+from sandbox.types import BASELINES, Candidate, JudgeSettings, Operator, Problem, Verdict
 from sandbox.zygote import SandboxError
+from tests.benchmarks.budget import Budget, run_within
 from tests.judge_settings import judge_settings
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +102,8 @@ def traced_all(todo: Sequence[tuple[str, Problem, Candidate]], settings: JudgeSe
                 if traced.plan is not None:
                     found[name] = Entry(name=name, problem=problem, candidate=candidate, traced=traced)
 
-    threads = [threading.Thread(target=work) for _ in range(max(1, (os.cpu_count() or 2) - 2))]
+    num_threads = min(len(todo), max(1, (os.cpu_count() or 2) - 2))
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(num_threads)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -130,40 +135,36 @@ def judged(judge: GpuJudge, entry: Entry) -> Verdict | None:
         return None
 
 
-def table_part(entries: Sequence[Entry], out: Path, seconds: float) -> dict[str, Any]:
-    """The fastest right answer to each problem."""
-    start, best = time.monotonic(), dict[str, tuple[Entry, Performance, Verdict]]()
-    stages: list[dict[str, Any]] = []
+def table_part(entries: Sequence[Entry], out: Path, found: dict[str, Any], *, until: float) -> None:
+    """The fastest right answer to each problem. Like the other parts it fills `found` as it goes on."""
+    found |= {"rows": {}, "stages": [], "judged": 0, "of": len(entries)}
+    best: dict[str, float] = {}
     with fresh_judge(settings_for(out)) as judge:
-        for at, entry in enumerate(entries):
-            if time.monotonic() - start > seconds:
-                print(f"table: {len(entries) - at} candidates not reached", flush=True)
+        for entry in entries:
+            if time.monotonic() > until:
                 break
             verdict = judged(judge, entry)
+            found["judged"] += 1
             if verdict is None or verdict.performance is None:
                 continue
-            stages.append({"name": entry.name, **verdict.stage_seconds})
-            known = best.get(entry.problem.id)
-            if known is None or verdict.speedup > known[2].speedup:
-                best[entry.problem.id] = (entry, verdict.performance, verdict)
-    rows = {
-        problem: {"candidate": entry.name, "performance": asdict(performance)}
-        for problem, (entry, performance, _) in sorted(best.items())
-    }
-    return {"rows": rows, "stages": stages}
+            found["stages"].append({"name": entry.name, **verdict.stage_seconds})
+            if verdict.speedup > best.get(entry.problem.id, 0.0):
+                best[entry.problem.id] = verdict.speedup
+                row = {"candidate": entry.name, "performance": asdict(verdict.performance)}
+                found["rows"] = dict(sorted({**found["rows"], entry.problem.id: row}.items()))
 
 
 def repeat_part(
-    entries: Sequence[Entry], winners: Sequence[str], out: Path, seconds: float, processes: int
-) -> dict[str, Any]:
+    entries: Sequence[Entry], winners: Sequence[str], out: Path, found: dict[str, Any], processes: int, *, until: float
+) -> None:
     """Each winner's speedup in one fresh pair of processes after the other."""
-    start, chosen = time.monotonic(), [entry for entry in entries if entry.name in winners]
+    chosen = [entry for entry in entries if entry.name in winners]
     speedups: dict[str, list[float]] = {entry.name: [] for entry in chosen}
     against: dict[str, list[str]] = {entry.name: [] for entry in chosen}
     spent: list[float] = []
+    found |= {"speedups": speedups, "against": against, "process_seconds": spent, "of": processes}
     for _ in range(processes):
-        if spent and time.monotonic() - start + statistics.mean(spent) > seconds:
-            print(f"repeat: stopped after {len(spent)} of {processes} processes", flush=True)
+        if spent and time.monotonic() + statistics.mean(spent) > until:
             break
         began = time.monotonic()
         with fresh_judge(settings_for(out)) as judge:
@@ -173,45 +174,60 @@ def repeat_part(
                     speedups[entry.name].append(verdict.speedup)
                     against[entry.name].append(verdict.performance.against)
         spent.append(time.monotonic() - began)
-    return {"speedups": speedups, "against": against, "process_seconds": spent}
 
 
-def best_part(out: Path, seconds: float, count: int) -> dict[str, Any]:
-    """The best of many equals, and what a fresh judge says of it."""
-    settings = settings_for(out, baselines=("eager",), policy="any", min_kernel_share=0.0, cache_dir=None)
-    found: dict[str, Any] = {}
+def equals(count: int, settings: JudgeSettings) -> dict[str, list[Entry]]:
+    """For each size, candidates that differ in a constant alone."""
+    todo: dict[str, list[tuple[str, Problem, Candidate]]] = {}
     for name, size in _NUM_BEST_SIZES.items():
         problem = Problem(id=name, source=_SAME.format(limit="1000000.0", size=size), origin="timing_trust")
-        todo = []
         for n in range(count):
             source = _SAME.format(limit=f"{1_000_000 + n}.0", size=size) + "\nModelNew = Model\n"
             candidate = Candidate(problem_id=name, source=source, operator=Operator.DRAFT)
-            todo.append((f"{name}-{n}", problem, candidate))
-        entries, start = traced_all(todo, settings), time.monotonic()
+            todo.setdefault(name, []).append((f"{name}-{n}", problem, candidate))
+    traced = traced_all([item for items in todo.values() for item in items], settings)
+    found = {name: [entry for entry in traced if entry.problem.id == name] for name in todo}
+    for name, entries in found.items():
         if len({entry.traced.plan_hash for entry in entries}) != count:
             raise SystemExit(f"{name}: the {count} candidates are not {count} plans")
-        speedups: list[tuple[float, Entry]] = []
-        with fresh_judge(settings) as judge:
-            for entry in entries:
-                if time.monotonic() - start > seconds / len(_NUM_BEST_SIZES):
-                    print(f"best: {name}: {len(speedups)} of {count} judged", flush=True)
-                    break
-                verdict = judged(judge, entry)
-                if verdict is not None and verdict.performance is not None:
-                    speedups.append((verdict.speedup, entry))
-        top = max(speedups, key=lambda pair: pair[0])
-        with fresh_judge(settings) as judge:
-            again = judged(judge, top[1])
-        found[name] = {
-            "speedups": [speedup for speedup, _ in speedups],
-            "raw_maximum": top[0],
-            "confirmed": None if again is None or again.performance is None else asdict(again.performance),
-        }
     return found
 
 
+def best_part(out: Path, found: dict[str, Any], count: int, *, until: float) -> None:
+    """The best of many equals, and what a fresh judge says of it."""
+    settings = settings_for(out, baselines=("eager",), policy="any", min_kernel_share=0.0, cache_dir=None)
+    sets = equals(count, settings)
+    for num_done, (name, entries) in enumerate(sets.items()):
+        share = (until - time.monotonic()) / (len(sets) - num_done)
+        best_of(entries, settings, found.setdefault(name, {}), until=time.monotonic() + share)
+
+
+def best_of(entries: Sequence[Entry], settings: JudgeSettings, found: dict[str, Any], *, until: float) -> None:
+    """One size's. A fresh judge's first verdict, which takes longest, shows what confirming will take."""
+    speedups: list[float] = []
+    found |= {"speedups": speedups, "of": len(entries), "raw_maximum": None, "confirmed": None}
+    began, first_seconds, top = time.monotonic(), 0.0, entries[0]
+    with fresh_judge(settings) as judge:
+        for entry in entries:
+            if time.monotonic() + 1.2 * first_seconds > until:
+                break
+            verdict = judged(judge, entry)
+            first_seconds = first_seconds or time.monotonic() - began
+            if verdict is not None and verdict.performance is not None:
+                speedups.append(verdict.speedup)
+                if verdict.speedup == max(speedups):
+                    found["raw_maximum"], top = verdict.speedup, entry
+    if not speedups:
+        return
+    with fresh_judge(settings) as judge:
+        again = judged(judge, top)
+    if again is not None and again.performance is not None:
+        found["confirmed"] = asdict(again.performance)
+
+
 def print_table(found: dict[str, Any]) -> None:
-    print(f"\n{'problem':<20} {'candidate':>10} {'eager':>9} {'compile':>9} {'autotune':>9}  speedup (95 %) against")
+    print(f"\ntable: {found['judged']} of {found['of']} candidates judged")
+    print(f"{'problem':<20} {'candidate':>10} {'eager':>9} {'compile':>9} {'autotune':>9}  speedup (95 %) against")
     for problem, row in found["rows"].items():
         figures = row["performance"]
         times = [figures["baseline_us"].get(name) for name in BASELINES]
@@ -230,7 +246,8 @@ def print_table(found: dict[str, Any]) -> None:
 
 
 def print_repeat(found: dict[str, Any]) -> None:
-    print(f"\n{'kernel':<24} {'n':>3} {'median':>8} {'CV':>8}  against")
+    print(f"\nrepeat: {len(found['process_seconds'])} of {found['of']} processes, each to its end")
+    print(f"{'kernel':<24} {'n':>3} {'median':>8} {'CV':>8}  against")
     spreads = []
     for name, speedups in sorted(found["speedups"].items()):
         if len(speedups) < 2:
@@ -249,11 +266,70 @@ def print_best(found: dict[str, Any]) -> None:
     print()
     for name, result in found.items():
         speedups, again = result["speedups"], result["confirmed"]
+        if not speedups:
+            print(f"best of equals, {name}: none of {result['of']} judged")
+            continue
         confirmed = "not timed" if again is None else f"{again['speedup']:.4f}"
         print(
-            f"best of {len(speedups)} equals, {name}: raw median {statistics.median(speedups):.4f}, raw maximum "
-            f"{result['raw_maximum']:.4f}; confirmed in a fresh judge {confirmed} (bar: 0.98 to 1.02)"
+            f"best of {len(speedups)} equals (of {result['of']}), {name}: raw median {statistics.median(speedups):.4f},"
+            f" raw maximum {result['raw_maximum']:.4f}; confirmed in a fresh judge {confirmed} (bar: 0.98 to 1.02)"
         )
+
+
+class TimingTrust:
+    """The parts that were asked for, one after the other."""
+
+    def __init__(self, chosen: argparse.Namespace, budget: Budget) -> None:
+        self._chosen, self._budget, self._out = chosen, budget, Path(chosen.out)
+        self._found: dict[str, dict[str, Any]] = {}
+        self._environment = environment.record()
+
+    def work(self) -> None:
+        chosen, out = self._chosen, self._out
+        entries = recorded(settings_for(out)) if {"table", "repeat"} & set(chosen.parts) else []
+        parts = [part for part in PARTS if part in chosen.parts]
+        for num_done, part in enumerate(parts):
+            until = self._budget.until(1 / (len(parts) - num_done))
+            found = self._found.setdefault(part, {})
+            if part == "table":
+                table_part(entries, out, found, until=until)
+            elif part == "repeat":
+                rows = json.loads((out / "table.json").read_text())["rows"]
+                winners = [row["candidate"] for row in rows.values()][: chosen.kernels]
+                repeat_part(entries, winners, out, found, chosen.processes, until=until)
+            else:
+                best_part(out, found, chosen.count, until=until)
+            (out / f"{part}.json").write_text(json.dumps(found, indent=1))
+
+    def progress(self) -> str:
+        if not self._found:
+            return "tracing"
+        part, found = list(self._found.items())[-1]
+        if part == "best":
+            return "best: " + (
+                ", ".join(f"{n}: {len(r['speedups'])}" for n, r in list(found.items()) if r) or "tracing"
+            )
+        done = found.get("judged") if part == "table" else len(found.get("process_seconds", ()))
+        return f"{part}: {done} of {found.get('of')}"
+
+    def record(self) -> dict[str, Any]:
+        while True:
+            try:
+                copied: dict[str, Any] = copy.deepcopy(self._found)
+                return {"environment": self._environment, **copied}
+            except RuntimeError:  # a part has just put down another key
+                continue
+
+    def show(self, record: dict[str, Any]) -> None:
+        print(json.dumps(record["environment"]))
+        for part, tell in (("table", print_table), ("repeat", print_repeat), ("best", print_best)):
+            if record.get(part):
+                tell(record[part])
+            elif part in self._chosen.parts:
+                print(f"{part}: not reached")
+
+    def close(self) -> None:
+        """Its processes end with this one."""
 
 
 def main() -> None:
@@ -263,31 +339,15 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=8, help="fresh judges for `repeat`")
     parser.add_argument("--kernels", type=int, default=17, help="at most so many kernels in `repeat`")
     parser.add_argument("--count", type=int, default=100, help="equal candidates for `best`")
-    parser.add_argument("--seconds", type=float, default=400.0, help="each part's")
-    options = parser.parse_args()
-    parts = options.parts.split(",")
-    if unknown := set(parts) - set(PARTS):
+    parser.add_argument("--budget-seconds", type=float, default=580.0, help="of the whole script")
+    chosen = parser.parse_args()
+    chosen.parts = chosen.parts.split(",")
+    if unknown := set(chosen.parts) - set(PARTS):
         parser.error(f"unknown parts {sorted(unknown)}; known: {', '.join(PARTS)}")
-    options.out = options.out.absolute()
-    options.out.mkdir(parents=True, exist_ok=True)
-    entries = recorded(settings_for(options.out)) if {"table", "repeat"} & set(parts) else []
-    found: dict[str, dict[str, Any]] = {}
-    for part in [part for part in PARTS if part in parts]:
-        start = time.monotonic()
-        if part == "table":
-            found[part] = table_part(entries, options.out, options.seconds)
-        elif part == "repeat":
-            rows = json.loads((options.out / "table.json").read_text())["rows"]
-            winners = [row["candidate"] for row in rows.values()][: options.kernels]
-            found[part] = repeat_part(entries, winners, options.out, options.seconds, options.processes)
-        else:
-            found[part] = best_part(options.out, options.seconds, options.count)
-        (options.out / f"{part}.json").write_text(json.dumps(found[part], indent=1))
-        print(f"{part}: {time.monotonic() - start:.0f} s", flush=True)
-    print(json.dumps(environment.record()))
-    for part, show in (("table", print_table), ("repeat", print_repeat), ("best", print_best)):
-        if part in found:
-            show(found[part])
+    chosen.out = chosen.out.absolute()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    budget = Budget(chosen.budget_seconds)
+    run_within(budget, TimingTrust(chosen, budget), out=chosen.out / "trust.json")
 
 
 if __name__ == "__main__":

@@ -85,23 +85,35 @@ def poisoned(tensor: torch.Tensor) -> torch.Tensor:
     return torch.full_like(tensor.view(torch.int32), -1).view(torch.float32)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "pattern"),
-    [
-        (lambda t: torch.zeros_like(t), Pattern.ZEROS),
-        (lambda t: t.t().contiguous(), Pattern.TRANSPOSED),
-        (lambda t: t * 2.5, Pattern.CONSTANT_RATIO),
-        (lambda t: torch.cat([t[:60], t[60:] + 1]), Pattern.TAIL_ONLY),
-        (lambda t: torch.cat([t[:60], t[60:] * math.nan]), Pattern.NAN),
-        (lambda t: torch.cat([t[:60], poisoned(t[60:])]), Pattern.UNWRITTEN),
-        (lambda t: t + torch.randn(t.shape, generator=torch.Generator().manual_seed(3)), None),
-    ],
-)
+PATTERNS = [
+    (lambda t: torch.zeros_like(t), Pattern.ZEROS),
+    (lambda t: t.t().contiguous(), Pattern.TRANSPOSED),
+    (lambda t: t * 2.5, Pattern.CONSTANT_RATIO),
+    (lambda t: torch.cat([t[:60], t[60:] + 1]), Pattern.TAIL_ONLY),
+    (lambda t: torch.cat([t[:60], t[60:] * math.nan]), Pattern.NAN),
+    (lambda t: torch.cat([t[:60], poisoned(t[60:])]), Pattern.UNWRITTEN),
+    (lambda t: t + torch.randn(t.shape, generator=torch.Generator().manual_seed(3)), None),
+]
+
+
+@pytest.mark.parametrize(("spoil", "pattern"), PATTERNS)
 def test_patterns(exact: torch.Tensor, spoil: object, pattern: Pattern | None) -> None:
     assert callable(spoil)
     found = compare([spoil(exact.float())], [expectation(exact)])
     assert found.failure is not None and found.failure.mismatch is not None
     assert found.failure.mismatch.pattern is pattern
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("spoil", "pattern"), PATTERNS)
+def test_patterns_are_told_on_a_gpu_as_they_are_on_the_host(
+    exact: torch.Tensor, spoil: object, pattern: Pattern | None
+) -> None:
+    assert callable(spoil)
+    want = [expectation(exact)]
+    here, there = (compare([spoil(exact.float()).to(device)], want).failure for device in ("cpu", "cuda"))
+    assert here is not None and repr(here) == repr(there)  # they may hold NaN
+    assert here.mismatch is not None and here.mismatch.pattern is pattern
 
 
 def test_shape_dtype_and_number_of_outputs(exact: torch.Tensor) -> None:
@@ -160,3 +172,14 @@ def test_the_largest_error_is_shown_where_only_all_together_are_too_large(
     failure = compare([output], [want]).failure
     assert failure is not None and failure.mismatch is not None
     assert failure.message.startswith("output: 0 of") and failure.mismatch.first_bad_index == (40, 7)
+
+
+def test_the_first_wrong_element_is_named_in_any_number_of_dimensions() -> None:
+    exact = torch.arange(1, 121, dtype=torch.float64).reshape(2, 3, 4, 5)
+    for position in (0, 59, 119):
+        output = exact.float()
+        output.view(-1)[position] = -1.0
+        found = compare([output], [expectation(exact)]).failure
+        assert found is not None and found.mismatch is not None
+        index = found.mismatch.first_bad_index
+        assert index == tuple(int(i) for i in torch.unravel_index(torch.tensor(position), exact.shape))

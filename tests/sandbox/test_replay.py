@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
 import torch
 
 from sandbox.capture import AdoptingArena, adoptable_storages
+from sandbox.compare import expect
 from sandbox.execute import Arena, run_aten
 from sandbox.plan import AtenStep, Plan, decode
 from sandbox.plan_check import tensor_refs
-from sandbox.replay import storage_name
+from sandbox.reference import Case
+from sandbox.replay import _compared, storage_name
 from sandbox.tracer import Traced
+from sandbox.types import Pattern, Status, Tolerance
 
 Trace = Callable[[str, str], Traced]
 
@@ -80,3 +84,27 @@ def test_buffers_are_named_in_the_candidates_terms(plan: Plan) -> None:
     outputs = list(tensor_refs(plan.outputs))
     assert storage_name(plan, plan.values[outputs[1]].storage) == "output 1"
     assert "float32" in storage_name(plan, next(iter(storages_of(plan, "copy_"))))
+
+
+def test_both_runs_are_held_to_an_answer_that_is_fetched_once() -> None:
+    value = torch.arange(1.0, 65.0, dtype=torch.float64)
+    fetched: list[int] = []
+
+    def answer() -> torch.Tensor:
+        fetched.append(1)
+        return value
+
+    wanted = dataclasses.replace(expect("", value, (value.float(),), Tolerance(), recompute=None), answer=answer)
+    case = Case(seed=1, kind="given", inputs=(), weights={}, expected=(wanted,), hidden=(), matched=True)
+    right, near, wrong = value.float(), value.float() * (1 + 1e-7), value.float() * 2
+    for second, status, labels in (
+        (right.clone(), None, ()),
+        (near, None, ("varies_within_tolerance",)),
+        (wrong, Status.WRONG_VALUES, ("varies_within_tolerance",)),
+    ):
+        fetched.clear()
+        check = _compared([[right], [second]], case, "none")
+        assert (len(fetched), check.status, check.labels) == (1, status, labels)
+    found = _compared([[wrong], [wrong.clone()]], case, "none")
+    assert found.failure is not None and found.failure.mismatch is not None
+    assert found.failure.mismatch.pattern is not Pattern.RUN_TO_RUN
