@@ -32,6 +32,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line ins
 
 Mode = Literal["auto", "interpret", "replay"]
 Policy = Literal["triton", "any"]
+Precision = Literal["ieee", "tf32", "fp16_accumulate"]
 Isolation = Annotated[Literal["strict", "best_effort", "off"] | None, typer.Option(help="Of the sandbox.")]
 
 
@@ -79,6 +80,7 @@ def judge(
     mode: Annotated[Mode | None, typer.Option()] = None,
     isolation: Isolation = None,
     policy: Annotated[Policy | None, typer.Option(help="What may pass.")] = None,
+    precision: Annotated[Precision, typer.Option(help="What kernels may compute in, besides ieee.")] = "ieee",
     seed: Annotated[int, typer.Option(min=0, help="Mixed into the secret input seeds.")] = 0,
     evidence: Annotated[Path | None, typer.Option(help="A folder to be made for what `rejudge` needs.")] = None,
     python_call: Annotated[
@@ -94,7 +96,13 @@ def judge(
         return complain("judge: --pairs needs --out, and goes without PROBLEM.py and CANDIDATE.py", code=2)
     if pairs is not None and (evidence is not None or python_call):
         return complain("judge: --evidence and --python-call are for one candidate, not for --pairs", code=2)
-    settings = judge_command.settings_for({"mode": mode, "isolation": isolation, "policy": policy}, seed=seed)
+    options = {
+        "mode": mode,
+        "isolation": isolation,
+        "policy": policy,
+        "precision": [*dict.fromkeys(("ieee", precision))],
+    }
+    settings = judge_command.settings_for(options, seed=seed)
     if pairs is not None and out is not None:
         return judge_command.judge_many(pairs, out=out, jobs=jobs, settings=settings)
     assert problem is not None and candidate is not None

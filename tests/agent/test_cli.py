@@ -400,3 +400,11 @@ def test_confirmation_is_configured_and_shown(folder: Path, capsys: pytest.Captu
     lines = json_lines(capsys.readouterr().out)
     assert [problem["confirmed"] for problem in lines[-1]["problems"]] == [False, False]
     assert cli.main(["run", "config.yaml", "run_dir=bad", "confirm.candidates=0"]) == 2
+
+
+def test_a_precision_that_is_allowed_lets_a_kernel_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    here = Path(__file__).parents[1] / "adversarial"
+    pair = [str(here / "problems/matmul_small.py"), str(here / "honest/tf32_dot.py")]
+    assert main(["judge", *pair, "--mode", "interpret"]) == 3
+    assert 'input_precision="ieee"' in capsys.readouterr().out
+    assert main(["judge", *pair, "--mode", "interpret", "--precision", "tf32"]) == 0
