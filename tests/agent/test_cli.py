@@ -405,6 +405,6 @@ def test_confirmation_is_configured_and_shown(folder: Path, capsys: pytest.Captu
 def test_a_precision_that_is_allowed_lets_a_kernel_pass(capsys: pytest.CaptureFixture[str]) -> None:
     here = Path(__file__).parents[1] / "adversarial"
     pair = [str(here / "problems/matmul_small.py"), str(here / "honest/tf32_dot.py")]
-    assert main(["judge", *pair, "--mode", "interpret"]) == 3
+    assert cli.main(["judge", *pair, "--mode", "interpret"]) == 3
     assert 'input_precision="ieee"' in capsys.readouterr().out
-    assert main(["judge", *pair, "--mode", "interpret", "--precision", "tf32"]) == 0
+    assert cli.main(["judge", *pair, "--mode", "interpret", "--precision", "tf32"]) == 0
