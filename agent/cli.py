@@ -116,11 +116,15 @@ def rejudge(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder of evidence.", show_default=False)],
     json: AsJson = False,
     isolation: Isolation = None,
+    problem: Annotated[
+        Path | None,
+        typer.Option(metavar="PROBLEM.py", help="Your own copy, to judge on: a bundle with another is refused."),
+    ] = None,
 ) -> int:
     """Check that a bundle of evidence is whole, judge its candidate anew on this machine, and compare."""
     from agent import rejudge as again
 
-    return again.rejudge(bundle, isolation=isolation, as_json=json)
+    return again.rejudge(bundle, isolation=isolation, as_json=json, own_problem=problem)
 
 
 @app.command()
@@ -187,7 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def complain(message: str, *, code: int) -> int:
     """One line on standard error."""
-    print(f"kernelloop: {' '.join(message.split())}", file=sys.stderr)
+    from agent.wording import printable  # what is complained about may have been written by anybody
+
+    print(f"kernelloop: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

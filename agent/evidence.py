@@ -14,9 +14,10 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from agent.run_folder import RunFolderError
@@ -26,8 +27,9 @@ from sandbox.types import Candidate, Operator, Problem, Tolerance, Verdict
 FORMAT = 1
 MANIFEST = "manifest.json"
 _MAX_NAME_CHARACTERS = 80
+_FILE_NAME = re.compile(r"(cubins/)?[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _MAX_MANIFEST_BYTES = 1 << 20
-_MAX_FILE_BYTES = 1 << 30
+_MAX_BYTES = 1 << 30  # of all files together
 
 
 class BundleDamaged(ValueError):
@@ -152,10 +154,12 @@ def _checked_files(folder: Path) -> dict[str, bytes]:
     if manifest.get("format") != FORMAT or not isinstance(hashes, dict):
         raise BundleDamaged(f"{path}: is no manifest of format {FORMAT}")
     files: dict[str, bytes] = {}
+    left = _MAX_BYTES
     for name, digest in hashes.items():
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise BundleDamaged(f"{path}: names {name!r}, which is not in the folder")
-        files[name] = _bytes(folder / name, most=_MAX_FILE_BYTES)
+        if not _FILE_NAME.fullmatch(name):
+            raise BundleDamaged(f"{path}: names {name!r:.200}, which is no file of a bundle")
+        files[name] = _bytes(folder / name, most=left)
+        left -= len(files[name])
         if hashlib.sha256(files[name]).hexdigest() != digest:
             raise BundleDamaged(f"{folder / name}: is not the file that the manifest names: its SHA-256 differs")
     needed = ("candidate.py", "problem.py", "subject.json", "verdict.json", "settings.json", "environment.json")
@@ -165,12 +169,22 @@ def _checked_files(folder: Path) -> dict[str, bytes]:
 
 
 def _bytes(path: Path, *, most: int) -> bytes:
+    """What a file of the folder holds. Whoever made the folder may have put a link or a pipe there: neither is
+    followed."""
     try:
-        if path.stat().st_size > most:
-            raise BundleDamaged(f"{path}: is larger than {most} bytes")
-        return path.read_bytes()
+        with open(path, "rb", opener=_unfollowed) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BundleDamaged(f"{path}: is no plain file")
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise BundleDamaged(f"{path}: is larger than the {most} bytes that are left for it")
+        return content
     except OSError as error:
         raise BundleDamaged(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _unfollowed(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _object(folder: Path, files: Mapping[str, bytes], name: str) -> dict[str, Any]:

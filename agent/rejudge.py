@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from agent import wording
 from agent.blame import NOT_CORRECT_CODE
 from agent.evidence import Bundle, BundleDamaged, read_bundle
 from agent.judge_command import console, one_verdict, settings_for, tell_start
+from agent.pairs import read_problem
 from agent.verdict_page import verdict_page
-from sandbox.types import Performance, Status, Verdict
+from sandbox.types import Performance, Status, Tolerance, Verdict
 
 # What the judge's settings take over from the bundle; the rest is this machine's matter.
 TAKEN_OVER = ("num_seeds", "policy", "precision", "min_kernel_share", "capability", "baselines")
@@ -41,9 +42,18 @@ class Comparison:
         return 0 if self.agrees and self.verdict.passed else NOT_CORRECT_CODE
 
 
-def rejudge(path: Path, *, isolation: str | None, as_json: bool) -> int:
-    """The exit code. Raises BundleDamaged."""
-    bundle = read_bundle(path)
+def rejudge(path: Path, *, isolation: str | None, as_json: bool, own_problem: Path | None) -> int:
+    """The exit code. Raises BundleDamaged, and PairsError for `own_problem`.
+
+    A problem's code runs as the user's own. Whoever does not trust the bundle's author names `own_problem`: that is
+    judged on then, with its own tolerance, and a bundle that holds another text is refused before any of it runs.
+    """
+    bundle = _checked(read_bundle(path), path=path)
+    if own_problem is not None:
+        known = read_problem(own_problem)
+        if known.source != bundle.problem.source:
+            raise BundleDamaged(f"{path / 'problem.py'}: is not {own_problem}")
+        bundle = replace(bundle, problem=replace(bundle.problem, tolerance=known.tolerance))
     options = taken_over(bundle, path=path) | {"isolation": isolation}
     try:
         settings = settings_for(options, seed=0)
@@ -52,6 +62,7 @@ def rejudge(path: Path, *, isolation: str | None, as_json: bool) -> int:
     tell_start(f"{path} is whole; judging its candidate on {bundle.problem.id}")
     verdict, _ = asyncio.run(one_verdict(bundle.problem, bundle.candidate, settings=settings))
     found = compare(bundle.verdict, verdict)
+    found = replace(found, notes=(*_loose_terms(bundle), *found.notes))
     if as_json:
         print(json.dumps(comparison_json(bundle, found)))
         return found.exit_code
@@ -61,6 +72,29 @@ def rejudge(path: Path, *, isolation: str | None, as_json: bool) -> int:
     for line in comparison_lines(found):
         out.print(wording.printable(line), markup=False, highlight=False, soft_wrap=True)
     return found.exit_code
+
+
+def _checked(bundle: Bundle, *, path: Path) -> Bundle:
+    """The bundle, if its verdict can be compared with another. Raises BundleDamaged."""
+    try:
+        compare(bundle.verdict, bundle.verdict)
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise BundleDamaged(f"{path / 'verdict.json'}: is no verdict: {error}") from error
+    return bundle
+
+
+def _loose_terms(bundle: Bundle) -> Iterator[str]:
+    """Where the bundle's terms ask less of a candidate than what is usual: an author can choose them."""
+    usual, given = asdict(Tolerance()), asdict(bundle.problem.tolerance)
+    for name, value in given.items():
+        if value > usual[name]:
+            yield f"terms: tolerance.{name} is {value:g}; {usual[name]:g} is usual"
+    defaults = asdict(settings_for({}, seed=0))
+    for name in ("policy", "precision", "num_seeds", "min_kernel_share"):
+        mine, default = bundle.settings[name], defaults[name]
+        mine = tuple(mine) if isinstance(mine, list) else mine
+        if mine != default:
+            yield f"terms: {name} is {mine}; {default} is usual"
 
 
 def taken_over(bundle: Bundle, *, path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Knows nothing of rounds, baselines or verdicts: it answers how long one run took
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -55,14 +55,17 @@ class GraphTimer:
     an empty graph measures; it is stated with the results, not subtracted.
     """
 
-    def __init__(self, work: Callable[[], Any], *, flush: Flush) -> None:
-        """Raises CaptureFailed, and whatever `work` raises when it is run outside of a capture."""
-        _warm_up(work)
+    def __init__(self, work: Callable[[], Any], *, flush: Flush, before: Callable[[], None] | None = None) -> None:
+        """`before` comes ahead of the flush, each time. Raises CaptureFailed, and whatever `work` raises when it is run
+        outside of a capture."""
+        _warm_up(work, before)
         self._flush = flush
         self._graph = torch.cuda.CUDAGraph()
         self._start, self._end = (new_event(external=True) for _ in range(2))
         try:
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                if before is not None:
+                    before()
                 flush.write()
                 self._start.record()
                 self.result = work()  # kept, since the graph writes to it
@@ -83,13 +86,15 @@ class GraphTimer:
 class StreamTimer:
     """The same on a stream, for work that cannot be captured; launches count where the device waits for the host."""
 
-    def __init__(self, work: Callable[[], Any], *, flush: Flush) -> None:
-        _warm_up(work)
-        self._work, self._flush = work, flush
+    def __init__(self, work: Callable[[], Any], *, flush: Flush, before: Callable[[], None] | None = None) -> None:
+        _warm_up(work, before)
+        self._work, self._flush, self._before = work, flush, before
         self._start, self._end = (new_event() for _ in range(2))
 
     def measure_us(self) -> float:
         self._flush.reset_persisting()
+        if self._before is not None:
+            self._before()
         for _ in range(_HEAD_START_WRITES):
             self._flush.write()
         self._start.record()
@@ -115,12 +120,14 @@ def new_event(*, external: bool = False) -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True, external=external)  # type: ignore[no-untyped-call]
 
 
-def _warm_up(work: Callable[[], Any]) -> None:
+def _warm_up(work: Callable[[], Any], before: Callable[[], None] | None) -> None:
     """On a side stream, as capturing asks for: libraries make their handles and plans here."""
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(_WARM_UP_RUNS):
+            if before is not None:
+                before()
             work()
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
@@ -133,9 +140,18 @@ class TimedPlan:
     which the candidate does not make.
     """
 
-    def __init__(self, runner: Runner, arena: AdoptingArena) -> None:
-        self._runner, self._arena = runner, arena
+    def __init__(self, runner: Runner, arena: AdoptingArena, *, bound: Mapping[int, torch.Tensor]) -> None:
+        """`bound` is the content that some buffers are to have before each run."""
+        self._runner, self._arena, self._bound = runner, arena, bound
         self._launch = runner.launcher(arena)
+
+    def forget(self) -> None:
+        """Takes from the buffers what an earlier run left, so that no kernel finds its own answer there: what a program
+        would have to make anew holds poison again, and what it may keep is as it was bound."""
+        for storage in fresh_storages(self._runner.plan):
+            self._arena.poison(storage)
+        for storage, content in self._bound.items():
+            self._arena.buffer(storage).copy_(content)
 
     def run(self) -> None:
         """Enqueues every step."""
@@ -174,21 +190,52 @@ class AdoptingArena(Arena):
         super().place(result, value, op=op)
 
 
+def fresh_storages(plan: Plan) -> frozenset[int]:
+    """The buffers whose content no run may rely on: kernels are given them, and nothing has filled them before the
+    forward pass."""
+    given = {storage for step in plan.steps if isinstance(step, LaunchStep) for storage in _given(plan, step)}
+    return frozenset(given - _filled_storages(plan) - adoptable_storages(plan))
+
+
+def kept_storages(plan: Plan) -> frozenset[int]:
+    """The buffers that the forward pass uses and whose content outlives a call: weights, buffers, constants and what
+    construction makes."""
+    used: set[int] = set()
+    for step in plan.steps:
+        if isinstance(step, LaunchStep):
+            used |= _given(plan, step)
+        elif isinstance(step, AtenStep):
+            used |= {plan.values[i].storage for i in (*tensor_refs(step.args), *tensor_refs(step.kwargs))}
+    return frozenset(used & _filled_storages(plan) - {plan.values[i].storage for i in plan.inputs})
+
+
+def _filled_storages(plan: Plan) -> set[int]:
+    """The buffers that hold something when the forward pass begins."""
+    filled = {plan.values[i].storage for i in (*plan.inputs, *(index for _, index in plan.weights))}
+    filled |= {s for s, record in enumerate(plan.storages) if record.role == "constant"}
+    for step in plan.init_steps:
+        filled |= {plan.values[i].storage for i in (*tensor_refs(step.args), *tensor_refs(step.kwargs))}
+        filled |= _output_storages(plan, step)
+    return filled
+
+
+def _given(plan: Plan, step: LaunchStep) -> set[int]:
+    """The buffers that a launch is given."""
+    args = zip(step.args, plan.kernels[step.kernel].params, strict=True)
+    return {plan.values[int(a)].storage for a, (_, kind) in args if kind.startswith("*") and a is not None}
+
+
 def adoptable_storages(plan: Plan) -> frozenset[int]:
     """The buffers that come to be as the result of an operator of the forward pass, untouched before."""
 
     def storages(tree: Any) -> set[int]:
         return {plan.values[i].storage for i in tensor_refs(tree)}
 
-    touched = {plan.values[i].storage for i in (*plan.inputs, *(index for _, index in plan.weights))}
-    touched |= {s for s, record in enumerate(plan.storages) if record.role == "constant"}
-    for init_step in plan.init_steps:
-        touched |= storages(init_step.args) | storages(init_step.kwargs) | _output_storages(plan, init_step)
+    touched = _filled_storages(plan)
     adoptable: set[int] = set()
     for step in plan.steps:
         if isinstance(step, LaunchStep):
-            args = zip(step.args, plan.kernels[step.kernel].params, strict=True)
-            touched |= {plan.values[int(a)].storage for a, (_, kind) in args if kind.startswith("*") and a is not None}
+            touched |= _given(plan, step)
         elif isinstance(step, AtenStep):
             touched |= storages(step.args) | storages(step.kwargs)
             adoptable |= _output_storages(plan, step) - touched

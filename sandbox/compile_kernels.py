@@ -15,9 +15,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 
 from sandbox import wire
-from sandbox.cubin import figures_of
+from sandbox.cubin import figures_of, has_variables
 from sandbox.kernel_source import Functions, SourceError, UnknownName, annotated, build, data_of
-from sandbox.precision import dot_kinds
+from sandbox.precision import dot_kinds, uses_assembly
 
 
 def warm() -> None:
@@ -73,8 +73,11 @@ def compiled(recipe: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     target = GPUTarget("cuda", recipe["capability"], 32)
     made = triton.compile(source, target=target, options=dict(recipe["options"]))
     cubin = bytes(made.asm["cubin"])
+    ttir = str(made.asm["ttir"])
+    if has_variables(cubin, assembly=uses_assembly(ttir)):
+        raise SourceError("inline assembly declares variables, which would outlive a launch")
     figures = figures_of(made.metadata, cubin)
-    return figures | {"dots": list(dot_kinds(str(made.asm["ttir"]), str(made.asm["ptx"])))}, cubin
+    return figures | {"dots": list(dot_kinds(ttir, str(made.asm["ptx"])))}, cubin
 
 
 _serial = itertools.count()

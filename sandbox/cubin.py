@@ -23,6 +23,15 @@ def _sections(cubin: bytes) -> dict[str, bytes]:
     return named
 
 
+def has_variables(cubin: bytes, *, assembly: bool) -> bool:
+    """Whether a cubin brings variables in device memory along, which outlive a launch.
+
+    Triton itself makes only initialised ones, the texts of `device_print` and `device_assert`; beside inline assembly
+    (`assembly`) these cannot be told from what that declares.
+    """
+    return any(name == ".nv.global" or (assembly and name.startswith(".nv.global")) for name in _sections(cubin))
+
+
 # Attributes of a cubin's .nv.info section (NVIDIA's `cuobjdump -elf` prints these names).
 _EIATTR_FRAME_SIZE, _EIATTR_REGCOUNT = 0x11, 0x2F
 

@@ -19,12 +19,13 @@ from sandbox.trees import TreeError, dtype_name, dtype_named, from_tree, tensors
 Launch = Callable[[LaunchStep], None]
 
 # A plan's operators run in a trusted process, so only those may that compute tensors from tensors: nothing that reaches
-# files, another tensor's storage or extent, memory beyond it, random state or gradients. Private operators only by
-# name.
+# files, another tensor's storage or extent, memory beyond it, random state or gradients; and none that gives memory
+# which nobody wrote, where a kernel could find its own last answer. Private operators only by name.
 _FORBIDDEN = re.compile(
     r"_.*|.*(backward|sparse|quant|mkldnn|cudnn|miopen|fbgemm|storage|resize|rename|pin_memory|cuda|sym_|names).*"
     r"|set|set_|set_data|data|save|manual_seed|from_file|from_blob|record_stream|share_memory_|swap_|item|equal|is_.*"
     r"|as_strided_.*|requires_grad_|retain_grad|detach_|output_nr|numpy_T|to_.*|copy|lift.*|choose_qparams.*"
+    r"|(new_)?empty.*"
 )
 _PRIVATE = frozenset(
     (
@@ -64,6 +65,10 @@ class Arena:
             whole = self._buffers[storage] = self._allocate(storage)
         end = self._guard_bytes + self.plan.storages[storage].num_bytes
         return whole[self._guard_bytes : end]
+
+    def poison(self, storage: int) -> None:
+        """Fills a buffer as a new one is filled."""
+        self.buffer(storage).fill_(self._poison)
 
     def _allocate(self, storage: int) -> torch.Tensor:
         record = self.plan.storages[storage]

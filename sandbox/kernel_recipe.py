@@ -14,8 +14,8 @@ from typing import Any
 from sandbox.plan import Kernel, PlanError
 from sandbox.types import content_hash
 
-# Changes when the same recipe would be compiled to something else, Triton's version apart.
-_FORMAT = "1"
+# Changes when the same recipe would be compiled to something else or found fit no more, Triton's version apart.
+_FORMAT = "2"
 # What a recipe holds of a Kernel; every other field follows from it.
 RECIPE_FIELDS = ("name", "functions", "names", "noinline", "params", "constants", "divisible", "options")
 

@@ -265,7 +265,7 @@ def dataflow(plan: Plan, writes: Sequence[Collection[int]] | None = None) -> Dat
             dead_launches += 1
     launches = sum(isinstance(s, LaunchStep) for s in live)
     ops = tuple(s.op.split(".")[1] for s in reversed(live) if isinstance(s, AtenStep))
-    computing = [op for op in ops if op not in _MOVES]
+    computing = [s.op for s in live if isinstance(s, AtenStep) and (s.op.split(".")[1] not in _MOVES or _cuts(s, plan))]
     if launches:
         work = Work.MIXED if computing else Work.TRITON
     elif dead_launches:
@@ -273,6 +273,14 @@ def dataflow(plan: Plan, writes: Sequence[Collection[int]] | None = None) -> Dat
     else:
         work = Work.TORCH if computing else Work.NONE
     return Dataflow(work=work, live_launches=launches, dead_launches=dead_launches, live_ops=ops)
+
+
+def _cuts(step: AtenStep, plan: Plan) -> bool:
+    """Whether a copy computes by its change of dtype: floating to booleans it compares with zero, to integers it
+    rounds."""
+    sources = (plan.values[i].dtype for i in _effects(step, plan)[0])
+    targets = (plan.values[o].dtype for o in step.outputs if o is not None)
+    return any("float" in name for name in sources) and any("bool" in name or "int" in name for name in targets)
 
 
 def first_choices(plan: Plan) -> tuple[AtenStep | LaunchStep, ...]:

@@ -30,6 +30,9 @@ _DOT = re.compile(r"\btt\.dot (?P<head>[^\n]*?) : tensor<(?P<a>[^>]*)> \* tensor
 _INPUT = re.compile(r"inputPrecision = (\w+)")
 _IMPRECISE = re.compile(r"maxNumImpreciseAcc = ([1-9]\d*)")
 # The types of a tensor core instruction: the result first, then the operands (PTX ISA, mma and wgmma).
+_ASSEMBLY = re.compile(r'\btt\.elementwise_inline_asm "(?P<text>(?:[^"\\]|\\.)*)"')
+# ptxas takes comments and blanks within an instruction.
+_COMMENT, _DOT_WITH_BLANKS = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL), re.compile(r"\s*\.\s*")
 _MMA = re.compile(r"\b(?:wg)?mma(?:_async)?\.[\w.:]*?m\d+n\d+k\d+(?:\.(?:row|col))*\.(?P<result>\w+)\.(?P<operand>\w+)")
 
 
@@ -46,12 +49,24 @@ def dot_kinds(ttir: str, ptx: str) -> tuple[str, ...]:
             found.add("fp16_accumulate")
         elif operand.startswith("f8") and _IMPRECISE.search(dot["head"]):
             found.add("fp8_imprecise")
-    for instruction in _MMA.finditer(ptx):
-        if instruction["operand"] == "tf32" and not found & {"tf32", "tf32x3"}:
+    explained = bool(found & {"tf32", "tf32x3"}) and not _may_hold_mma(ttir)
+    for instruction in _MMA.finditer(_DOT_WITH_BLANKS.sub(".", _COMMENT.sub(" ", ptx))):
+        if instruction["operand"] == "tf32" and not explained:
             found.add("tf32")
         if instruction["result"] == "f16":
             found.add("fp16_accumulate")
     return tuple(sorted(found))
+
+
+def uses_assembly(ttir: str) -> bool:
+    """Whether a text brings its own PTX along."""
+    return _ASSEMBLY.search(ttir) is not None
+
+
+def _may_hold_mma(ttir: str) -> bool:
+    """Whether that PTX has tensor core instructions of its own, or text that LLVM puts together."""
+    texts = (_COMMENT.sub("", assembly["text"]).lower() for assembly in _ASSEMBLY.finditer(ttir))
+    return any("mma" in text or "$(" in text or "${" in text for text in texts)
 
 
 def kernel_precision(kernel: Kernel) -> str:

@@ -38,6 +38,7 @@ _EMPTY_OPS = frozenset(
         "aten.empty.names",
         "aten.empty_strided.default",
         "aten.empty_like.default",
+        "aten.empty_permuted.default",
         "aten.new_empty.default",
         "aten.new_empty_strided.default",
     )

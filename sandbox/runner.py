@@ -6,7 +6,7 @@ verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -64,6 +64,12 @@ class Runner:
         arena.load(initial)
         self.guarded(lambda: bind_inputs(self.plan, arena, case.inputs))
         return how
+
+    def changed(self, arena: Arena, case: Case, storages: Iterable[int]) -> dict[int, torch.Tensor]:
+        """Those of `storages` that no longer hold what `bind` put there for `case`, each with that content."""
+        initial, _ = self._initial[case.seed]
+        bound = ((storage, initial.buffer(storage).to(self.device)) for storage in storages)
+        return {storage: content for storage, content in bound if not torch.equal(arena.buffer(storage), content)}
 
     def run(self, arena: Arena) -> None:
         """Runs the resolved plan once and waits for it. Raises CandidateFault."""

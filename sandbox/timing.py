@@ -22,6 +22,7 @@ from sandbox.capture import (
     StreamTimer,
     TimedPlan,
     Timer,
+    kept_storages,
     new_event,
     rotate,
 )
@@ -30,6 +31,7 @@ from sandbox.execute import Arena, aten_operator
 from sandbox.plan import ITEM_BYTES, AtenStep, LaunchStep, Plan
 from sandbox.plan_check import tensor_refs
 from sandbox.reference import Case
+from sandbox.replay import changed_input
 from sandbox.runner import Runner
 from sandbox.types import Failure
 
@@ -93,7 +95,10 @@ class TimedCandidate:
         self._runner, self._machine = runner, machine
         self._cases = cases[: _num_sets(runner, len(cases))]
         self._arenas = [_arena(runner, case) for case in self._cases]
-        self._plans = [TimedPlan(runner, arena) for arena in self._arenas]
+        # A run on what was bound says what the plan changes of it: that is put back before each of the others.
+        runner.run(self._arenas[0])
+        self._bound = runner.changed(self._arenas[0], self._cases[0], kept_storages(runner.plan))
+        self._plans = [TimedPlan(runner, arena, bound=self._bound) for arena in self._arenas]
         self.kind, self.uncapturable = kind, None
         self._timers: list[Timer] = []
         if kind == "graph":
@@ -106,7 +111,7 @@ class TimedCandidate:
         self._turn = 0
 
     def _timer(self, kind: type[GraphTimer] | type[StreamTimer], plan: TimedPlan) -> Timer:
-        return self._runner.guarded(lambda: kind(plan.run, flush=self._machine.flush))
+        return self._runner.guarded(lambda: kind(plan.run, flush=self._machine.flush, before=plan.forget))
 
     @property
     def num_sets(self) -> int:
@@ -135,7 +140,7 @@ class TimedCandidate:
     def check(self, verified: Case) -> Failure | None:
         """Looks at the last answer on timed inputs, and runs the very thing that was timed on inputs that it has not
         seen. `verified` is a case whose answer is known and was never computed for timing."""
-        if (failure := self._same_again()) is not None:
+        if (failure := self._same_again() or self._keeps()) is not None:
             return failure
         runner, arena = self._runner, self._arenas[0]
         runner.bind(arena, verified)
@@ -159,6 +164,15 @@ class TimedCandidate:
         if reason is None:
             return None
         return Failure(error_class="TimedAnswer", message=f"when timed, it gives another answer: {reason}")
+
+    def _keeps(self) -> Failure | None:
+        """What a run leaves for the next one is put back, if the first run left it too; other things it must not."""
+        runner, storages = self._runner, kept_storages(self._runner.plan) - self._bound.keys()
+        for arena, case in zip(self._arenas, self._cases, strict=True):
+            if changed_input(runner.plan, arena, case) is not None or runner.changed(arena, case, storages):
+                message = "when timed, a kernel keeps something for its next run"
+                return Failure(error_class="TimedAnswer", message=message)
+        return None
 
 
 def _draws(plan: Plan) -> bool:

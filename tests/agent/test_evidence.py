@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -149,13 +150,36 @@ def absolute(manifest: dict[str, Any]) -> None:
     manifest["sha256"]["/etc/hostname"] = "0"
 
 
-@pytest.mark.parametrize("change", [drop, climb, absolute, dict.clear])
+def nul(manifest: dict[str, Any]) -> None:
+    manifest["sha256"]["\0"] = "0"
+
+
+def half_a_character(manifest: dict[str, Any]) -> None:
+    manifest["sha256"]["\ud800"] = "0"
+
+
+@pytest.mark.parametrize("change", [drop, climb, absolute, nul, half_a_character, dict.clear])
 def test_a_manifest_that_is_none_is_refused(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     write_bundle(bundle(), folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleDamaged, match=r"manifest\.json"):
+        read_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["candidate.py", "manifest.json"])
+def test_what_is_no_plain_file_is_refused_unread(folder: Path, name: str) -> None:
+    """An endless device behind a link would fill the memory, a pipe would be waited for."""
+    write_bundle(bundle(), folder)
+    path = folder / name
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(BundleDamaged, match=name):
+        read_bundle(folder)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(BundleDamaged, match=f"{name}: is no plain file"):
         read_bundle(folder)
 
 
@@ -234,6 +258,45 @@ def test_a_damaged_bundle_is_the_users_and_names_the_file(folder: Path, capsys: 
     (line,) = capsys.readouterr().err.splitlines()
     assert "problem.py" in line
     assert cli.main(["rejudge", str(folder / "nothing")]) == 2
+
+
+def test_a_bundle_on_another_problem_than_ours_is_refused_before_it_runs(
+    judge_again: Callable[[Verdict, Verdict], tuple[int, list[JudgeSettings]]],
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    judge_again(passed(), passed())
+    assert "terms: tolerance" not in capsys.readouterr().out  # smaller than usual
+    mine = tmp_path / "mine.py"
+    mine.write_text("class Model: ...\ndef get_inputs(): return []\ndef get_init_inputs(): return []\n")
+    assert cli.main(["rejudge", str(folder), "--problem", str(mine)]) == 2
+    assert "problem.py: is not" in capsys.readouterr().err
+
+
+def test_terms_that_ask_less_than_usual_are_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def one_verdict(*_: object, settings: JudgeSettings) -> tuple[Verdict, bytes | None]:
+        return passed(), None
+
+    monkeypatch.setattr(rejudge, "one_verdict", one_verdict)
+    whole = bundle()
+    loose = replace(
+        whole, problem=replace(PROBLEM, tolerance=Tolerance(rms=1e9)), settings={**whole.settings, "policy": "any"}
+    )
+    write_bundle(loose, folder)
+    assert cli.main(["rejudge", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "terms: tolerance.rms is 1e+09; 8 is usual" in shown and "terms: policy is any; triton is usual" in shown
+
+
+def test_a_verdict_that_cannot_be_compared_is_a_damaged_bundle(folder: Path) -> None:
+    told = passed(2.0)
+    assert told.performance is not None
+    forged = replace(told, performance=replace(told.performance, conditions="\x1b[2J"))  # type: ignore[arg-type]
+    write_bundle(bundle(forged), folder)
+    assert cli.main(["rejudge", str(folder)]) == 2
 
 
 def test_json_holds_both_verdicts(

@@ -258,6 +258,16 @@ def get_inputs():
 def get_init_inputs():
     return []
 """
+BIG_PRODUCT = """
+import torch
+class Model(torch.nn.Module):
+    def forward(self, a, b):
+        return a @ b
+def get_inputs():
+    return [torch.randn(1024, 1024), torch.randn(1024, 1024)]
+def get_init_inputs():
+    return []
+"""
 AUTOTUNE = "@triton.autotune([triton.Config({'BLOCK': b}) for b in (256, 1024, 4096)], key=['n'])\n@triton.jit"
 # Ends by itself: about 2^33 dependent additions on one thread block take several seconds.
 SLOW = "    for _ in range(1 << 30):\n        x = x * 1.0001 + 0.5\n    tl.store(y_ptr + offsets, x, mask=mask)"
@@ -462,3 +472,15 @@ class ModelNew(torch.nn.Module):
     found = replay(sources["linear"], source)
     assert found.status in (Status.PASSED, Status.REJECTED), found.feedback  # the share of such short kernels may vary
     assert found.correctness is not None and found.correctness.weights == "by_name"
+
+
+@pytest.mark.gpu
+def test_a_kernel_that_finds_its_last_answer_is_timed_with_its_work(replay: Callable[[str, str], Verdict]) -> None:
+    """It leaves the work out where fresh memory holds the bits of its inputs: no run may find what another left."""
+    programs = Path(__file__).parents[1] / "adversarial" / "programs"
+    cheat = (programs / "answers_kept_for_the_next_run.py").read_text()
+    honest = cheat.replace("if tl.load(tag_ptr + program) != seen:", "if seen == seen:")
+    assert honest != cheat
+    found = [replay(BIG_PRODUCT, source).performance for source in (honest, cheat)]
+    assert found[0] is not None and found[1] is not None
+    assert found[1].runtime_us > 0.7 * found[0].runtime_us

@@ -192,6 +192,9 @@ def test_any_bytes_give_a_plan_error(raw: bytes) -> None:
     [
         (("return y", "return y"), Work.TRITON),
         (("return y", "return torch.relu(y)"), Work.MIXED),
+        (("return y", "return y.to(torch.float16).to(x.dtype)"), Work.TRITON),
+        (("return y", "return y.to(torch.bool).to(x.dtype)"), Work.MIXED),
+        (("return y", "return y.to(torch.int32).to(x.dtype)"), Work.MIXED),
         (("return y", "return torch.relu(x)"), Work.DEAD),
         (("relu_kernel[(triton.cdiv(n, 1024),)](x, y, n, BLOCK=1024)", "y = torch.relu(x)"), Work.TORCH),
         (("relu_kernel[(triton.cdiv(n, 1024),)](x, y, n, BLOCK=1024)", "y = x.clone()"), Work.NONE),

@@ -74,6 +74,9 @@ def planned(tracer: Tracer, head: str, dot: str, dtype: str) -> Plan:
         ("float16", "tl.dot(a.to(tl.float8e5), b.to(tl.float8e5))", ("fp8_imprecise",), "fp16_accumulate"),
         ("float32", "a + b", (), "ieee"),
         ("float32", ASSEMBLY, ("tf32",), "tf32"),
+        ("float32", ASSEMBLY.replace(".m16n8k4.row", "/**/ .m16n8k4 .row"), ("tf32",), "tf32"),
+        ("float32", ASSEMBLY.replace("ieee", "tf32x3"), ("tf32", "tf32x3"), "tf32"),
+        ("float32", ASSEMBLY.replace("mma", "m$(ma$)").replace("ieee", "tf32x3"), ("tf32", "tf32x3"), "tf32"),
     ],
 )  # fmt: skip
 def test_dots_say_what_they_compute_in(

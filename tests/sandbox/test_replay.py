@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sandbox.capture import AdoptingArena, adoptable_storages
+from sandbox.capture import AdoptingArena, TimedPlan, adoptable_storages, fresh_storages, kept_storages
 from sandbox.compare import expect
 from sandbox.execute import Arena, run_aten
 from sandbox.plan import AtenStep, Plan, decode
@@ -108,3 +108,52 @@ def test_both_runs_are_held_to_an_answer_that_is_fetched_once() -> None:
     found = _compared([[wrong], [wrong.clone()]], case, "none")
     assert found.failure is not None and found.failure.mismatch is not None
     assert found.failure.mismatch.pattern is not Pattern.RUN_TO_RUN
+
+
+KEPT = """
+@triton.jit
+def double(x_ptr, count_ptr, cache_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + offsets, mask=offsets < n)
+    tl.store(count_ptr, tl.load(count_ptr) + 1.0)
+    tl.store(cache_ptr + offsets, x * 2.0, mask=offsets < n)
+    tl.store(out_ptr + offsets, tl.load(cache_ptr + offsets, mask=offsets < n), mask=offsets < n)
+
+
+class ModelNew(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1))
+    def forward(self, x):
+        cache = torch.empty_permuted(tuple(x.shape), (1, 0), device=x.device)
+        out = torch.empty_like(x)
+        double[(triton.cdiv(x.numel(), 1024),)](x, self.count, cache, out, x.numel(), BLOCK=1024)
+        return torch.relu(out)
+"""
+
+
+class _Scripted:
+    """In the place of a runner that launches nothing."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def launcher(self, _arena: Arena) -> Callable[[object], None]:
+        return lambda _step: None
+
+
+def test_before_each_timed_run_buffers_forget_what_a_kernel_left(trace: Trace, sources: dict[str, str]) -> None:
+    traced = trace(sources["relu"], sources["head"] + KEPT)
+    assert traced.plan is not None, traced.failure
+    plan = decode(traced.plan)
+    x, count = plan.values[plan.inputs[0]].storage, plan.values[plan.weights[0][1]].storage
+    fresh, kept = fresh_storages(plan), kept_storages(plan)
+    assert len(fresh) == 2 and kept == {count} and x not in fresh
+    arena = AdoptingArena(plan, device=torch.device("cpu"), poison=0xFF)
+    for storage in (x, count, *fresh):
+        arena.buffer(storage).fill_(1)
+    bound = {count: torch.zeros(4, dtype=torch.uint8)}
+    TimedPlan(_Scripted(plan), arena, bound=bound).forget()  # type: ignore[arg-type]
+    assert all(bool((arena.buffer(storage) == 0xFF).all()) for storage in fresh)
+    assert not arena.buffer(count).any()
+    assert bool((arena.buffer(x) == 1).all())

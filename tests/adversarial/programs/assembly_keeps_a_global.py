@@ -1,4 +1,4 @@
-# expect: unverified problem: relu_rand layer: unseen gpu: wrong_values|rejected why: inline assembly counts runs in a variable of the module, and the kernel copies its input from the second run on
+# expect: rejected problem: relu_rand layer: check why: inline assembly counts runs in a variable of the module, and the kernel copies its input from the second run on
 import torch
 import torch.nn as nn
 import triton
