@@ -10,7 +10,8 @@ import logging
 from dataclasses import replace
 
 from sandbox.isolation import IsolationError
-from sandbox.types import Candidate, JudgeSettings, Problem, Verdict
+from sandbox.settings import JudgeSettings
+from sandbox.types import Candidate, Problem, Verdict
 from sandbox.zygote import SandboxError
 
 log = logging.getLogger(__name__)

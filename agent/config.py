@@ -19,7 +19,8 @@ from pydantic_core import PydanticCustomError
 
 from agent.config_section import ConfigError as ConfigError  # handed on: callers catch what load_config raises
 from agent.config_section import Section, one_line
-from sandbox.types import Budget, JudgeSettings, Limits
+from sandbox.settings import JudgeSettings, Limits
+from sandbox.types import Budget
 
 GIB = 2**30
 MIB = 2**20

@@ -17,8 +17,9 @@ from agent.ledger import Ledger, confirming
 from agent.pool import Pool
 from agent.run_folder import RunFolder
 from agent.search import Search, Standing
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import ProblemFailed
-from sandbox.types import JudgeSettings, Verdict
+from sandbox.types import Verdict
 
 
 def next_to_confirm(standing: Standing, *, most: int) -> Verdict | None:

@@ -31,8 +31,9 @@ from sandbox import environment
 from sandbox.feedback import render_feedback
 from sandbox.isolation import probe
 from sandbox.plan import decode
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import ProblemFailed
-from sandbox.types import Candidate, JudgeSettings, Problem, Status, Verdict
+from sandbox.types import Candidate, Problem, Status, Verdict
 
 if TYPE_CHECKING:
     from sandbox.judge import Traced

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agent.call_figure import with_python_call
 from sandbox.gpu_workers import GpuUnusable
-from sandbox.types import Candidate, JudgeSettings, Problem, Verdict
+from sandbox.settings import JudgeSettings
+from sandbox.types import Candidate, Problem, Verdict
 from sandbox.zygote import SandboxError
 
 if TYPE_CHECKING:

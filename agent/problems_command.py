@@ -20,7 +20,7 @@ from sandbox.judge import open_judge
 from sandbox.precision import PRECISIONS
 from sandbox.problem_check import Admission, ProblemCheck, check_problems
 from sandbox.problems import scan_problems
-from sandbox.types import JudgeSettings
+from sandbox.settings import JudgeSettings
 
 _RESERVED_CORES = 1  # for the judge
 

@@ -26,7 +26,8 @@ from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError, confirmation_of, c
 from sandbox.bounded import Recent
 from sandbox.gpu_workers import GpuUnusable
 from sandbox.judge import Judge, ProblemFailed, SandboxError, Traced, Tracer, open_judge, verdict_of
-from sandbox.types import Candidate, JudgeSettings, Problem, Spend, Verdict
+from sandbox.settings import JudgeSettings
+from sandbox.types import Candidate, Problem, Spend, Verdict
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle

@@ -34,7 +34,8 @@ from agent.sampler import RecordedSampler, Sampler, SamplerRefused
 from sandbox import environment
 from sandbox.isolation import probe
 from sandbox.problems import ProblemError, scan_problems
-from sandbox.types import JudgeSettings, Problem
+from sandbox.settings import JudgeSettings
+from sandbox.types import Problem
 from strategies import STRATEGIES
 
 

@@ -23,8 +23,9 @@ from sandbox import isolation
 from sandbox.baseline_cache import BaselineCache, BaselineTime, cache_key, private_folder
 from sandbox.environment import num_cores
 from sandbox.gpu_workers import worker_environment
+from sandbox.settings import JudgeSettings
 from sandbox.spread import MIN_VALUES, spread
-from sandbox.types import JudgeSettings, Problem, content_hash
+from sandbox.types import Problem, content_hash
 from sandbox.worker_process import WorkerEnded, WorkerLate, WorkerProcess
 from sandbox.zygote import SandboxError
 

@@ -23,13 +23,13 @@ from sandbox.kernel_figures import kernel_figures
 from sandbox.plan import ChoiceStep, Plan, decode, resolve
 from sandbox.precision import plan_precision
 from sandbox.seeds import new_secret
+from sandbox.settings import JudgeSettings
 from sandbox.time_on_gpu import Timed, TimeOnGpu
 from sandbox.tracer import ProblemFailed, Traced
 from sandbox.types import (
     Candidate,
     Correctness,
     Failure,
-    JudgeSettings,
     Performance,
     Problem,
     Spend,

@@ -22,7 +22,7 @@ from pathlib import Path
 from sandbox import landlock, syscalls, walls
 from sandbox.namespaces import NAMESPACES
 from sandbox.scratch import remove_tree
-from sandbox.types import JudgeSettings, Limits
+from sandbox.settings import JudgeSettings, Limits
 from sandbox.walls import Walls
 
 _log = logging.getLogger(__name__)

@@ -23,18 +23,9 @@ from sandbox.plan import LaunchStep, Plan, decode
 from sandbox.plan_check import Work, dataflow, first_choices, tensor_refs, tree_tensors
 from sandbox.precision import plan_precision, refused_precision
 from sandbox.seeds import case_seeds, new_secret
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import ProblemFailed, Traced, Tracer
-from sandbox.types import (
-    Candidate,
-    Correctness,
-    Failure,
-    JudgeSettings,
-    KernelFigures,
-    Problem,
-    Spend,
-    Status,
-    Verdict,
-)
+from sandbox.types import Candidate, Correctness, Failure, KernelFigures, Problem, Spend, Status, Verdict
 from sandbox.zygote import ChildOutcome, SandboxError, Zygote
 
 __all__ = [

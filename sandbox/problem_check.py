@@ -18,7 +18,8 @@ from typing import Any
 from sandbox.calibration import Calibration
 from sandbox.judge import Calibrator, ProblemFailed, SandboxError, Tracer
 from sandbox.plan import ITEM_BYTES
-from sandbox.types import JudgeSettings, Problem
+from sandbox.settings import JudgeSettings
+from sandbox.types import Problem
 
 
 class Admission(StrEnum):

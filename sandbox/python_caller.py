@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sandbox import isolation, walls
-from sandbox.types import Limits
+from sandbox.settings import Limits
 from sandbox.walls import Walls
 from sandbox.worker_process import read_message, write_message
 

@@ -16,7 +16,8 @@ from typing import Any, Protocol, TypeVar
 from sandbox.baselines import Baselines, Table, TimingTask
 from sandbox.clocks import Clocks
 from sandbox.rounds import Ended, Rounds, StopRule, interleave
-from sandbox.types import JudgeSettings, Performance
+from sandbox.settings import JudgeSettings
+from sandbox.types import Performance
 from sandbox.worker_process import WorkerEnded, WorkerLate
 from sandbox.zygote import SandboxError
 

@@ -22,7 +22,8 @@ from sandbox.clean_kernels import Refused, with_clean_kernels
 from sandbox.kernel_store import KernelStore
 from sandbox.plan import Plan, decode, encode, plan_hash
 from sandbox.screen import screen
-from sandbox.types import Candidate, Failure, JudgeSettings, Limits, Problem, Status
+from sandbox.settings import JudgeSettings, Limits
+from sandbox.types import Candidate, Failure, Problem, Status
 from sandbox.zygote import ChildOutcome, Zygote
 
 _log = logging.getLogger(__name__)

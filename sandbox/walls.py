@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import capabilities, file_view, landlock, namespaces, seccomp, syscalls
-from sandbox.types import Limits
+from sandbox.settings import Limits
 
 _NUM_FILES, _NUM_CUDA_FILES = 256, 4096  # open at a time; a CUDA context alone opens dozens
 

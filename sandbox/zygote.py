@@ -24,7 +24,7 @@ from typing import Any, Self
 from sandbox import isolation, wire
 from sandbox.canaries import CANARIES, escaped
 from sandbox.scratch import read_regular, remove_tree
-from sandbox.types import Limits
+from sandbox.settings import Limits
 
 _log = logging.getLogger(__name__)
 _START_SECONDS = 120.0

@@ -21,7 +21,7 @@ from typing import Any
 
 from sandbox import isolation, walls, wire
 from sandbox.scratch import read_regular, remove_tree
-from sandbox.types import Limits
+from sandbox.settings import Limits
 from sandbox.walls import Walls
 
 _CLEAN_SECONDS = 10.0

@@ -5,7 +5,7 @@ Needs no pydantic, since a GPU machine may have none: the defaults of a run are 
 
 from __future__ import annotations
 
-from sandbox.types import JudgeSettings, Limits
+from sandbox.settings import JudgeSettings, Limits
 
 LIMITS = Limits(
     wall_seconds=60, cpu_seconds=60, memory_bytes=16 << 30, output_bytes=64 << 20, file_bytes=64 << 20,

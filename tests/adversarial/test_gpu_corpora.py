@@ -15,8 +15,9 @@ from queue import SimpleQueue
 import pytest
 
 from sandbox.gpu_judge import GpuJudge
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import Traced, Tracer
-from sandbox.types import JudgeSettings, Status, Verdict
+from sandbox.types import Status, Verdict
 from tests.adversarial.layers import CHEATS, HONEST, Program, layer_of, read_cheat, read_honest
 from tests.judge_settings import LIMITS, judge_settings
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.judge import InterpretJudge
-from sandbox.types import JudgeSettings, Verdict
+from sandbox.settings import JudgeSettings
+from sandbox.types import Verdict
 from tests.adversarial.layers import CHEATS, HERE, Program, chosen, layer_of, read_cheat
 from tests.adversarial.traced_ahead import TracedAhead
 from tests.judge_settings import LIMITS, judge_settings

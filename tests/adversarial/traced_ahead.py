@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import Traced, Tracer
-from sandbox.types import JudgeSettings
 from tests.adversarial.layers import Program
 
 

@@ -15,8 +15,9 @@ import pytest
 from agent import cli, judge_command, rejudge, run_command
 from agent.pool import Confirmation, Pool, PoolError
 from agent.sampler import Completion, RecordedSampler, SampleRequest, SamplerRefused
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import ProblemFailed
-from sandbox.types import Candidate, Correctness, Failure, JudgeSettings, Problem, Spend, Status, Verdict
+from sandbox.types import Candidate, Correctness, Failure, Problem, Spend, Status, Verdict
 
 ROOT = Path(cli.__file__).parents[1]
 PROBLEM = """

@@ -16,18 +16,8 @@ from agent import cli, rejudge
 from agent.evidence import Bundle, BundleDamaged, read_bundle, write_bundle
 from agent.run_folder import RunFolderError
 from sandbox.plan import Kernel, Plan, decode, encode
-from sandbox.types import (
-    Candidate,
-    Correctness,
-    Failure,
-    JudgeSettings,
-    Operator,
-    Performance,
-    Problem,
-    Status,
-    Tolerance,
-    Verdict,
-)
+from sandbox.settings import JudgeSettings
+from sandbox.types import Candidate, Correctness, Failure, Operator, Performance, Problem, Status, Tolerance, Verdict
 from tests.judge_settings import judge_settings
 
 PROBLEM = Problem(id="p", source="# é\r\nclass Model: ...", origin="here", tolerance=Tolerance(rms=5.0))

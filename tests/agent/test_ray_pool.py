@@ -22,17 +22,8 @@ from agent.config import JudgeConfig, RayConfig
 from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError
 from sandbox.gpu_workers import GpuUnusable
 from sandbox.judge import ProblemFailed, SandboxError, Traced
-from sandbox.types import (
-    Candidate,
-    Correctness,
-    Failure,
-    JudgeSettings,
-    Operator,
-    Problem,
-    Spend,
-    Status,
-    Verdict,
-)
+from sandbox.settings import JudgeSettings
+from sandbox.types import Candidate, Correctness, Failure, Operator, Problem, Spend, Status, Verdict
 
 ray = pytest.importorskip("ray")
 

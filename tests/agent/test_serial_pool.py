@@ -11,7 +11,8 @@ import pytest
 from agent.config import JudgeConfig
 from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError, SerialPool
 from sandbox.gpu_workers import GpuUnusable
-from sandbox.types import Candidate, Failure, JudgeSettings, Operator, Problem, Status, Verdict
+from sandbox.settings import JudgeSettings
+from sandbox.types import Candidate, Failure, Operator, Problem, Status, Verdict
 from sandbox.zygote import SandboxError
 
 PROBLEM = Problem(id="p", source="", origin="test")

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field
 from sandbox.gpu_judge import GpuJudge
 from sandbox.gpu_workers import Usage
 from sandbox.judge import Judge, open_judge, verdict_of
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import Traced, Tracer
-from sandbox.types import JudgeSettings, Verdict
+from sandbox.types import Verdict
 from tests.benchmarks.candidates import Entry
 
 _QUEUE = 64  # traced candidates that may wait: plans are some hundred kB each

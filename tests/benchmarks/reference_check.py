@@ -31,7 +31,8 @@ from sandbox import environment
 from sandbox.judge import Calibrator, ProblemFailed, SandboxError, Traced, Tracer, open_judge
 from sandbox.problem_check import Admission, check_problem
 from sandbox.problems import scan_problems
-from sandbox.types import Candidate, JudgeSettings, Operator, Problem, Verdict
+from sandbox.settings import JudgeSettings
+from sandbox.types import Candidate, Operator, Problem, Verdict
 from tests.judge_settings import LIMITS, judge_settings
 
 _LIMITS = dataclasses.replace(LIMITS, wall_seconds=120, cpu_seconds=120, memory_bytes=32 << 30, output_bytes=2 << 30)

@@ -38,8 +38,9 @@ from sandbox import environment
 from sandbox.extract import extract
 from sandbox.gpu_judge import GpuJudge
 from sandbox.problems import load_problems
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import Traced, Tracer
-from sandbox.types import BASELINES, Candidate, JudgeSettings, Operator, Problem, Verdict
+from sandbox.types import BASELINES, Candidate, Operator, Problem, Verdict
 from sandbox.zygote import SandboxError
 from tests.benchmarks.budget import Budget, run_within
 from tests.judge_settings import judge_settings

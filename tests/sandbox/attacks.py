@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import file_view, namespaces, wire
-from sandbox.types import Limits
+from sandbox.settings import Limits
 from sandbox.zygote import Zygote
 
 LIMITS = Limits(

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sandbox.judge import InterpretJudge
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import Traced, Tracer
-from sandbox.types import Candidate, JudgeSettings, Operator, Problem, Verdict
+from sandbox.types import Candidate, Operator, Problem, Verdict
 from tests.judge_settings import judge_settings
 
 RELU = """

@@ -14,8 +14,9 @@ import torch
 from sandbox.baseline_worker import OpenProblem, WrongAnswer, _check_compiled, allow
 from sandbox.baselines import BASELINE_COMMAND, Baselines, TimingTask
 from sandbox.gpu_judge import GpuJudge
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import Tracer
-from sandbox.types import BASELINES, Candidate, JudgeSettings, Operator, Problem
+from sandbox.types import BASELINES, Candidate, Operator, Problem
 
 
 class Doubles(torch.nn.Module):

@@ -15,8 +15,9 @@ import pytest
 from sandbox.baseline_cache import BaselineCache, BaselineTime
 from sandbox.baselines import Baselines, TimingTask, baseline_environment
 from sandbox.clocks import Clocks, parse_clocks
+from sandbox.settings import JudgeSettings
 from sandbox.time_on_gpu import Timed, TimeOnGpu
-from sandbox.types import BASELINES, JudgeSettings, Problem
+from sandbox.types import BASELINES, Problem
 from sandbox.zygote import SandboxError
 
 ResultT = TypeVar("ResultT")

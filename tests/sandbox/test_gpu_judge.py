@@ -14,8 +14,9 @@ import pytest
 from sandbox.gpu_judge import GpuJudge
 from sandbox.gpu_workers import worker_environment
 from sandbox.plan import decode
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import ProblemFailed, Traced, Tracer
-from sandbox.types import Candidate, JudgeSettings, Operator, Pattern, Problem, Status, Verdict
+from sandbox.types import Candidate, Operator, Pattern, Problem, Status, Verdict
 from sandbox.zygote import SandboxError
 
 Trace = Callable[[str, str], Traced]

@@ -18,8 +18,9 @@ import pytest
 from sandbox.gpu_judge import GpuJudge, run_seconds
 from sandbox.gpu_workers import GpuUnusable, GpuWorkers
 from sandbox.plan import decode
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import Traced, Tracer
-from sandbox.types import Candidate, JudgeSettings, Operator, Pattern, Problem, Status, Verdict
+from sandbox.types import Candidate, Operator, Pattern, Problem, Status, Verdict
 from sandbox.worker_process import WorkerLate
 
 ROOT = Path(__file__).parents[2]

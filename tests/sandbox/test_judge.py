@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from sandbox.judge import InterpretJudge
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import ProblemFailed, Tracer
-from sandbox.types import Candidate, JudgeSettings, Operator, Pattern, Problem, Status, Verdict
+from sandbox.types import Candidate, Operator, Pattern, Problem, Status, Verdict
 
 Judge = Callable[[str, str], Verdict]
 

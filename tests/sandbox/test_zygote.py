@@ -16,8 +16,9 @@ import pytest
 from sandbox.isolation import available
 from sandbox.judge import InterpretJudge
 from sandbox.scratch import read_regular, remove_tree
+from sandbox.settings import JudgeSettings
 from sandbox.tracer import Traced, Tracer
-from sandbox.types import Candidate, JudgeSettings, Operator, Problem, Status
+from sandbox.types import Candidate, Operator, Problem, Status
 
 Trace = Callable[[str, str], Traced]
 
