@@ -19,7 +19,7 @@ from sandbox.types import Candidate, Operator, Problem, Proposal
 # Python and Triton text under the Llama 3 tokeniser; only used where nobody counted.
 CHARACTERS_PER_TOKEN = 3.2
 WITHOUT_PARENT = frozenset({Operator.DRAFT})
-WITHOUT_MODEL = frozenset({Operator.TUNE})
+WITHOUT_MODEL = frozenset({Operator.TUNE, Operator.FIX})
 
 
 class SamplerError(RuntimeError):
@@ -61,13 +61,17 @@ class SampleRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What a model answered, as it was. `tokens_estimated` says that a count was reckoned from the text's length."""
+    """What a model answered, as it was. `tokens_estimated` says that a count was reckoned from the text's length.
+
+    `token_ids` are the answer's, None where the server tells none.
+    """
 
     text: str
     finish_reason: str | None
     prompt_tokens: int
     completion_tokens: int
     tokens_estimated: bool = False
+    token_ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 0 or self.completion_tokens < 0:

@@ -21,6 +21,7 @@ class Operator(StrEnum):
     REPAIR = "repair"  # from a failed candidate and its feedback
     IMPROVE = "improve"  # from a passing candidate
     TUNE = "tune"  # launch parameters only, no model
+    FIX = "fix"  # from a failed candidate by rules, no model
     MERGE = "merge"  # from two passing candidates
 
 
@@ -209,6 +210,26 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something in a candidate's text that is wrong, seen without running it on anything.
+
+    `rule` names who saw it. `start` and `end` bound `found` in the source, in characters. `instead` is what belongs
+    there, None where nobody can be sure. `message` is one line for the model.
+    """
+
+    rule: str
+    start: int
+    end: int
+    found: str
+    instead: str | None
+    message: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end or len(self.found) != self.end - self.start:
+            raise ValueError(f"a finding at {self.start} to {self.end} cannot hold {self.found!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Correctness:
     """What was checked and how closely it agreed.
 
@@ -290,7 +311,8 @@ class Verdict:
     """What the trusted side says of a candidate. Refuses impossible states.
 
     `labels` says what else is true of the candidate (`triton`, `mixed`, `torch`, `names_restored`, ...), `kernels` what
-    its launched kernels take of the GPU. `stage_seconds` is where the wall time went; `spend` what it is charged for.
+    its launched kernels take of the GPU, `findings` what its text shows to be wrong. `stage_seconds` is where the wall
+    time went; `spend` what it is charged for.
     """
 
     candidate_id: str
@@ -302,6 +324,7 @@ class Verdict:
     plan_hash: str | None = None
     labels: tuple[str, ...] = ()
     kernels: tuple[KernelFigures, ...] = ()
+    findings: tuple[Finding, ...] = ()
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     spend: Spend = field(default_factory=Spend)
 
@@ -319,6 +342,11 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return self.status is Status.PASSED
+
+    @property
+    def fixable(self) -> bool:
+        """Whether rules can make another candidate of this one: it failed, and a finding has its replacement."""
+        return not self.passed and any(finding.instead is not None for finding in self.findings)
 
     @property
     def timed(self) -> bool:
@@ -354,6 +382,7 @@ class Verdict:
             values["performance"] = Performance(**{**performance, "samples_us": samples})
         values["labels"] = tuple(values.get("labels", ()))
         values["kernels"] = tuple(KernelFigures.from_json(kernel) for kernel in values.get("kernels", ()))
+        values["findings"] = tuple(Finding(**finding) for finding in values.get("findings", ()))
         values["spend"] = Spend(**values.get("spend", {}))
         return cls(**values)
 
