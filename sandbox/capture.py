@@ -167,6 +167,12 @@ class TimedPlan:
             if isinstance(step, LaunchStep):
                 self._launch(step)
 
+    def run_operators(self) -> None:
+        """Enqueues torch's operators only; what kernels would have made is left from the last whole run."""
+        for step in self._runner.plan.steps:
+            if isinstance(step, AtenStep):
+                run_aten(step, self._arena)
+
 
 class AdoptingArena(Arena):
     """An arena whose buffers can be replaced by the results that operators allocate."""

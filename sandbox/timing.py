@@ -8,7 +8,7 @@ whose time is mostly torch's own does not win, nor one whose timed answers are w
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -123,19 +123,29 @@ class TimedCandidate:
         return times_us
 
     def kernel_share(self) -> float:
-        """The share of the device time that the kernels take alone; what an empty timer shows is taken off both."""
+        """The share of the device time that is the kernels': the less of what they take alone and what the operators
+        alone leave over. A kernel that notices that it is timed alone could take longer then.
+
+        What an empty timer shows is taken off each. Raises CandidateFault, torch.OutOfMemoryError.
+        """
         launches = [isinstance(step, LaunchStep) for step in self._runner.plan.steps]
         if all(launches) or not any(launches):
             return float(any(launches))
-        kind, whole = type(self._timers[0]), self._timers[0]
-        work = self._plans[0].run_launches
-        kernels: Timer = self._runner.guarded(lambda: kind(work, flush=self._machine.flush))  # type: ignore[call-arg]
+        whole = self._median_us(self._timers[0])
+        kernels = self._median_us(self._alone(self._plans[0].run_launches))
+        # On memory of its own: where operators make buffers, the graph's would become those of the whole plan.
+        apart = TimedPlan(self._runner, _arena(self._runner, self._cases[0]), bound=self._bound)
+        self._runner.guarded(apart.run)
+        operators = self._median_us(self._alone(apart.run_operators))
+        return max(0.0, min(1.0, kernels / whole, 1 - operators / whole))
 
-        def median_us(timer: Timer) -> float:
-            measured = statistics.median(self._runner.guarded(timer.measure_us) for _ in range(_SHARE_REPLAYS))
-            return max(measured - self._machine.floor_us, 1e-3)
+    def _alone(self, work: Callable[[], None]) -> Timer:
+        kind = type(self._timers[0])
+        return self._runner.guarded(lambda: kind(work, flush=self._machine.flush))  # type: ignore[call-arg]
 
-        return min(1.0, median_us(kernels) / median_us(whole))
+    def _median_us(self, timer: Timer) -> float:
+        measured = statistics.median(self._runner.guarded(timer.measure_us) for _ in range(_SHARE_REPLAYS))
+        return max(measured - self._machine.floor_us, 1e-3)
 
     def check(self, verified: Case) -> Failure | None:
         """Looks at the last answer on timed inputs, and runs the very thing that was timed on inputs that it has not
