@@ -17,6 +17,7 @@ import torch
 from sandbox.recorder import Recorder
 
 _MAX_Y_GRID = 65_535
+WRONG_SIZE = ("expected size (", "expected stride (")  # how the message of `assert_size_stride` begins
 
 Grid = Callable[[dict[str, Any]], tuple[int, int, int]]
 
@@ -77,9 +78,10 @@ def _reinterpret(tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int
     return torch.as_strided(tensor, tuple(size), tuple(stride), tensor.storage_offset() + offset)
 
 
-def _assert_size_stride(
+def assert_size_stride(
     tensor: torch.Tensor, size: Sequence[int], stride: Sequence[int], op_name: str | None = None
 ) -> None:
+    """Raises AssertionError where size or stride is another."""
     if tuple(tensor.shape) != tuple(size):
         raise AssertionError(f"expected size {tuple(size)}, got {tuple(tensor.shape)}")
     for dim, (want, have, extent) in enumerate(zip(stride, tensor.stride(), tensor.shape, strict=True)):
@@ -134,7 +136,7 @@ _GUARDS: dict[str, Any] = {
     "_empty_strided_cuda": _empty_strided,
     "_empty_strided_cpu": _empty_strided_cpu,
     "_reinterpret_tensor": _reinterpret,
-    "assert_size_stride": _assert_size_stride,
+    "assert_size_stride": assert_size_stride,
 }
 
 

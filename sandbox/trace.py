@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from sandbox.triton_record import CompileFailure
 from sandbox.types import Failure, Status
 
 _MODULE = "candidate"
+_MAX_SIZES = 64
 _UNTRACEABLE = (
     Untraceable,
     fake_tensor.DataDependentOutputException,
@@ -58,27 +61,59 @@ def warm() -> None:
 
 
 def run(body: dict[str, Any], _blobs: Any, scratch: Path) -> bytes:
-    """The plan of `body["source"]` as a message: {"labels": .., "failure": null or [status, failure]} and the plan's
-    bytes."""
+    """The plan of `body["source"]` as a message: {"status": .., "failure": .., "sizes": ..} and the plan's bytes. Status
+    and failure are null where there is a plan; "sizes" is as in `wrong_sizes`."""
     try:
         plan = trace(body["source"], body["spec"], capability=body["capability"], folder=scratch)
     except BaseException as error:  # noqa: BLE001  whatever the candidate raises, exits included, is its failure
         status, failure = explain(error, body["source"], scratch / f"{_MODULE}.py")
-        return wire.pack({"status": status, "failure": _plain(failure)})
-    return wire.pack({"status": None, "failure": None}, [encode(plan)])
+        sizes = wrong_sizes(body, scratch) if str(error).startswith(inductor_names.WRONG_SIZE) else []
+        return wire.pack({"status": status, "failure": _plain(failure), "sizes": sizes})
+    return wire.pack({"status": None, "failure": None, "sizes": []}, [encode(plan)])
+
+
+def wrong_sizes(body: dict[str, Any], folder: Path) -> list[Any]:
+    """[line, size, stride] of what is passed to each `assert_size_stride` of a candidate that failed on one.
+
+    It is run once more, with no assertion raising and no kernel compiled, until it ends or fails on something else:
+    one failure shows all the sizes that are wrong.
+    """
+    path, found = str(folder / f"{_MODULE}.py"), []
+
+    def note(tensor: torch.Tensor, size: Any, stride: Any, op_name: str | None = None) -> None:
+        try:
+            inductor_names.assert_size_stride(tensor, size, stride)
+        except AssertionError:
+            frame = sys._getframe(1)
+            if frame.f_code.co_filename == path and len(found) < _MAX_SIZES:
+                found.append([frame.f_lineno, list(tensor.shape), list(tensor.stride())])
+
+    try:
+        trace(body["source"], body["spec"], capability=body["capability"], folder=folder, assert_sizes=note)
+    except BaseException:  # noqa: BLE001  its failure is known; what was noted before this one stays true
+        pass
+    return found
 
 
 def _plain(failure: Failure) -> dict[str, Any]:
     return {name: getattr(failure, name) for name in ("error_class", "message", "line_number", "source_line")}
 
 
-def trace(source: str, spec: dict[str, Any], *, capability: int, folder: Path) -> Plan:
-    """Imports, constructs and calls the candidate's ModelNew on fakes of the problem's inputs."""
+def trace(
+    source: str, spec: dict[str, Any], *, capability: int, folder: Path, assert_sizes: Callable[..., None] | None = None
+) -> Plan:
+    """Imports, constructs and calls the candidate's ModelNew on fakes of the problem's inputs.
+
+    `assert_sizes` takes the place of `assert_size_stride`, and nothing is launched then.
+    """
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
     recorder = Recorder(fake_mode)
     fake_cuda.install(recorder)
     inductor_names.install(recorder)
     triton_record.install(recorder, capability=capability)
+    if assert_sizes is not None:
+        torch._C._dynamo.guards.assert_size_stride = assert_sizes
+        triton_record.launch_nothing()
     with fake_mode, torch.no_grad():
         fakes = [
             torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype_named(dtype), device="cuda")

@@ -28,6 +28,7 @@ _CLEAN_SECONDS = 10.0
 _ENTRIES = {
     "canaries": "sandbox.canaries",
     "describe": "sandbox.describe",
+    "names": "sandbox.name_table",
     "trace": "sandbox.trace",
     "compile": "sandbox.compile_kernels",
     "interpret": "sandbox.interpret",

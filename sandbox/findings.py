@@ -1,0 +1,75 @@
+"""What a candidate's text shows to be wrong: names, imports, devices, sizes and counts, each found by its own file.
+
+Decides nothing: findings are told with a failure, and a candidate that passes has none.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sandbox.device_index import device_indices
+from sandbox.extract import parse_quietly
+from sandbox.feedback import find_hint
+from sandbox.launch_counts import count_findings, wrong_counts
+from sandbox.missing_imports import import_line, missing_imports
+from sandbox.plan import Plan
+from sandbox.replacements import Names, replacement
+from sandbox.size_literals import AssertedSize, asserted_sizes, output_sizes
+from sandbox.spans import Spans
+from sandbox.types import Failure, Finding, Status
+from sandbox.unknown_names import Bindings, NameTable, UnknownName, unknown_names
+
+UNKNOWN_NAME = "unknown_name"
+MAX_FINDINGS = 64  # a verdict carries
+
+
+def find(
+    source: str,
+    *,
+    table: NameTable,
+    sizes: Sequence[AssertedSize] = (),
+    plan: Plan | None = None,
+    spec: Mapping[str, Any] | None = None,
+) -> tuple[Finding, ...]:
+    """All findings in `source`. `sizes` are those at failed assertions, `plan` what tracing gave, with the problem's
+    `spec`."""
+    tree = parse_quietly(source)
+    if tree is None:
+        return ()
+    spans = Spans(source)
+    found = [*name_findings(tree, spans, table), *missing_imports(tree, spans), *device_indices(tree, spans)]
+    found += asserted_sizes(tree, spans, sizes)
+    if plan is not None and spec is not None:
+        found += output_sizes(tree, spans, plan, spec)
+        for wrong in wrong_counts(plan, spec):
+            found += count_findings(tree, spans, wrong)
+    unique = list(dict.fromkeys(found))
+    return tuple(unique) if len(unique) <= MAX_FINDINGS else ()
+
+
+def name_findings(tree: ast.Module, spans: Spans, table: NameTable) -> Iterator[Finding]:
+    bindings = Bindings(tree, table)
+    names = Names(bindings, table, import_at=spans.line_start(import_line(tree)))
+    for unknown in unknown_names(tree, table, bindings):
+        edits = replacement(unknown, names, spans)
+        message = _message(unknown, None if edits is None else _first(edits, spans), spans)
+        if edits is None:
+            yield spans.finding(UNKNOWN_NAME, unknown.node, instead=None, message=message)
+        for edit in edits or ():
+            yield spans.finding_at(UNKNOWN_NAME, edit.start, edit.end, instead=edit.text, message=message)
+
+
+def _first(edits: Sequence[Any], spans: Spans) -> str:
+    return next(edit.text for edit in edits if edit.end > edit.start)
+
+
+def _message(unknown: UnknownName, instead: str | None, spans: Spans) -> str:
+    module = unknown.module.removeprefix("torch._inductor.select_algorithm.")
+    told = f"line {unknown.node.lineno}: {module} has no {unknown.name}"
+    if instead is not None:
+        return f"{told}: write {instead.strip()}"
+    failure = Failure(error_class="AttributeError", message=f"module '{module}' has no attribute '{unknown.name}'")
+    hint = find_hint(Status.COMPILE_ERROR, failure)
+    return told if hint is None else f"{told}. {hint}"
