@@ -76,6 +76,7 @@ class BestOfNConfig(Section):
     name: Literal["best_of_n"]
     in_flight: Positive = 8
     stop_when_passed: bool = False
+    fix: bool = False  # off, so that n answers of the model are compared with n answers
 
 
 class RepairConfig(Section):
@@ -85,6 +86,7 @@ class RepairConfig(Section):
     in_flight: Positive = 4
     max_repairs: Count = 2
     stop_when_passed: bool = False
+    fix: bool = True
 
 
 class BudgetConfig(Section):

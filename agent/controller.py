@@ -34,13 +34,14 @@ from agent.events import (
 )
 from agent.jobs import Abandoned, JudgeJob, Result, SampleJob
 from agent.ledger import Ledger, LedgerError, judging, sampling
+from agent.mending import fixed, labelled
 from agent.pool import Pool, PoolError
 from agent.prompts import PromptTooLong
 from agent.run_folder import RunFolder, RunFolderError
 from agent.sampler import PromptRefused, Sampler, SampleRequest, SamplerError, SamplerExhausted, SamplerRefused
 from agent.search import Search
 from sandbox.tracer import ProblemFailed
-from sandbox.types import Budget, Observation, Problem, Proposal
+from sandbox.types import Budget, Observation, Operator, Problem, Proposal
 from strategies.base import Strategy
 
 Render = Callable[[Problem, Proposal, tuple[Observation, ...]], str]
@@ -188,7 +189,10 @@ class Controller:
             parents = tuple(self._ledger.observation(parent) for parent in job.asked.proposal.parents)
             self._start(self._sample(job, parents=parents), among=self._sampling)
         while self._to_judge and len(self._judging) < self._pool.capacity:
-            self._start(self._judge(self._to_judge.popleft()), among=self._judging)
+            judge_job = self._to_judge.popleft()
+            mended_from = judge_job.candidate.parent_ids[0] if judge_job.candidate.operator is Operator.FIX else None
+            parent = None if mended_from is None else self._ledger.observation(mended_from)
+            self._start(self._judge(judge_job, mended_from=parent), among=self._judging)
         while self._confirmer.waiting and len(self._judging) < self._pool.capacity:
             self._start(self._confirmer.confirm(self._confirmer.waiting.popleft()), among=self._judging)
 
@@ -199,6 +203,8 @@ class Controller:
 
     async def _sample(self, job: SampleJob, *, parents: tuple[Observation, ...]) -> Sampled | Unsampled:
         problem, proposal = job.search.problem, job.asked.proposal
+        if proposal.operator is Operator.FIX:
+            return fixed(proposal, parent=parents[0], attempt=job.attempt)
         try:
             request = SampleRequest(
                 problem=problem,
@@ -214,11 +220,13 @@ class Controller:
             return Unsampled(problem_id=problem.id, proposal=proposal, attempt=job.attempt, reason=str(error))
         return sampled(request, completion=completion, attempt=job.attempt)
 
-    async def _judge(self, job: JudgeJob) -> Judged | Abandoned:
+    async def _judge(self, job: JudgeJob, *, mended_from: Observation | None) -> Judged | Abandoned:
         try:
             verdict = await self._pool.judge(job.search.problem, job.candidate)
         except ProblemFailed as error:
             return Abandoned(problem_id=job.search.problem.id, reason=str(error))
+        if mended_from is not None:
+            verdict = labelled(verdict, parent=mended_from)
         return Judged(problem_id=job.search.problem.id, verdict=verdict, attempt=job.attempt)
 
     async def _next_finished(self) -> list[asyncio.Task[Result]]:

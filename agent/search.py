@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.events import (
     Confirmed,
@@ -24,7 +24,7 @@ from agent.events import (
 from agent.ledger import ResumeError
 from agent.ledger_rows import Entry
 from sandbox.types import Budget, Candidate, Observation, Operator, Problem, Proposal, Spend, Status, Verdict
-from strategies.base import Strategy
+from strategies.base import FixesFirst, Strategy
 
 
 class Standing:
@@ -81,8 +81,8 @@ class Standing:
         match event:
             case SearchEnded():
                 self.ended, self._ended_in = event, epoch
-            case Sampled():
-                self._num_samples += 1
+            case Sampled(proposal=proposal):
+                self._num_samples += proposal.operator is not Operator.FIX  # which asks no model
                 self._num_tokens += event.num_tokens
             case Judged(verdict=verdict):
                 self._num_judged += 1
@@ -130,7 +130,8 @@ class Search:
     """Decides for one problem. Budgets are held here by reserve and commit.
 
     A proposal reserves one sample and one verdict; its results turn them into spend or give them back. Tokens and GPU
-    seconds are known only afterwards, so what is in flight may overrun those limits.
+    seconds are known only afterwards, so what is in flight may overrun those limits. A fix asks no model and reserves a
+    verdict alone: it is still proposed when samples or tokens are used up.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class Search:
         if self.ended is not None:
             return None
         self.standing.pass_time(epoch=epoch, seconds=seconds)
-        if (limit := self._budget.exceeded_by(self.standing.spend + self._reserved)) is not None:
+        if (limit := self._limit_reached()) is not None:
             if self._idle:
                 self._close(EndReason.BUDGET, limit)
             return None
@@ -242,7 +243,15 @@ class Search:
 
     @property
     def _reserved(self) -> Spend:
-        return Spend(samples=len(self._asked), judged=len(self._asked) + len(self._waiting))
+        num_samples = sum(asked.proposal.operator is not Operator.FIX for asked in self._asked.values())
+        return Spend(samples=num_samples, judged=len(self._asked) + len(self._waiting))
+
+    def _limit_reached(self) -> str | None:
+        """The name of the limit that forbids the next proposal, or None."""
+        spend = self.standing.spend + self._reserved
+        if isinstance(self._strategy, FixesFirst) and self._strategy.fixes_next:
+            spend = replace(spend, samples=0, tokens=0)
+        return self._budget.exceeded_by(spend)
 
     def _open(self, proposal: Proposal) -> Asked:
         by_operator, by_parents = (proposal.operator, None), (proposal.operator, proposal.parents)

@@ -7,8 +7,9 @@ so it holds no paths, addresses or control characters, and is the same for the s
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from sandbox.types import Failure, Mismatch, Pattern, Status
+from sandbox.types import Failure, Finding, Mismatch, Pattern, Status
 
 MAX_FEEDBACK_CHARACTERS = 800  # 250 tokens at 3.2 characters each, which is low for English and code
 MAX_SOURCE_LINE_CHARACTERS = 160
@@ -214,15 +215,19 @@ _HINTED_BY_TEXT = frozenset(
 )
 
 
-def render_feedback(status: Status, failure: Failure) -> str:
-    """What happened, the program's own line, the last line of the message, and one hint; at most 250 tokens."""
+def render_feedback(status: Status, failure: Failure, findings: Sequence[Finding] = ()) -> str:
+    """What happened, the program's own line, the last line of the message, then what is known to be wrong in the text,
+    as far as there is room, or without such findings one hint; at most 250 tokens."""
     lines = [LEADS[status]]
     if failure.mismatch is not None:
         lines += _mismatch_lines(failure.mismatch)
     elif status is not Status.PASSED:
         lines += _error_lines(failure, status=status)
-    if (hint := find_hint(status, failure)) is not None:
-        lines.append(f"Hint: {hint}")
+    messages = dict.fromkeys(_one_line(finding.message, limit=MAX_MESSAGE_CHARACTERS) for finding in findings)
+    hint = find_hint(status, failure) if failure.mismatch is not None or not messages else None
+    for message in (*messages, *([f"Hint: {hint}"] if hint is not None else [])):
+        if sum(len(line) + 1 for line in lines) + len(message) <= MAX_FEEDBACK_CHARACTERS:
+            lines.append(message)
     return "\n".join(line for line in lines if line)[:MAX_FEEDBACK_CHARACTERS]
 
 

@@ -18,7 +18,7 @@ from sandbox.bounded import Recent
 from sandbox.calibration import Calibration
 from sandbox.clocks import Clocks
 from sandbox.gpu_workers import GpuWorkers, Usage, visible_gpu
-from sandbox.judge import MAX_VERDICTS, failed, hidden_weights, precheck, unfit, verdict_of
+from sandbox.judge import MAX_VERDICTS, again, failed, hidden_weights, precheck, unfit, verdict_of
 from sandbox.kernel_figures import kernel_figures
 from sandbox.plan import ChoiceStep, Plan, decode, resolve
 from sandbox.precision import plan_precision
@@ -171,12 +171,7 @@ class GpuJudge:
         if known is None:
             known = self._verdicts[key] = self._judge(problem, traced)
             return known
-        return dataclasses.replace(
-            known,
-            candidate_id=candidate.id,
-            stage_seconds=dict(traced.stage_seconds),
-            spend=Spend(judged=1),
-        )
+        return dataclasses.replace(again(known, traced), spend=Spend(judged=1))
 
     def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
         """In a process that has seen neither problem nor candidate. It stays this judge's, which opens its problems

@@ -25,7 +25,7 @@ from sandbox.precision import plan_precision, refused_precision
 from sandbox.seeds import case_seeds, new_secret
 from sandbox.settings import JudgeSettings
 from sandbox.tracer import ProblemFailed, Traced, Tracer
-from sandbox.types import Candidate, Correctness, Failure, KernelFigures, Problem, Spend, Status, Verdict
+from sandbox.types import Candidate, Correctness, Failure, Finding, KernelFigures, Problem, Spend, Status, Verdict
 from sandbox.zygote import ChildOutcome, SandboxError, Zygote
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "SandboxError",
     "Traced",
     "Tracer",
+    "again",
     "failed",
     "open_judge",
     "precheck",
@@ -97,18 +98,35 @@ def failed(
     gpu_seconds: float = 0.0,
 ) -> Verdict:
     """A verdict against the candidate, with the feedback that the model will read."""
+    findings = _blamed(traced, status)
     return Verdict(
         candidate_id=traced.candidate_id,
         status=status,
         failure=failure,
-        feedback=render_feedback(status, failure),
+        feedback=render_feedback(status, failure, findings),
         correctness=correctness,
         plan_hash=traced.plan_hash,
         labels=(*traced.labels, *labels),
         kernels=kernels,
+        findings=findings,
         stage_seconds={**traced.stage_seconds, **(stage_seconds or {})},
         spend=Spend(judged=1, gpu_seconds=gpu_seconds),
     )
+
+
+def again(known: Verdict, traced: Traced) -> Verdict:
+    """What was said of an equal plan, said of this candidate, whose text is another."""
+    findings = _blamed(traced, known.status)
+    told = known.feedback if known.failure is None else render_feedback(known.status, known.failure, findings)
+    return dataclasses.replace(
+        known, candidate_id=traced.candidate_id, feedback=told, findings=findings,
+        stage_seconds=dict(traced.stage_seconds),
+    )  # fmt: skip
+
+
+def _blamed(traced: Traced, status: Status) -> tuple[Finding, ...]:
+    """The findings that a verdict carries: none where there is nothing for the program to mend."""
+    return () if status in (Status.PASSED, Status.UNVERIFIED) else traced.findings
 
 
 def precheck(
@@ -214,7 +232,7 @@ class InterpretJudge:
             known = dataclasses.replace(verdict, kernels=kernel_figures(decode(traced.plan)))
             self._verdicts[problem.key, traced.plan_hash] = known
             return known
-        return dataclasses.replace(known, candidate_id=candidate.id, stage_seconds=dict(traced.stage_seconds))
+        return again(known, traced)
 
     def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
         """Shares the warm process alone, which forks a fresh child for each plan."""

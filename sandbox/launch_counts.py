@@ -63,10 +63,12 @@ def _of_launch(
                 if kind.startswith("*") and given[name] is not None}  # fmt: skip
     numels = {value.num_elements for value in pointers.values()}
     numels |= {plan.storages[v.storage].num_bytes // ITEM_BYTES[v.dtype] for v in pointers.values()}
-    written = {right.get(v.shape, v.num_elements) for name, v in pointers.items() if name in stored_pointers(body)}
-    wanted = written.pop() if len(written) == 1 else None
+    written = [value for name, value in pointers.items() if name in stored_pointers(body)]
+    sizes = {right.get(value.shape, value.num_elements) for value in written}
+    numels -= {value.num_elements for value in written if value.shape in right}  # will not be what it has now
+    wanted = sizes.pop() if len(sizes) == 1 else None
     for name, counted in _counts(body, given, kernel).items():
-        if pointers and counted not in numels | {wanted} or (wanted is not None and counted != wanted and right):
+        if written and counted not in numels and counted != wanted:
             yield WrongCount(
                 kernel=kernel.name, parameter=name, counted=counted, wanted=wanted, block=_block(body, kernel)
             )

@@ -32,10 +32,10 @@ def asserted_sizes(tree: ast.Module, spans: Spans, sizes: Sequence[AssertedSize]
         met = seen.get(call.lineno, set())
         if len(met) != 1 or len(call.args) < 3 or not _name(call).endswith("assert_size_stride"):
             continue
-        for node, value in zip(call.args[1:3], next(iter(met)), strict=True):
+        for word, node, value in zip(("size", "stride"), call.args[1:3], next(iter(met)), strict=True):
             if (literal := literal_of(node)) is not None and literal != value:
                 what = ast.unparse(call.args[0])
-                message = f"line {call.lineno}: {what} is {value}, not {literal}"
+                message = f"line {call.lineno}: {what} has {word} {value}, not {literal}"
                 yield spans.finding(ASSERTED, node, instead=repr(value), message=message)
 
 
@@ -48,7 +48,7 @@ def output_sizes(tree: ast.Module, spans: Spans, plan: Plan, spec: Mapping[str, 
                 continue
             if size_at == 1 and math.prod(shape) != math.prod(wanted):
                 continue  # what it is a view of would not have room
-            message = f"line {call.lineno}: the output is {wanted}, not {shape}"
+            message = f"line {call.lineno}: the output has size {wanted}, not {shape}"
             yield spans.finding(OUTPUT, call.args[size_at], instead=repr(wanted), message=message)
             strides = call.args[size_at + 1] if len(call.args) > size_at + 1 else None
             if strides is not None and literal_of(strides) == stride:

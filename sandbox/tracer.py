@@ -19,12 +19,15 @@ from typing import Any, Self
 from sandbox import isolation, wire
 from sandbox.bounded import Recent
 from sandbox.clean_kernels import Refused, with_clean_kernels
+from sandbox.findings import find
 from sandbox.kernel_store import KernelStore
 from sandbox.plan import Plan, decode, encode, plan_hash
 from sandbox.screen import screen
 from sandbox.settings import JudgeSettings, Limits
-from sandbox.types import Candidate, Failure, Problem, Status
-from sandbox.zygote import ChildOutcome, Zygote
+from sandbox.size_literals import AssertedSize
+from sandbox.types import Candidate, Failure, Finding, Problem, Status
+from sandbox.unknown_names import NameTable
+from sandbox.zygote import ChildOutcome, SandboxError, Zygote
 
 _log = logging.getLogger(__name__)
 # A cubin is some ten thousand bytes.
@@ -38,7 +41,8 @@ class ProblemFailed(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traced:
-    """What tracing gave: a validated plan's bytes and the problem's spec, or a status and a failure."""
+    """What tracing gave: a validated plan's bytes and the problem's spec, or a status and a failure. `findings` are for
+    a verdict against the candidate."""
 
     candidate_id: str
     plan: bytes | None = None
@@ -46,6 +50,7 @@ class Traced:
     spec: Mapping[str, Any] | None = None
     status: Status | None = None
     failure: Failure | None = None
+    findings: tuple[Finding, ...] = ()
     labels: tuple[str, ...] = ()
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     cpu_seconds: float = 0.0
@@ -92,20 +97,31 @@ class Tracer:
         status, failure, plan = _read(outcome)
         if plan is None:
             return Traced(
-                candidate_id=candidate.id, status=status, failure=failure, stage_seconds=seconds, **_total(outcome)
-            )
+                candidate_id=candidate.id, status=status, failure=failure, stage_seconds=seconds,
+                findings=find(candidate.source, table=self._names, sizes=_sizes(outcome)), **_total(outcome),
+            )  # fmt: skip
         checked = self._check(plan, seconds)
         usage = _total(outcome, checked.compiling)
         if isinstance(checked.plan, Refused):
             refused = checked.plan
             return Traced(
                 candidate_id=candidate.id, status=refused.status, failure=refused.failure, stage_seconds=seconds,
-                **usage,
+                findings=find(candidate.source, table=self._names), **usage,
             )  # fmt: skip
         return Traced(
             candidate_id=candidate.id, plan=encode(checked.plan), plan_hash=plan_hash(checked.plan), spec=spec,
+            findings=find(candidate.source, table=self._names, plan=checked.plan, spec=spec),
             labels=checked.plan.labels, stage_seconds=seconds, **usage,
         )  # fmt: skip
+
+    @cached_property
+    def _names(self) -> NameTable:
+        """What the modules of this machine's torch and triton have."""
+        outcome = self._run("names", wire.pack({}), self._settings.trace_limits)
+        if outcome.result is None:
+            raise SandboxError(f"the names of installed modules cannot be listed: the process {_how_it_ended(outcome)}")
+        table: NameTable = wire.unpack(outcome.result)[0]
+        return table
 
     def _check(self, raw: bytes, seconds: dict[str, float]) -> _Checked:
         """The validated plan with its kernels compiled by us; notes in `seconds` what that took."""
@@ -145,7 +161,7 @@ class Tracer:
 
     def _run(self, entry: str, request: bytes, limits: Limits) -> ChildOutcome:
         if self._zygote is None:
-            self._zygote = Zygote(("describe", "trace", "compile"), isolation_level=self._settings.isolation)
+            self._zygote = Zygote(("describe", "names", "trace", "compile"), isolation_level=self._settings.isolation)
         try:
             return self._zygote.run(entry, request, limits=limits)
         except BaseException:  # whatever it was, the warm process may be in the middle of a call
@@ -195,6 +211,18 @@ def _read(outcome: ChildOutcome) -> tuple[Status | None, Failure | None, bytes |
         message = f"the trace's result is not one: {str(error)[:200]}"
         return Status.REJECTED, Failure(error_class="ForgedResult", message=message), None
     return status, failure, None
+
+
+def _sizes(outcome: ChildOutcome) -> list[AssertedSize]:
+    """The sizes that a failed child says it saw where others were asserted. Data out of the sandbox: what is malformed
+    is nothing."""
+    try:
+        body, _ = wire.unpack(outcome.result or b"")
+        found = [(line, tuple(size), tuple(stride)) for line, size, stride in body["sizes"]]
+    except (ValueError, LookupError, TypeError):
+        return []
+    numbers = [n for line, size, stride in found for n in (line, *size, *stride)]
+    return found if all(type(n) is int and 0 <= n < 1 << 63 for n in numbers) else []
 
 
 def _told(raw: Any, max_chars: int) -> str:

@@ -5,7 +5,7 @@ Knows nothing of models, judges, budgets, clocks or files: the controller holds 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sandbox.types import Observation, Operator, Proposal
 
@@ -31,6 +31,17 @@ class Strategy(Protocol):
     @property
     def finished(self) -> bool:
         """No later `ask` will propose anything, whatever is told."""
+        ...
+
+
+@runtime_checkable
+class FixesFirst(Protocol):
+    """What a strategy has besides that proposes fixes, which cost no samples: a search that has no samples left still
+    asks it for those."""
+
+    @property
+    def fixes_next(self) -> bool:
+        """The next `ask` proposes a fix. Asking this changes nothing."""
         ...
 
 

@@ -152,7 +152,7 @@ def plan_of(samples: int) -> RunPlan:
 
     return RunPlan(
         problems=[Problem(id="p", source="# p", origin="test")],
-        new_strategy=lambda seed: BestOfN(seed=seed, in_flight=1, stop_when_passed=False),
+        new_strategy=lambda seed: BestOfN(seed=seed, in_flight=1, stop_when_passed=False, fix=False),
         render=prompt,
         budget=Budget(samples=samples),
         seed=0,

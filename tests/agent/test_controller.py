@@ -137,11 +137,11 @@ class ScriptedPool:
 
 
 def best_of_n(in_flight: int = 1) -> Callable[[int], Strategy]:
-    return lambda seed: BestOfN(seed=seed, in_flight=in_flight, stop_when_passed=False)
+    return lambda seed: BestOfN(seed=seed, in_flight=in_flight, stop_when_passed=False, fix=False)
 
 
-def repair(in_flight: int = 1) -> Callable[[int], Strategy]:
-    return lambda seed: Repair(seed=seed, in_flight=in_flight, max_repairs=2, stop_when_passed=False)
+def repair(in_flight: int = 1, *, fix: bool = False) -> Callable[[int], Strategy]:
+    return lambda seed: Repair(seed=seed, in_flight=in_flight, max_repairs=2, stop_when_passed=False, fix=fix)
 
 
 def prompt(problem: Problem, proposal: Proposal, parents: tuple[Observation, ...]) -> str:
@@ -277,7 +277,7 @@ def test_nothing_is_acted_on_before_it_is_durable(bench: Bench) -> None:
         assert bench.folder.candidate("p0", candidate.id).read_text() == candidate.source
         return always_wrong(candidate)
 
-    plan = plan_of(new_strategy=lambda seed: Watching(seed=seed, in_flight=2, stop_when_passed=False))
+    plan = plan_of(new_strategy=lambda seed: Watching(seed=seed, in_flight=2, stop_when_passed=False, fix=False))
     assert bench.run(plan, sampler=ScriptedSampler(answer), pool=ScriptedPool(judge)).outcome is Outcome.COMPLETED
 
 
@@ -291,7 +291,7 @@ def test_the_same_program_is_judged_and_charged_once_and_told_each_time(bench: B
             super().tell(proposal, observation)
 
     pool = ScriptedPool(delay_seconds=0.01)
-    plan = plan_of(new_strategy=lambda seed: Listening(seed=seed, in_flight=in_flight, stop_when_passed=False))
+    plan = plan_of(new_strategy=lambda seed: Listening(seed=seed, in_flight=in_flight, stop_when_passed=False, fix=False))
     bench.run(plan, sampler=ScriptedSampler(lambda _: program("x = 1")), pool=pool)
     assert len(pool.candidates) == 1
     assert len({o.candidate.id for o in told if o is not None}) == 1
@@ -435,7 +435,7 @@ def test_a_strategy_that_goes_idle_ends_its_search(bench: Bench) -> None:
         def ask(self) -> Proposal | None:
             return None
 
-    plan = plan_of(new_strategy=lambda seed: Silent(seed=seed, in_flight=1, stop_when_passed=False))
+    plan = plan_of(new_strategy=lambda seed: Silent(seed=seed, in_flight=1, stop_when_passed=False, fix=False))
     (search,) = bench.run(plan).searches
     assert search.end is EndReason.IDLE
 

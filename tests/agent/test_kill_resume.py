@@ -32,7 +32,9 @@ from sandbox.types import (
     Candidate,
     Correctness,
     Failure,
+    Finding,
     Observation,
+    Operator,
     Performance,
     Problem,
     Proposal,
@@ -93,7 +95,8 @@ class DrawnPool:
             return passed(candidate, speedup=1 + number % 5)
         failure = Failure(error_class="Wrong", message=f"wrong by {number}")
         status = (Status.WRONG_VALUES, Status.COMPILE_ERROR, Status.UNVERIFIED)[number % 3]
-        return Verdict(candidate_id=candidate.id, status=status, failure=failure)
+        findings = (one_digit_more(candidate.source),) if number % 5 < 2 else ()
+        return Verdict(candidate_id=candidate.id, status=status, failure=failure, findings=findings)
 
     async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
         """The same of most; in half of the problems half of the candidates do not hold."""
@@ -110,6 +113,11 @@ class DrawnPool:
 
     async def close(self) -> None:
         os.close(self._log)
+
+
+def one_digit_more(source: str) -> Finding:
+    end = len(source.rstrip())
+    return Finding(rule="digits", start=end, end=end, found="", instead="1", message="one digit more")
 
 
 def passed(candidate: Candidate, *, speedup: float) -> Verdict:
@@ -139,7 +147,7 @@ def prompt(problem: Problem, proposal: Proposal, parents: tuple[Observation, ...
 def plan() -> RunPlan:
     return RunPlan(
         problems=[Problem(id=f"p{n}", source=f"# {n}", origin="test") for n in range(NUM_PROBLEMS)],
-        new_strategy=lambda seed: Repair(seed=seed, in_flight=1, max_repairs=2, stop_when_passed=False),
+        new_strategy=lambda seed: Repair(seed=seed, in_flight=1, max_repairs=2, stop_when_passed=False, fix=True),
         render=prompt,
         budget=Budget(samples=NUM_SAMPLES),
         seed=0,
@@ -239,7 +247,14 @@ def durably_sampled(root: Path) -> set[str]:
         return set()
     with Ledger.open_read_only(root / "ledger.sqlite") as ledger:
         events = [entry.event for entry in ledger.events()]
-    return {f"{e.problem_id} {e.proposal.id}" for e in events if isinstance(e, Sampled)}
+    sampled = [event for event in events if isinstance(event, Sampled)]
+    return {f"{e.problem_id} {e.proposal.id}" for e in sampled if e.proposal.operator is not Operator.FIX}
+
+
+def num_fixed(root: Path) -> int:
+    with Ledger.open_read_only(root / "ledger.sqlite") as ledger:
+        events = [entry.event for entry in ledger.events()]
+    return sum(isinstance(event, Sampled) and event.proposal.operator is Operator.FIX for event in events)
 
 
 def durably_confirmed(root: Path) -> set[str]:
@@ -281,6 +296,7 @@ def test_a_run_killed_at_random_instants_ends_as_an_uninterrupted_one(tmp_path: 
     assert reached(broken) == reached(whole)
     num_repeated = len(calls(broken)) - len(set(calls(broken)))
     assert len(calls(whole)) == len(set(calls(whole))) == NUM_PROBLEMS * NUM_SAMPLES == len(set(calls(broken)))
+    assert num_fixed(whole) == num_fixed(broken) > NUM_PROBLEMS
     assert num_killed >= 20
     assert 0 < num_before_last < NUM_PROBLEMS * NUM_SAMPLES, "the kills fell while there was work"
     assert num_repeated > 0, "some kill fell while an answer was in flight"

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from sandbox.types import Candidate, Correctness, Failure, Observation, Operator, Proposal, Status, Verdict
+from sandbox.types import Candidate, Correctness, Failure, Finding, Observation, Operator, Proposal, Status, Verdict
 from strategies import STRATEGIES, Strategy
+from strategies.base import FixesFirst
 
 IN_FLIGHT = 4
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "best_of_n": {"in_flight": IN_FLIGHT, "stop_when_passed": False},
-    "repair": {"in_flight": IN_FLIGHT, "max_repairs": 2, "stop_when_passed": False},
+    "best_of_n": {"in_flight": IN_FLIGHT, "stop_when_passed": False, "fix": True},
+    "repair": {"in_flight": IN_FLIGHT, "max_repairs": 2, "stop_when_passed": False, "fix": True},
 }
 SEEDS = range(20)
 
@@ -34,7 +35,12 @@ class Told:
 Call = Asked | Told
 
 
-def observed(proposal: Proposal, *, status: Status, text: str, truncated: bool = False) -> Observation:
+FINDING = Finding(rule="r", start=0, end=1, found="a", instead="b", message="b, not a")
+
+
+def observed(
+    proposal: Proposal, *, status: Status, text: str, truncated: bool = False, fixable: bool = False
+) -> Observation:
     candidate = Candidate(
         problem_id="p", source=text, operator=proposal.operator, parent_ids=proposal.parents, truncated=truncated
     )
@@ -48,14 +54,16 @@ def observed(proposal: Proposal, *, status: Status, text: str, truncated: bool =
         failure=None if passed else Failure(error_class="E", message="m"),
         correctness=correctness if passed else None,
         plan_hash="h" if passed else None,
+        findings=(FINDING,) if fixable else (),
     )
     return Observation(candidate=candidate, verdict=verdict)
 
 
 def some_observation(proposal: Proposal, *, rng: random.Random) -> Observation:
-    """Any status, now and then cut off, empty or a program that was seen before."""
+    """Any status, now and then cut off, empty, fixable or a program that was seen before."""
     text = rng.choice(["", f"program {rng.randrange(10)}", f"new {proposal.id}"])
-    return observed(proposal, status=rng.choice(list(Status)), text=text, truncated=rng.random() < 0.2)
+    status, truncated, fixable = rng.choice(list(Status)), rng.random() < 0.2, rng.random() < 0.5
+    return observed(proposal, status=status, text=text, truncated=truncated, fixable=fixable)
 
 
 def new_strategy(name: str, *, seed: int = 0, **options: object) -> Strategy:
@@ -123,6 +131,28 @@ def test_proposal_ids_are_unique_and_parents_were_told(name: str) -> None:
             case Told(observation=Observation(candidate=candidate)):
                 told.add(candidate.id)
     assert len(ids) > 100
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_who_says_that_a_fix_comes_next_proposes_it_next(name: str, seed: int) -> None:
+    """A search without samples left asks on the strength of that word."""
+    strategy = new_strategy(name, seed=seed)
+    if not isinstance(strategy, FixesFirst):
+        pytest.skip("proposes no fixes")
+    rng, opened, num_fixes = random.Random(seed), list[Proposal](), 0
+    for _ in range(200):
+        word, room = strategy.fixes_next, len(opened) < IN_FLIGHT
+        if (answer := strategy.ask()) is not None:
+            assert word == (answer.operator is Operator.FIX)
+            num_fixes += word
+            opened.append(answer)
+        else:
+            assert not (word and room)
+        if opened and rng.random() < 0.7:
+            proposal = opened.pop(rng.randrange(len(opened)))
+            strategy.tell(proposal, some_observation(proposal, rng=rng))
+    assert num_fixes > 0
 
 
 @pytest.mark.parametrize("status", Status)
