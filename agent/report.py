@@ -86,6 +86,7 @@ def summary_json(record: RunRecord, *, outcome: str, error: str | None) -> dict[
         "wall_seconds": record.wall_seconds,
         "spend": spend_json(record.spend),
         "statuses": {status.value: count for status, count in record.num_by_status.items()},
+        "rules": {count.rule: {"mended": count.num_applied, "passed": count.num_passed} for count in record.rules},
         "problems": [result_json(record, result) for result in record.results],
     }
 
@@ -147,6 +148,8 @@ def report_lines(record: RunRecord) -> Iterator[str]:
         yield from ("", "## Times", "", *time_rows(record))
     if any(result.confirmations for result in record.results):
         yield from ("", "## Confirmation", "", *confirmation_lines(record))
+    if record.rules:
+        yield from ("", "## Rules", "", *rule_rows(record))
     if unsolved := [result for result in record.results if result.winner is None]:
         yield from ("", "## Not solved", "", *(f"- {failure_line(result)}" for result in unsolved))
     yield from ("", "## Conditions", "", *condition_lines(record))
@@ -204,6 +207,14 @@ def confirmation_lines(record: RunRecord) -> Iterator[str]:
     for result, twice in failed:
         told = failure_text(twice.confirming)
         yield f"- {result.problem_id}: candidate {twice.confirming.candidate_id[:12]}: {told}"
+
+
+def rule_rows(record: RunRecord) -> Iterator[str]:
+    """What mending by rules came to: it asks no model, so it costs no samples and no tokens."""
+    yield row("rule", "candidates mended", "passed")
+    yield row(*["---"] * 3)
+    for count in record.rules:
+        yield row(count.rule, str(count.num_applied), str(count.num_passed))
 
 
 def speedup_or_passed(verdict: Verdict) -> str:

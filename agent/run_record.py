@@ -15,6 +15,7 @@ import yaml
 
 from agent.events import EndReason, Judged, SearchEnded
 from agent.ledger import Ledger
+from agent.mending import FIXED_BY
 from agent.run_folder import RunFolder, RunFolderError
 from agent.search import Standing
 from sandbox.types import Candidate, Spend, Status, Verdict
@@ -78,11 +79,21 @@ class ProblemResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuleCount:
+    """How many candidates a rule had a part in mending, and how many of those passed."""
+
+    rule: str
+    num_applied: int
+    num_passed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """All that the report states. `environment` and `config` are as written when the run began."""
 
     folder: RunFolder
     results: tuple[ProblemResult, ...]
+    rules: tuple[RuleCount, ...]
     environment: Mapping[str, Any]
     config: Mapping[str, Any]
     wall_seconds: float
@@ -120,12 +131,15 @@ def read_run(folder: RunFolder) -> RunRecord:
     """What the run has on record. Raises RunFolderError, LedgerError."""
     with Ledger.open_read_only(folder.ledger) as ledger:
         results, wall_seconds = read_results(ledger)
+        rules = read_rules(ledger)
     try:
         environment = json.loads(folder.environment.read_text(encoding="utf-8"))
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RunFolderError(f"{folder.root}: cannot be read: {error}") from error
-    return RunRecord(folder=folder, results=results, environment=environment, config=config, wall_seconds=wall_seconds)
+    return RunRecord(
+        folder=folder, results=results, rules=rules, environment=environment, config=config, wall_seconds=wall_seconds
+    )
 
 
 def read_results(ledger: Ledger) -> tuple[tuple[ProblemResult, ...], float]:
@@ -143,6 +157,20 @@ def read_results(ledger: Ledger) -> tuple[tuple[ProblemResult, ...], float]:
         result_of(standing, last=last.get(problem_id), ledger=ledger) for problem_id, standing in standings.items()
     )
     return results, sum(seconds.values())
+
+
+def read_rules(ledger: Ledger) -> tuple[RuleCount, ...]:
+    """What came of mending by rules, the most used rule first. Several rules may share in one candidate."""
+    applied, passed = Counter[str](), Counter[str]()
+    for entry in ledger.events():
+        if isinstance(entry.event, Judged):
+            verdict = entry.event.verdict
+            found = [label.removeprefix(FIXED_BY) for label in verdict.labels if label.startswith(FIXED_BY)]
+            applied.update(found)
+            passed.update(found if verdict.passed else ())
+    return tuple(
+        RuleCount(rule=rule, num_applied=count, num_passed=passed[rule]) for rule, count in applied.most_common()
+    )
 
 
 def result_of(standing: Standing, *, last: Verdict | None, ledger: Ledger) -> ProblemResult:
