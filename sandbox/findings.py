@@ -15,7 +15,7 @@ from sandbox.feedback import find_hint
 from sandbox.launch_counts import count_findings, wrong_counts
 from sandbox.missing_imports import import_line, missing_imports
 from sandbox.plan import Plan
-from sandbox.replacements import Names, replacement
+from sandbox.replacements import Edit, Names, replacement
 from sandbox.size_literals import AssertedSize, asserted_sizes, output_sizes
 from sandbox.spans import Spans
 from sandbox.types import Failure, Finding, Status
@@ -23,6 +23,7 @@ from sandbox.unknown_names import Bindings, NameTable, UnknownName, unknown_name
 
 UNKNOWN_NAME = "unknown_name"
 MAX_FINDINGS = 64  # a verdict carries
+MAX_SHOWN_CHARACTERS = 60
 
 
 def find(
@@ -54,22 +55,31 @@ def name_findings(tree: ast.Module, spans: Spans, table: NameTable) -> Iterator[
     names = Names(bindings, table, import_at=spans.line_start(import_line(tree)))
     for unknown in unknown_names(tree, table, bindings):
         edits = replacement(unknown, names, spans)
-        message = _message(unknown, None if edits is None else _first(edits, spans), spans)
+        message = _message(unknown, None if edits is None else _rewritten(unknown, edits, spans))
         if edits is None:
             yield spans.finding(UNKNOWN_NAME, unknown.node, instead=None, message=message)
         for edit in edits or ():
             yield spans.finding_at(UNKNOWN_NAME, edit.start, edit.end, instead=edit.text, message=message)
 
 
-def _first(edits: Sequence[Any], spans: Spans) -> str:
-    return next(edit.text for edit in edits if edit.end > edit.start)
+def _rewritten(unknown: UnknownName, edits: Sequence[Edit], spans: Spans) -> str:
+    """The call as it should be written, or where that is long the name alone."""
+    named = [edit for edit in edits if edit.end > edit.start]
+    whole = unknown.call if unknown.call is not None else unknown.node
+    start, end = spans.start(whole), spans.end(whole)
+    text, at = "", start
+    for edit in sorted((e for e in edits if start <= e.start <= e.end <= end), key=lambda e: (e.start, e.end)):
+        text += spans.source[at : edit.start] + edit.text
+        at = edit.end
+    text = " ".join((text + spans.source[at:end]).split())
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else named[0].text.strip()
 
 
-def _message(unknown: UnknownName, instead: str | None, spans: Spans) -> str:
+def _message(unknown: UnknownName, instead: str | None) -> str:
     module = unknown.module.removeprefix("torch._inductor.select_algorithm.")
     told = f"line {unknown.node.lineno}: {module} has no {unknown.name}"
     if instead is not None:
-        return f"{told}: write {instead.strip()}"
+        return f"{told}: write {instead}"
     failure = Failure(error_class="AttributeError", message=f"module '{module}' has no attribute '{unknown.name}'")
     hint = find_hint(Status.COMPILE_ERROR, failure)
     return told if hint is None else f"{told}. {hint}"

@@ -80,7 +80,7 @@ def replacement(unknown: UnknownName, names: Names, spans: Spans) -> list[Edit] 
     """The edits that put what exists in the place of `unknown`, or None where none is sure."""
     if isinstance(unknown.node, ast.alias):
         return None
-    for family in _FAMILIES:
+    for family in _IN_KERNELS if unknown.in_kernel else _ON_THE_HOST:
         if (edits := family(unknown, names, spans)) is not None:
             return edits
     return None
@@ -91,7 +91,9 @@ def device_library_elsewhere(unknown: UnknownName, names: Names, spans: Spans) -
     if unknown.name != "libdevice" or unknown.outer is None:
         return None
     if not names.has(LIBDEVICE, unknown.outer.attr):
-        inner = UnknownName(node=unknown.outer, module=LIBDEVICE, name=unknown.outer.attr, call=unknown.call)
+        inner = UnknownName(
+            node=unknown.outer, module=LIBDEVICE, name=unknown.outer.attr, call=unknown.call, in_kernel=True
+        )
         return replacement(inner, names, spans)
     name, needed = names.device_library()
     return [*needed, _whole(unknown, name, spans)]
@@ -182,10 +184,11 @@ def host_division(unknown: UnknownName, names: Names, spans: Spans) -> list[Edit
     return [_whole(unknown, f"{spans.text(unknown.node.value)}.cdiv", spans)]
 
 
-_FAMILIES: tuple[Family, ...] = (
-    device_library_elsewhere, host_division, larger_or_smaller, relu, product_with_sigmoid, reciprocal, ones, dtype,
-    barrier, same_function,
+_IN_KERNELS: tuple[Family, ...] = (
+    device_library_elsewhere, larger_or_smaller, relu, product_with_sigmoid, reciprocal, ones, dtype, barrier,
+    same_function,
 )  # fmt: skip
+_ON_THE_HOST: tuple[Family, ...] = (host_division, dtype)
 
 
 def _whole(unknown: UnknownName, text: str, spans: Spans) -> Edit:

@@ -21,17 +21,15 @@ _ASKING = ("hasattr", "getattr", "setattr")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownName:
     """`node` asks `module` for `name`, which it does not have. `call` is the call of the chain of names that it stands
-    in, if that is called; `outer` is the next link of the chain, which would ask `name` for something in turn."""
+    in, if that is called; `outer` is the next link of the chain, which would ask `name` for something in turn.
+    `in_kernel` says that it stands in a jitted function."""
 
     node: ast.Attribute | ast.alias
     module: str
     name: str
     call: ast.Call | None = None
     outer: ast.Attribute | None = None
-
-    @property
-    def then(self) -> str | None:
-        return None if self.outer is None else self.outer.attr
+    in_kernel: bool = False
 
 
 class Bindings:
@@ -156,8 +154,11 @@ class _Search:
         self._table = table
         self._bindings = bindings
 
-    def over(self, node: ast.AST, *, local: frozenset[str] = frozenset()) -> Iterator[UnknownName]:
+    def over(
+        self, node: ast.AST, *, local: frozenset[str] = frozenset(), in_kernel: bool = False
+    ) -> Iterator[UnknownName]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            in_kernel |= any(map(_is_jit, getattr(node, "decorator_list", ())))
             arguments = node.args
             local |= {a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
             local |= {a.arg for a in (arguments.vararg, arguments.kwarg) if a is not None}
@@ -166,20 +167,20 @@ class _Search:
         if isinstance(node, ast.Attribute):
             if (chain := chain_of(node)) is not None:
                 if chain[0] not in local:
-                    yield from self._in_chain(node, call=None)
+                    yield from self._in_chain(node, call=None, in_kernel=in_kernel)
                 return
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and chain_of(node.func):
             if chain_of(node.func)[0] not in local:  # type: ignore[index]
-                yield from self._in_chain(node.func, call=node)
+                yield from self._in_chain(node.func, call=node, in_kernel=in_kernel)
             for argument in (*node.args, *node.keywords):
-                yield from self.over(argument, local=local)
+                yield from self.over(argument, local=local, in_kernel=in_kernel)
             return
         if _is_guard(node):
             return
         for inner in ast.iter_child_nodes(node):
-            yield from self.over(inner, local=local)
+            yield from self.over(inner, local=local, in_kernel=in_kernel)
 
-    def _in_chain(self, node: ast.Attribute, *, call: ast.Call | None) -> Iterator[UnknownName]:
+    def _in_chain(self, node: ast.Attribute, *, call: ast.Call | None, in_kernel: bool) -> Iterator[UnknownName]:
         links: list[ast.Attribute] = []
         root: ast.expr = node
         while isinstance(root, ast.Attribute):
@@ -193,9 +194,16 @@ class _Search:
             following = step(path, link.attr, self._table)
             if following is None:
                 outer = links[position + 1] if position + 1 < len(links) else None
-                yield UnknownName(node=link, module=path, name=link.attr, call=call, outer=outer)
+                yield UnknownName(
+                    node=link, module=path, name=link.attr, call=call, outer=outer, in_kernel=in_kernel
+                )
                 return
             path = following
+
+
+def _is_jit(decorator: ast.expr) -> bool:
+    chain = chain_of(decorator.func if isinstance(decorator, ast.Call) else decorator)
+    return chain is not None and chain[-1] == "jit"
 
 
 def _is_guard(node: ast.AST) -> bool:
