@@ -33,7 +33,9 @@ def _indices(call: ast.Call) -> list[ast.Constant]:
         given.append(call.args[0])
     elif name == "device" and call.args:  # torch.device("cuda", 1), torch.cuda.device(1)
         given.append(call.args[-1])
-    return [value for value in given if isinstance(value, ast.Constant) and type(value.value) is int and value.value > 0]
+    return [
+        value for value in given if isinstance(value, ast.Constant) and type(value.value) is int and value.value > 0
+    ]
 
 
 def _finding(node: ast.Constant, instead: str, spans: Spans) -> Finding:

@@ -9,10 +9,11 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sandbox.count_literals import count_findings
 from sandbox.device_index import device_indices
 from sandbox.extract import parse_quietly
 from sandbox.feedback import find_hint
-from sandbox.launch_counts import count_findings, wrong_counts
+from sandbox.launch_counts import wrong_counts
 from sandbox.missing_imports import import_line, missing_imports
 from sandbox.plan import Plan
 from sandbox.replacements import Edit, Names, replacement

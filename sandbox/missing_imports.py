@@ -47,8 +47,8 @@ def import_line(tree: ast.Module) -> int:
             continue
         if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
             continue
-        decorators = getattr(statement, "decorator_list", [])
-        return min([statement.lineno, *(d.lineno for d in decorators)])
+        decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
+        return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
     return 1
 
 
@@ -90,7 +90,9 @@ def unbound_names(source: str, tree: ast.Module) -> list[str]:
 
 
 def _binds(tree: ast.Module, name: str) -> bool:
-    return any((alias.asname or alias.name) == name for n in tree.body if isinstance(n, ast.Import) for alias in n.names)
+    return any(
+        (alias.asname or alias.name) == name for n in tree.body if isinstance(n, ast.Import) for alias in n.names
+    )
 
 
 def _insertion(name: str, line: str, at: int, spans: Spans) -> Finding:

@@ -1,7 +1,7 @@
 """What to write instead of a name that does not exist, where that is sure.
 
-Knows nothing of how unknown names are found. A replacement means the same in every use that it is given for; whether the
-kernel is right with it is for the judge. Each family of mistakes has a function of its own.
+Knows nothing of how unknown names are found. A replacement means the same in every use that it is given for; whether
+the kernel is right with it is for the judge. Each family of mistakes has a function of its own.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from sandbox.unknown_names import LIBDEVICE, LIBDEVICES, TL, Bindings, NameTable
 
 # Functions that models ask the wrong module for: those that triton.language has, those that only the device library
 # has, and other words for one of either.
-_IN_TL = frozenset(
-    "abs add atomic_add cdiv ceil clamp cos cumprod cumsum div_rn dot erf exp exp2 fdiv floor fma full log log2 maximum "
-    "minimum mul num_programs program_id rsqrt sigmoid sin softmax sqrt sqrt_rn sub sum where zeros zeros_like".split()
-)
-_IN_LIBDEVICE = frozenset(
-    "acos acosh asin asinh atan atan2 atanh cbrt copysign cosh erfc erfinv expm1 fmod hypot isinf isnan lgamma log10 "
-    "log1p nearbyint pow rint signbit sinh tan tanh trunc".split()
-)
+_IN_TL = frozenset((
+    "abs", "add", "atomic_add", "cdiv", "ceil", "clamp", "cos", "cumprod", "cumsum", "div_rn", "dot", "erf",
+    "exp", "exp2", "fdiv", "floor", "fma", "full", "log", "log2", "maximum", "minimum", "mul", "num_programs",
+    "program_id", "rsqrt", "sigmoid", "sin", "softmax", "sqrt", "sqrt_rn", "sub", "sum", "where", "zeros",
+    "zeros_like",
+))  # fmt: skip
+_IN_LIBDEVICE = frozenset((
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "copysign", "cosh", "erfc", "erfinv",
+    "expm1", "fmod", "hypot", "isinf", "isnan", "lgamma", "log10", "log1p", "nearbyint", "pow", "rint", "signbit",
+    "sinh", "tan", "tanh", "trunc",
+))  # fmt: skip
 _OTHER_WORDS = {
     "fabs": "abs", "absolute": "abs", "fmax": "maximum", "fmin": "minimum", "clip": "clamp", "logistic": "sigmoid",
     "expit": "sigmoid", "power": "pow", "arctan": "atan", "arctan2": "atan2", "arcsin": "asin", "arccos": "acos",

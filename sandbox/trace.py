@@ -6,6 +6,7 @@ its reader. Does not judge: a plan may well be wrong.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -61,13 +62,14 @@ def warm() -> None:
 
 
 def run(body: dict[str, Any], _blobs: Any, scratch: Path) -> bytes:
-    """The plan of `body["source"]` as a message: {"status": .., "failure": .., "sizes": ..} and the plan's bytes. Status
-    and failure are null where there is a plan; "sizes" is as in `wrong_sizes`."""
+    """The plan of `body["source"]` as a message: {"status": .., "failure": .., "sizes": ..} and the plan's bytes.
+    Status and failure are null where there is a plan; "sizes" is as in `wrong_sizes`."""
     try:
         plan = trace(body["source"], body["spec"], capability=body["capability"], folder=scratch)
     except BaseException as error:  # noqa: BLE001  whatever the candidate raises, exits included, is its failure
         status, failure = explain(error, body["source"], scratch / f"{_MODULE}.py")
-        sizes = wrong_sizes(body, scratch) if str(error).startswith(inductor_names.WRONG_SIZE) else []
+        asserted = isinstance(error, AssertionError) and str(error).startswith(inductor_names.WRONG_SIZE)
+        sizes = wrong_sizes(body, scratch) if asserted else []
         return wire.pack({"status": status, "failure": _plain(failure), "sizes": sizes})
     return wire.pack({"status": None, "failure": None, "sizes": []}, [encode(plan)])
 
@@ -78,7 +80,8 @@ def wrong_sizes(body: dict[str, Any], folder: Path) -> list[Any]:
     It is run once more, with no assertion raising and no kernel compiled, until it ends or fails on something else:
     one failure shows all the sizes that are wrong.
     """
-    path, found = str(folder / f"{_MODULE}.py"), []
+    path = str(folder / f"{_MODULE}.py")
+    found: list[Any] = []
 
     def note(tensor: torch.Tensor, size: Any, stride: Any, op_name: str | None = None) -> None:
         try:
@@ -88,10 +91,8 @@ def wrong_sizes(body: dict[str, Any], folder: Path) -> list[Any]:
             if frame.f_code.co_filename == path and len(found) < _MAX_SIZES:
                 found.append([frame.f_lineno, list(tensor.shape), list(tensor.stride())])
 
-    try:
+    with contextlib.suppress(BaseException):  # its failure is known; what was noted before another one stays true
         trace(body["source"], body["spec"], capability=body["capability"], folder=folder, assert_sizes=note)
-    except BaseException:  # noqa: BLE001  its failure is known; what was noted before this one stays true
-        pass
     return found
 
 

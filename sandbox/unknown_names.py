@@ -194,9 +194,7 @@ class _Search:
             following = step(path, link.attr, self._table)
             if following is None:
                 outer = links[position + 1] if position + 1 < len(links) else None
-                yield UnknownName(
-                    node=link, module=path, name=link.attr, call=call, outer=outer, in_kernel=in_kernel
-                )
+                yield UnknownName(node=link, module=path, name=link.attr, call=call, outer=outer, in_kernel=in_kernel)
                 return
             path = following
 

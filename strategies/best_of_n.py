@@ -16,9 +16,9 @@ from strategies.repair import MAX_FIXES, mendable
 class BestOfN:
     """Drafts, and drafts again. Makes no random choice: `seed` is taken because every strategy takes one.
 
-    Options: `in_flight`, the most proposals open at a time; `stop_when_passed`, end the search at the first pass; `fix`,
-    have rules mend what they can before the next draft. Without it the answers are those of the model alone, as pass@k
-    wants them.
+    Options: `in_flight`, the most proposals open at a time; `stop_when_passed`, end the search at the first pass;
+    `fix`, have rules mend what they can before the next draft. Without it the answers are those of the model alone, as
+    pass@k wants them.
     """
 
     def __init__(self, *, seed: int, in_flight: int, stop_when_passed: bool, fix: bool) -> None:
@@ -50,9 +50,12 @@ class BestOfN:
             self._drafts_dry |= proposal.operator is Operator.DRAFT
         elif observation.verdict.passed:
             self._stopped |= self._stop_when_passed
-        elif self._fix and observation.verdict.fixable and mendable(observation) and len(chain) < MAX_FIXES:
-            if observation.candidate.id not in chain:
-                self._to_fix.append((*chain, observation.candidate.id))
+        elif self._fixable(observation, chain=chain):
+            self._to_fix.append((*chain, observation.candidate.id))
+
+    def _fixable(self, observation: Observation, *, chain: tuple[str, ...]) -> bool:
+        fixable = self._fix and observation.verdict.fixable and mendable(observation)
+        return fixable and len(chain) < MAX_FIXES and observation.candidate.id not in chain
 
     @property
     def fixes_next(self) -> bool:

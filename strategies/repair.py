@@ -31,10 +31,10 @@ class Repair:
     """Mends a failed candidate, else drafts anew. Makes no random choice.
 
     With `fix`, rules are tried before the model wherever they can mend something; a fix that fails is fixed again or
-    repaired in its turn. A chain ends when it passes, after `max_repairs` repairs, or when it is dry: the answer was cut
-    off, held no code, repeats an earlier program of the chain, or has a status that the model cannot change. A fix that
-    gives a program of the chain again ends nothing: the model repairs what was to be fixed. Fixes go before repairs,
-    repairs before drafts.
+    repaired in its turn. A chain ends when it passes, after `max_repairs` repairs, or when it is dry: the answer was
+    cut off, held no code, repeats an earlier program of the chain, or has a status that the model cannot change. A fix
+    that gives a program of the chain again ends nothing: the model repairs what was to be fixed. Fixes go before
+    repairs, repairs before drafts.
     Options: `in_flight`, the most proposals open at a time; `max_repairs`, rounds a chain; `stop_when_passed`, end the
     search at the first pass; `fix`, see above.
     """

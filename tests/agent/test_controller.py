@@ -291,7 +291,9 @@ def test_the_same_program_is_judged_and_charged_once_and_told_each_time(bench: B
             super().tell(proposal, observation)
 
     pool = ScriptedPool(delay_seconds=0.01)
-    plan = plan_of(new_strategy=lambda seed: Listening(seed=seed, in_flight=in_flight, stop_when_passed=False, fix=False))
+    plan = plan_of(
+        new_strategy=lambda seed: Listening(seed=seed, in_flight=in_flight, stop_when_passed=False, fix=False)
+    )
     bench.run(plan, sampler=ScriptedSampler(lambda _: program("x = 1")), pool=pool)
     assert len(pool.candidates) == 1
     assert len({o.candidate.id for o in told if o is not None}) == 1

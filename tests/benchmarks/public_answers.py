@@ -71,9 +71,7 @@ class Outcome:
     seconds: float
 
 
-def _outcome(
-    answer: str, way: str, verdict: Verdict | None, *, start: float, rules: tuple[str, ...] = ()
-) -> Outcome:
+def _outcome(answer: str, way: str, verdict: Verdict | None, *, start: float, rules: tuple[str, ...] = ()) -> Outcome:
     failure = None if verdict is None else verdict.failure
     return Outcome(
         answer=answer,
@@ -94,26 +92,26 @@ class Bench:
         self._tracer = Tracer(settings)
         self._judge: Judge = open_judge(settings, device=gpu)
 
-    def outcomes(self, answer: Path, problem: Problem, *, name: str) -> Iterator[Outcome]:
+    def outcomes(self, answer: Path, problem: Problem, *, name: str) -> list[Outcome]:
         """One for each way, in their order."""
         source, _ = with_model_alias(answer.read_text(encoding="utf-8", errors="replace"))
         start = time.monotonic()
         try:
             as_is, _ = self._verdict(WITHOUT_NAMES + source, problem)
-            yield _outcome(name, "as_is", as_is, start=start)
+            found = [_outcome(name, "as_is", as_is, start=start)]
             start = time.monotonic()
             verdict, findings = self._verdict(source, problem)
-            yield _outcome(name, "restored", verdict, start=start)
+            found.append(_outcome(name, "restored", verdict, start=start))
             applied: list[str] = []
             seen = {source}
             while not verdict.passed and len(seen) <= MAX_FIXES and (source := mended(source, findings)) not in seen:
                 seen.add(source)
                 applied += rules(findings)
                 verdict, findings = self._verdict(source, problem)
-            yield _outcome(name, "rules", verdict, start=start, rules=tuple(dict.fromkeys(applied)))
+            rest = tuple(dict.fromkeys(applied))
+            return [*found, _outcome(name, "rules", verdict, start=start, rules=rest)]
         except ProblemFailed:
-            for way in WAYS:
-                yield _outcome(name, way, None, start=start)
+            return [_outcome(name, way, None, start=start) for way in WAYS]
 
     def _verdict(self, source: str, problem: Problem) -> tuple[Verdict, tuple[Finding, ...]]:
         """The verdict, and the findings that a failure of this candidate goes with."""
@@ -182,7 +180,7 @@ def main() -> None:
         for name, answer, problem in list(pairs(arguments.answers, arguments.kernelbench))[: arguments.limit]:
             if name in done:
                 continue
-            found = list(bench.outcomes(answer, problem, name=name))
+            found = bench.outcomes(answer, problem, name=name)
             with arguments.out.open("a") as out:
                 out.write("".join(json.dumps(asdict(outcome)) + "\n" for outcome in found))
             print(name, *(outcome.status for outcome in found), flush=True, file=sys.stderr)
