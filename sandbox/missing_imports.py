@@ -81,7 +81,7 @@ def unbound_names(source: str, tree: ast.Module) -> list[str]:
         scope = todo.pop()
         todo += scope.get_children()
         for symbol in scope.get_symbols():
-            if scope is not top and symbol.is_declared_global() and symbol.is_assigned():
+            if scope is not top and symbol.is_declared_global() and (symbol.is_assigned() or symbol.is_imported()):
                 bound.add(symbol.get_name())
             if symbol.is_referenced() and (scope is top or symbol.is_global()):
                 used.add(symbol.get_name())
