@@ -53,6 +53,7 @@ def test_honest_program_passes(bench: Bench, path: Path) -> None:
     told = bench.verdict(read_honest(path))
     assert told.status is Status.PASSED, told.feedback
     assert told.labels[0] == "triton", told.labels
+    assert bench.traced[path].findings == (), "and nothing is found in its text or its launches"
 
 
 def test_there_are_enough_programs() -> None:

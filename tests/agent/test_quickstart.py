@@ -11,7 +11,7 @@ import pytest
 from agent import cli
 
 ROOT = Path(cli.__file__).parents[1]
-SOLVED_BY_REPAIR = "swiglu"
+SOLVED_BY_FIX = "swiglu"
 UNSOLVED = "cumulative_sum"
 
 
@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "run",
         str(ROOT / "configs" / "quickstart.yaml"),
         f"problems.path={ROOT / 'configs' / 'problems'}",
-        f"problems.only=[{SOLVED_BY_REPAIR}, {UNSOLVED}]",
+        f"problems.only=[{SOLVED_BY_FIX}, {UNSOLVED}]",
         f"sampler.path={ROOT / 'configs' / 'completions' / 'quickstart.jsonl'}",
         f"run_dir={folder}",
         "ray.pool=serial",
@@ -33,17 +33,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_one_problem_is_solved_through_repair_and_one_is_not(run: Path) -> None:
+def test_one_problem_is_solved_by_a_rule_after_a_failure_and_one_is_not(run: Path) -> None:
     report = (run / "report.md").read_text()
-    assert re.search(rf"\| {SOLVED_BY_REPAIR} \| solved by repair \| not timed \|", report)
+    assert re.search(rf"\| {SOLVED_BY_FIX} \| solved by fix \| not timed \|", report)
     assert re.search(rf"\| {UNSOLVED} \| (unsolved|unverified) \|  \|", report)
     assert "Nothing was timed" in report
-    assert [path.stem for path in (run / "best").iterdir()] == [SOLVED_BY_REPAIR]
+    assert [path.stem for path in (run / "best").iterdir()] == [SOLVED_BY_FIX]
 
 
 def test_the_best_kernel_is_judged_the_same_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    problem = ROOT / "configs" / "problems" / f"{SOLVED_BY_REPAIR}.py"
-    best = run / "best" / f"{SOLVED_BY_REPAIR}.py"
+    problem = ROOT / "configs" / "problems" / f"{SOLVED_BY_FIX}.py"
+    best = run / "best" / f"{SOLVED_BY_FIX}.py"
     assert cli.main(["judge", str(problem), str(best), "--json", "--mode", "interpret"]) == 0
     verdict = json.loads(capsys.readouterr().out)
     assert verdict["status"] == "passed"
@@ -52,8 +52,8 @@ def test_the_best_kernel_is_judged_the_same_again(run: Path, capsys: pytest.Capt
 
 
 def test_its_plan_shows_a_launch_and_the_compiled_kernel(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    problem = ROOT / "configs" / "problems" / f"{SOLVED_BY_REPAIR}.py"
-    best = run / "best" / f"{SOLVED_BY_REPAIR}.py"
+    problem = ROOT / "configs" / "problems" / f"{SOLVED_BY_FIX}.py"
+    best = run / "best" / f"{SOLVED_BY_FIX}.py"
     assert cli.main(["trace", str(best), "--problem", str(problem)]) == 0
     shown = capsys.readouterr().out
     assert "launch swiglu_kernel" in shown
@@ -61,8 +61,8 @@ def test_its_plan_shows_a_launch_and_the_compiled_kernel(run: Path, capsys: pyte
 
 
 def test_pairs_get_a_line_each(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    problem = str(ROOT / "configs" / "problems" / f"{SOLVED_BY_REPAIR}.py")
-    best, empty = run / "best" / f"{SOLVED_BY_REPAIR}.py", run / "empty.py"
+    problem = str(ROOT / "configs" / "problems" / f"{SOLVED_BY_FIX}.py")
+    best, empty = run / "best" / f"{SOLVED_BY_FIX}.py", run / "empty.py"
     empty.write_text("# nothing\n")
     pairs = run / "pairs.jsonl"
     lines = [{"id": path.stem, "problem": problem, "candidate": str(path)} for path in (best, empty)]
@@ -71,8 +71,8 @@ def test_pairs_get_a_line_each(run: Path, capsys: pytest.CaptureFixture[str]) ->
     arguments = ["judge", "--pairs", str(pairs), "--out", str(out), "--jobs", "1", "--mode", "interpret"]
     assert cli.main(arguments) == 0
     verdicts = {line["id"]: line for line in map(json.loads, out.read_text().splitlines())}
-    assert verdicts[SOLVED_BY_REPAIR]["status"] == "passed"
+    assert verdicts[SOLVED_BY_FIX]["status"] == "passed"
     assert verdicts["empty"]["status"] == "no_kernel"
     assert verdicts["empty"]["feedback"]
     assert {line["speedup"] for line in verdicts.values()} == {None}
-    assert verdicts[SOLVED_BY_REPAIR]["stage_seconds"]["trace"] > 0
+    assert verdicts[SOLVED_BY_FIX]["stage_seconds"]["trace"] > 0
