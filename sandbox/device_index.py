@@ -19,11 +19,17 @@ _NAMED = re.compile(r"""(["'])cuda:[1-9]\d*\1""")
 
 def device_indices(tree: ast.Module, spans: Spans) -> Iterator[Finding]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and (match := _NAMED.fullmatch(spans.text(node))):
+        if isinstance(node, ast.Constant) and _is_named(node.value):
+            if (match := _NAMED.fullmatch(spans.text(node))) is None:
+                continue  # put together of parts
             yield _finding(node, f"{match[1]}cuda:0{match[1]}", spans)
         elif isinstance(node, ast.Call):
             for argument in _indices(node):
                 yield _finding(argument, "0", spans)
+
+
+def _is_named(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("cuda:") and value[5:] not in ("", "0")
 
 
 def _indices(call: ast.Call) -> list[ast.Constant]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from sandbox.count_literals import count_findings
@@ -25,6 +26,8 @@ from sandbox.unknown_names import Bindings, NameTable, UnknownName, unknown_name
 UNKNOWN_NAME = "unknown_name"
 MAX_FINDINGS = 64  # a verdict carries
 MAX_SHOWN_CHARACTERS = 60
+MAX_CHARACTERS = 100_000  # of a text that is searched; answers have some ten thousand
+_MAX_LOOKED_AT = 4 * MAX_FINDINGS  # some are found twice
 
 
 def find(
@@ -35,20 +38,35 @@ def find(
     plan: Plan | None = None,
     spec: Mapping[str, Any] | None = None,
 ) -> tuple[Finding, ...]:
-    """All findings in `source`. `sizes` are those at failed assertions, `plan` what tracing gave, with the problem's
-    `spec`."""
-    tree = parse_quietly(source)
+    """All findings in `source`, or none of a text that is too long, too deep or too full of them: half of a mending may
+    be worse than none. `sizes` are those at failed assertions, `plan` what tracing gave, with the problem's `spec`."""
+    tree = parse_quietly(source) if len(source) <= MAX_CHARACTERS else None
     if tree is None:
         return ()
-    spans = Spans(source)
-    found = [*name_findings(tree, spans, table), *missing_imports(tree, spans), *device_indices(tree, spans)]
-    found += asserted_sizes(tree, spans, sizes)
+    try:
+        found = list(islice(_found(tree, Spans(source), table, sizes, plan, spec), _MAX_LOOKED_AT))
+    except (SyntaxError, RecursionError):  # it parses, and is nested too deeply or no program for all that
+        return ()
+    unique = tuple(dict.fromkeys(found))
+    return unique if len(unique) <= MAX_FINDINGS else ()
+
+
+def _found(
+    tree: ast.Module,
+    spans: Spans,
+    table: NameTable,
+    sizes: Sequence[AssertedSize],
+    plan: Plan | None,
+    spec: Mapping[str, Any] | None,
+) -> Iterator[Finding]:
+    yield from name_findings(tree, spans, table)
+    yield from missing_imports(tree, spans)
+    yield from device_indices(tree, spans)
+    yield from asserted_sizes(tree, spans, sizes)
     if plan is not None and spec is not None:
-        found += output_sizes(tree, spans, plan, spec)
+        yield from output_sizes(tree, spans, plan, spec)
         for wrong in wrong_counts(plan, spec):
-            found += count_findings(tree, spans, wrong)
-    unique = list(dict.fromkeys(found))
-    return tuple(unique) if len(unique) <= MAX_FINDINGS else ()
+            yield from count_findings(tree, spans, wrong)
 
 
 def name_findings(tree: ast.Module, spans: Spans, table: NameTable) -> Iterator[Finding]:

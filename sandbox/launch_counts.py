@@ -10,7 +10,7 @@ import ast
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sandbox.plan import ITEM_BYTES, Kernel, LaunchStep, Plan
@@ -19,6 +19,8 @@ from sandbox.size_literals import wrong_outputs
 from sandbox.unknown_names import chain_of
 
 _COUNT = re.compile(r"xnumel|numel|(?:n|num|total)_?(?:elements?|elems?|els?)|n_total|total(?:_size)?|nelem(?:ents)?")
+# What is looked at of a plan, which may be made to be slow to look at.
+MAX_LAUNCHES, MAX_WRONG, MAX_CHARACTERS = 64, 8, 20_000
 # What makes a kernel more than one value out for each index.
 _NOT_POINTWISE = frozenset((
     "dot", "dot_scaled", "sum", "max", "min", "argmax", "argmin", "reduce", "associative_scan", "cumsum",
@@ -40,21 +42,30 @@ class WrongCount:
 
 
 def wrong_counts(plan: Plan, spec: Mapping[str, Any]) -> list[WrongCount]:
-    """Each once, in the order of the launches."""
+    """Each once, in the order of the launches, of the first `MAX_LAUNCHES`. A count that two launches of a kernel share
+    is sure only where both want the same in its place."""
     right = {shape: math.prod(wanted) for shape, _, wanted in wrong_outputs(plan, spec)}
-    found: list[WrongCount] = []
-    for step in first_choices(plan):
-        if isinstance(step, LaunchStep):
-            found += _of_launch(step, plan.kernels[step.kernel], plan, right)
-    return list(dict.fromkeys(found))
+    launches = [step for step in first_choices(plan) if isinstance(step, LaunchStep)][:MAX_LAUNCHES]
+    bodies = {index: _pointwise_body(plan.kernels[index]) for index in {step.kernel for step in launches}}
+    found: dict[tuple[str, str, int], WrongCount] = {}
+    for step in launches:
+        if (body := bodies[step.kernel]) is not None:
+            for wrong in _of_launch(step, plan.kernels[step.kernel], body, plan, right):
+                known = found.setdefault((wrong.kernel, wrong.parameter, wrong.counted), wrong)
+                if known != wrong:
+                    found[wrong.kernel, wrong.parameter, wrong.counted] = replace(wrong, wanted=None)
+    return list(found.values())[:MAX_WRONG]
+
+
+def _pointwise_body(kernel: Kernel) -> ast.FunctionDef | None:
+    text = kernel.functions.get(kernel.name, "")
+    body = function_named(ast.parse(text), kernel.name) if len(text) <= MAX_CHARACTERS else None
+    return body if body is not None and _pointwise(body) else None
 
 
 def _of_launch(
-    step: LaunchStep, kernel: Kernel, plan: Plan, right: Mapping[tuple[int, ...], int]
+    step: LaunchStep, kernel: Kernel, body: ast.FunctionDef, plan: Plan, right: Mapping[tuple[int, ...], int]
 ) -> Iterator[WrongCount]:
-    body = function_named(ast.parse(kernel.functions.get(kernel.name, "")), kernel.name)
-    if body is None or not _pointwise(body):
-        return
     given = {name: argument for (name, _), argument in zip(kernel.params, step.args, strict=True)}
     pointers = {name: plan.values[int(given[name])] for name, kind in kernel.params  # type: ignore[arg-type]
                 if kind.startswith("*") and given[name] is not None}  # fmt: skip

@@ -17,6 +17,7 @@ from sandbox.spans import Spans
 from sandbox.types import Finding
 
 ASSERTED, OUTPUT = "asserted_size", "output_size"
+MAX_OUTPUTS = 16  # that are looked at
 _MAKES = ("empty", "zeros", "ones", "empty_strided", "empty_strided_cuda", "_empty_strided_cuda", "new_empty")
 _VIEWS = ("reinterpret_tensor", "_reinterpret_tensor", "as_strided")
 
@@ -64,7 +65,7 @@ def wrong_outputs(
         return []
     values = [plan.values[index] for _, index in mine]
     pairs = zip(values, (tuple(shape) for _, _, shape in wanted), strict=True)
-    return list(dict.fromkeys((v.shape, v.stride, want) for v, want in pairs if v.shape != want))
+    return list(dict.fromkeys((v.shape, v.stride, want) for v, want in pairs if v.shape != want))[:MAX_OUTPUTS]
 
 
 def literal_of(node: ast.expr) -> tuple[int, ...] | None:

@@ -19,9 +19,9 @@ from typing import Any, Self
 from sandbox import isolation, wire
 from sandbox.bounded import Recent
 from sandbox.clean_kernels import Refused, with_clean_kernels
-from sandbox.findings import find
+from sandbox.findings import MAX_FINDINGS, find
 from sandbox.kernel_store import KernelStore
-from sandbox.plan import Plan, decode, encode, plan_hash
+from sandbox.plan import MAX_RANK, Plan, decode, encode, plan_hash
 from sandbox.screen import screen
 from sandbox.settings import JudgeSettings, Limits
 from sandbox.size_literals import AssertedSize
@@ -222,7 +222,8 @@ def _sizes(outcome: ChildOutcome) -> list[AssertedSize]:
     except (ValueError, LookupError, TypeError):
         return []
     numbers = [n for line, size, stride in found for n in (line, *size, *stride)]
-    return found if all(type(n) is int and 0 <= n < 1 << 63 for n in numbers) else []
+    fit = len(found) <= MAX_FINDINGS and all(max(len(size), len(stride)) <= MAX_RANK for _, size, stride in found)
+    return found if fit and all(type(n) is int and 0 <= n < 1 << 63 for n in numbers) else []
 
 
 def _told(raw: Any, max_chars: int) -> str:

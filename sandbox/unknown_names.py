@@ -138,11 +138,12 @@ def stored_names(node: ast.AST) -> set[str]:
     return found
 
 
-def unknown_names(tree: ast.Module, table: NameTable, bindings: Bindings) -> list[UnknownName]:
-    """Everything in `tree` that asks a listed module for a name that it does not have, in the order of the text."""
+def unknown_names(tree: ast.Module, table: NameTable, bindings: Bindings) -> Iterator[UnknownName]:
+    """Everything in `tree` that asks a listed module for a name that it does not have, imports first."""
     given = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and not _is_load(node)}
-    found = [*bindings.unknown_imports, *_Search(table, bindings).over(tree)]
-    return [unknown for unknown in found if unknown.name not in given]
+    for unknown in (*bindings.unknown_imports, *_Search(table, bindings).over(tree)):
+        if unknown.name not in given:
+            yield unknown
 
 
 def _is_load(node: ast.Attribute) -> bool:

@@ -309,6 +309,20 @@ def test_more_findings_than_a_verdict_carries_are_none() -> None:
     assert find(in_kernel(line), table=TABLE) == ()
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import triton.language as tl\nx = " + "1 + " * 2_000 + "tl.tanh\n",
+        "import triton.language as tl\nx = tl" + ".f()" * 1_000 + "\n",
+        "import triton.language as tl\ntl.tanh\ndef f():\n    x = 1\n    global x\n",
+        "import triton.language as tl\n" + "tl.tanh; 'cuda:1'; " * 20_000 + "\n",
+    ],
+    ids=["deep", "chained", "no program", "long"],
+)
+def test_texts_made_to_be_hard_to_search_are_let_go(source: str) -> None:
+    assert find(source, table=TABLE) == ()
+
+
 @given(st.text(alphabet="tl.anhx()=+ \n'#[]{}:,ä1", max_size=60))
 def test_any_text_is_searched_without_harm(text: str) -> None:
     source = in_kernel(text)
