@@ -1,0 +1,211 @@
+"""Plays strategies against synthetic problems: no model, no judge, no GPU, and time that passes by itself.
+
+Knows nothing of files or of statistics over problems. Budgets are kept as a search keeps them: samples and verdicts by
+reserve and commit, the rest as it comes in.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sandbox.types import (
+    Budget,
+    Candidate,
+    Correctness,
+    Failure,
+    Finding,
+    KernelFigures,
+    Observation,
+    Operator,
+    Performance,
+    Proposal,
+    Spend,
+    Status,
+    Verdict,
+)
+from strategies.base import Strategy
+from strategies.behaviour import STYLES
+from strategies.world import Hidden, SyntheticProblem, World, speedup_of
+
+NewStrategy = Callable[[int], Strategy]  # from a seed
+
+BASELINE_US = 100.0
+INTERVAL = 1.02  # half width of a speedup's interval, as a factor
+CORRECTNESS = Correctness(
+    checked_by="simulator", seeds=(0,), weights="none", max_error_ratio=0.0, rms_error_ratio=0.0
+)
+FAILURE = Failure(error_class="Simulated", message="simulated")
+FINDING = Finding(rule="simulated", start=0, end=0, found="", instead="", message="simulated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Where a search stands after one result. `best_speedup` is the true figure of what was measured as the best, 0
+    while nothing has passed; `spend` is what was used up to here; `depth` of this result, in steps from the problem."""
+
+    operator: Operator
+    status: Status
+    depth: int
+    spend: Spend
+    best_speedup: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """One search on one problem, result by result. `most_open` is the most proposals that were in flight at once."""
+
+    problem: SyntheticProblem
+    steps: tuple[Step, ...]
+    most_open: int
+
+    @property
+    def mean_depth(self) -> float:
+        return sum(step.depth for step in self.steps) / len(self.steps)
+
+    def best_at(self, currency: str, *, limit: float) -> float:
+        """The best speedup after the last result within `limit`; 0 if nothing passed by then.
+
+        A strategy does not see its budget, so this is what a smaller budget would have given.
+        """
+        best = 0.0
+        for step in self.steps:
+            if getattr(step.spend, currency) > limit:
+                break
+            best = step.best_speedup
+        return best
+
+
+@dataclass(slots=True, kw_only=True)
+class _Play:
+    """The state of one simulated search."""
+
+    world: World
+    problem: SyntheticProblem
+    seed: int
+    hidden: dict[str, Hidden] = field(default_factory=dict)  # by candidate id
+    ordinals: dict[tuple[Operator, tuple[str, ...]], int] = field(default_factory=dict)
+    spend: Spend = field(default_factory=Spend)
+    best_measured: float = 0.0
+    best_speedup: float = 0.0
+
+    def answer(self, proposal: Proposal) -> tuple[Hidden, Observation, Spend]:
+        """What comes of it, and what that takes; its wall seconds are those of this answer alone."""
+        rng = self._rng(proposal)
+        parents = tuple(self.hidden[parent] for parent in proposal.parents)
+        hidden = self.problem.outcome(proposal.operator, parents=parents, world=self.world, rng=rng)
+        cost = self.world.costs[proposal.operator]
+        seconds = _exponential(cost.seconds, rng=rng) + _exponential(self.world.judge_seconds, rng=rng)
+        passed = hidden.status is Status.PASSED
+        spend = Spend(
+            samples=0 if proposal.operator in (Operator.FIX, Operator.TUNE) else 1,
+            tokens=cost.tokens,
+            judged=1,
+            gpu_seconds=self.world.gpu_seconds if passed else 0.0,
+            wall_seconds=seconds,
+        )
+        return hidden, self._observation(proposal, hidden=hidden, rng=rng), spend
+
+    def take_in(self, hidden: Hidden, *, observation: Observation, spend: Spend, now: float) -> None:
+        self.hidden[observation.candidate.id] = hidden
+        used = self.spend
+        self.spend = Spend(
+            samples=used.samples + spend.samples,
+            tokens=used.tokens + spend.tokens,
+            judged=used.judged + spend.judged,
+            gpu_seconds=used.gpu_seconds + spend.gpu_seconds,
+            wall_seconds=now,
+        )
+        if observation.verdict.speedup > self.best_measured:
+            self.best_measured = observation.verdict.speedup
+            self.best_speedup = speedup_of(hidden.log_speed)
+
+    def _rng(self, proposal: Proposal) -> random.Random:
+        """The same for the same draft of the same problem, whatever the strategy: paired comparisons vary less."""
+        key = (proposal.operator, proposal.parents)
+        ordinal = self.ordinals[key] = self.ordinals.get(key, -1) + 1
+        parents = "".join(parent[:8] for parent in proposal.parents)
+        text = f"{self.seed} {self.problem.number} {proposal.operator} {parents} {ordinal}"
+        return random.Random(text)
+
+    def _observation(self, proposal: Proposal, *, hidden: Hidden, rng: random.Random) -> Observation:
+        style = STYLES[hidden.style][1]
+        candidate = Candidate(
+            problem_id=f"synthetic{self.problem.number}",
+            source=f"{style} {rng.getrandbits(64)}",
+            operator=proposal.operator,
+            parent_ids=proposal.parents,
+        )
+        if hidden.log_speed is None:
+            findings = (FINDING,) if hidden.fixable else ()
+            verdict = Verdict(candidate_id=candidate.id, status=hidden.status, failure=FAILURE, findings=findings)
+            return Observation(candidate=candidate, verdict=verdict)
+        speedup = math.exp(rng.gauss(hidden.log_speed, self.world.speeds.noise))
+        verdict = Verdict(
+            candidate_id=candidate.id,
+            status=Status.PASSED,
+            correctness=CORRECTNESS,
+            plan_hash=candidate.id,
+            performance=Performance(
+                runtime_us=BASELINE_US / speedup,
+                baseline_us={"eager": BASELINE_US},
+                against="eager",
+                speedup=speedup,
+                speedup_low=speedup / INTERVAL,
+                speedup_high=speedup * INTERVAL,
+                repetitions=1,
+            ),
+            kernels=(KERNEL,),
+        )
+        return Observation(candidate=candidate, verdict=verdict)
+
+
+KERNEL = KernelFigures(
+    name="simulated", registers=0, local_bytes=0, shared_bytes=0, num_warps=4, grid=(1, 1, 1), launches=1
+)
+
+
+def play(
+    world: World, *, problem_number: int, new_strategy: NewStrategy, budget: Budget, in_flight: int, seed: int
+) -> Trajectory:
+    """One search on problem `problem_number` of the world that `seed` draws, with at most `in_flight` proposals open.
+
+    Needs a budget with one limit at least, or a strategy that ends. Each result is told at its time, so out of order.
+    """
+    rng = random.Random(f"{seed} problem {problem_number}")
+    problem = SyntheticProblem.drawn(world, number=problem_number, rng=rng)
+    state = _Play(world=world, problem=problem, seed=seed)
+    strategy = new_strategy(rng.getrandbits(63))
+    due: list[tuple[float, int, Proposal, Hidden, Observation, Spend]] = []
+    steps: list[Step] = []
+    now, num_asked, most_open = 0.0, 0, 0
+    while True:
+        while len(due) < in_flight and budget.exceeded_by(state.spend + Spend(samples=len(due), judged=len(due))) is None:
+            proposal = strategy.ask()
+            if proposal is None:
+                break
+            hidden, observation, spend = state.answer(proposal)
+            heapq.heappush(due, (now + spend.wall_seconds, num_asked, proposal, hidden, observation, spend))
+            num_asked += 1
+        most_open = max(most_open, len(due))
+        if not due:
+            return Trajectory(problem=problem, steps=tuple(steps), most_open=most_open)
+        now, _, proposal, hidden, observation, spend = heapq.heappop(due)
+        state.take_in(hidden, observation=observation, spend=spend, now=now)
+        steps.append(
+            Step(
+                operator=proposal.operator,
+                status=hidden.status,
+                depth=hidden.depth,
+                spend=state.spend,
+                best_speedup=state.best_speedup,
+            )
+        )
+        strategy.tell(proposal, observation)
+
+
+def _exponential(mean: float, *, rng: random.Random) -> float:
+    return rng.expovariate(1.0 / mean) if mean > 0 else 0.0
