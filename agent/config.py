@@ -30,6 +30,7 @@ PROMPT_CHARACTERS = 48_000
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ProblemsConfig(Section):
@@ -85,6 +86,64 @@ class RepairConfig(Section):
     in_flight: Positive = 4
     max_repairs: Count = 2
     stop_when_passed: bool = False
+
+
+class InformedConfig(Section):
+    """What strategies share that choose by what they were told. `fix` mends by rule before a model is asked; nothing
+    carries `tune` out yet, so it must stay off."""
+
+    in_flight: Positive = 4
+    stop_when_passed: bool = False
+    fix: bool = True
+    tune: Literal[False] = False
+
+
+class BeamConfig(InformedConfig):
+    """Options of `strategies.Beam`."""
+
+    name: Literal["beam"]
+    width: Positive = 2
+    branch: Positive = 2
+    depth: Count = 3
+
+
+class EvolveConfig(InformedConfig):
+    """Options of `strategies.Evolve`."""
+
+    name: Literal["evolve"]
+    islands: Positive = 2
+    founders: Positive = 2
+    migrate_every: Positive = 8
+    draft_share: Share = 0.2
+    merge_share: Share = 0.1
+
+
+class AbMctsConfig(InformedConfig):
+    """Options of `strategies.AbMcts`."""
+
+    name: Literal["ab_mcts"]
+    virtual_loss: Share = 0.2
+
+
+MemberConfig = Annotated[BeamConfig | EvolveConfig | AbMctsConfig, Field(discriminator="name")]
+
+
+class PortfolioConfig(InformedConfig):
+    """Options of `strategies.Portfolio`. `costs` are in drafts; an operator without one is no arm. What members share
+    with the portfolio (`in_flight`, ends, `fix`) is the portfolio's."""
+
+    name: Literal["portfolio"]
+    costs: dict[Literal["draft", "repair", "improve", "merge"], PositiveFloat] = Field(
+        default={"draft": 1.0, "repair": 1.5, "improve": 1.5, "merge": 2.0}
+    )
+    members: list[MemberConfig] = Field(default=[])
+
+    @field_validator("costs")
+    @classmethod
+    def _has_draft(cls, costs: dict[str, float]) -> dict[str, float]:
+        if "draft" not in costs:
+            raise PydanticCustomError("unbounded", "lacks draft, which every search begins with")
+        return costs
 
 
 class BudgetConfig(Section):
@@ -188,7 +247,10 @@ class RayConfig(Section):
 
 
 SamplerConfig = Annotated[RecordedSamplerConfig | HttpSamplerConfig, Field(discriminator="kind")]
-StrategyConfig = Annotated[BestOfNConfig | RepairConfig, Field(discriminator="name")]
+StrategyConfig = Annotated[
+    BestOfNConfig | RepairConfig | BeamConfig | EvolveConfig | AbMctsConfig | PortfolioConfig,
+    Field(discriminator="name"),
+]
 
 
 class RunConfig(Section):

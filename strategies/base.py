@@ -58,13 +58,6 @@ class OpenProposals:
         self._open[proposal.id] = proposal
         return proposal
 
-    def adopt(self, proposal: Proposal) -> Proposal:
-        """Opens a proposal that another strategy numbered. Raises ValueError if its id is open already."""
-        if proposal.id in self._open:
-            raise ValueError(f"proposal {proposal.id!r} is open already")
-        self._open[proposal.id] = proposal
-        return proposal
-
     def close(self, proposal: Proposal) -> None:
         """Raises ValueError if `proposal` is not open."""
         if self._open.get(proposal.id) != proposal:

@@ -76,10 +76,18 @@ class Beam(Informed):
         beam.num_open -= 1
         if observation is not None and (tried := self._note(observation)) is not None:
             beam.born.append(tried)
-        for other in list(self._beams):
-            other.to_ask = [choice for choice in other.to_ask if choice not in self._barren]
-            if other.over:
-                self._advance(other)
+        self._go_on()
+
+    def end_drafts(self) -> None:
+        super().end_drafts()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Takes out what cannot be sampled, and takes every generation that is over further."""
+        for beam in list(self._beams):
+            beam.to_ask = [choice for choice in beam.to_ask if choice not in self._barren]
+            if beam.over:
+                self._advance(beam)
 
     def _next_beam(self) -> Generation | None:
         return next((beam for beam in self._beams if beam.to_ask), None)

@@ -39,10 +39,10 @@ class Evolve(Informed):
     """Founds each island with `founders` drafts, then takes its elites further: repairs, improvements, merges.
 
     The island with the least work goes first. A parent is drawn by rank among the island's elites, 1 / (1 + rank + what
-    is open from it), so that what is in flight spreads over the cells. Failures are elites too, one for each status, until
-    something passes on the island; from then on only passes are parents. With chance `draft_share` a draft brings new
-    blood, with `merge_share` two timed passes of different behaviour are merged. After every `migrate_every` results of
-    an island its best is made known to the next.
+    is open from it), so that what is in flight spreads over the cells. Failures are elites too, one for each status,
+    until something passes on the island; from then on only passes are parents. With chance `draft_share` a draft brings
+    new blood, with `merge_share` two timed passes of different behaviour are merged. After every `migrate_every`
+    results of an island its best is made known to the next.
     Options: `in_flight`, the most proposals open at a time; `islands`, `founders`, `migrate_every`, `draft_share`,
     `merge_share`; `stop_when_passed`, end the search at the first pass; `fix`, mend by rule first; `tune`, tune a pass
     before improving it.
@@ -74,7 +74,6 @@ class Evolve(Informed):
         self._islands = [Island() for _ in range(islands)]
         self._island_of: dict[str, int] = {}  # by id of the open proposal
         self._cells: dict[str, Cell] = {}  # by candidate id
-        self._num_open_from: dict[str, int] = {}  # by candidate id of the first parent
         self._chosen_island = 0
 
     def _choose(self) -> Choice | None:
@@ -93,25 +92,21 @@ class Evolve(Informed):
         parents = self._parents(island)
         if not parents:
             return draft
-        if self._rng.random() < self._merge_share and (merge := self._merge(parents)) is not None:
+        if self._rng.random() < self._merge_share and (merge := self._merge_drawn(parents)) is not None:
             return merge
-        return self._next_choice(self._drawn(parents))
+        return self._next_choice(self._drawn_by_rank(parents))
 
     def _opened(self, proposal: Proposal) -> None:
         island = self._islands[self._chosen_island]
         island.num_open += 1
         island.num_founders += proposal.operator is Operator.DRAFT
         self._island_of[proposal.id] = self._chosen_island
-        if proposal.parents:
-            self._num_open_from[proposal.parents[0]] = self._num_open_from.get(proposal.parents[0], 0) + 1
 
     def _learn(self, proposal: Proposal, observation: Observation | None) -> None:
         number = self._island_of.pop(proposal.id)
         island = self._islands[number]
         island.num_open -= 1
         island.num_told += 1
-        if proposal.parents:
-            self._num_open_from[proposal.parents[0]] -= 1
         if observation is not None and (tried := self._note(observation)) is not None:
             cell = behaviour_of(observation) if tried.passed else tried.status
             self._cells[tried.candidate_id] = cell
@@ -129,16 +124,3 @@ class Evolve(Informed):
         usable = [tried for tried in island.elites.values() if tried.passed or not passed_here]
         usable = [tried for tried in usable if self._next_choice(tried) is not None]
         return sorted(usable, key=lambda tried: (-tried.reward, tried.number))
-
-    def _drawn(self, parents: list[Tried]) -> Tried:
-        weights = [1 / (1 + rank + self._num_open_from.get(t.candidate_id, 0)) for rank, t in enumerate(parents)]
-        return self._rng.choices(parents, weights)[0]
-
-    def _merge(self, parents: list[Tried]) -> Choice | None:
-        """Two different programs that were timed, the first of them the better."""
-        timed = [tried for tried in parents if tried.passed]
-        if len(timed) < 2:
-            return None
-        pair = sorted(self._rng.sample(range(len(timed)), 2))
-        merge = Choice(operator=Operator.MERGE, parents=tuple(timed[index].candidate_id for index in pair))
-        return None if merge in self._barren else merge

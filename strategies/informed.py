@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandbox.types import Observation, Operator, Proposal, Status
@@ -91,6 +93,7 @@ class Informed(ABC):
         self._stopped = False
         self._drafts_dry = False
         self._barren: set[Choice] = set()  # those that could not be sampled
+        self._num_open_from: Counter[str] = Counter()  # by candidate id of the first parent
         self._tried: dict[str, Tried] = {}  # by candidate id
         self._tuned: set[str] = set()
         self._to_mend: list[Mending] = []
@@ -113,18 +116,24 @@ class Informed(ABC):
             mending_rounds, asked = 0, proposal
             if observation is None:
                 self._barren.add(Choice(operator=proposal.operator, parents=proposal.parents))
-                self._drafts_dry |= proposal.operator is Operator.DRAFT
+                if proposal.operator is Operator.DRAFT:
+                    self.end_drafts()
         else:
             mending_rounds, asked = mending.num_rounds, mending.asked
             if observation is None:
-                self._learn(asked, mending.unmended)
+                self._settle(asked, mending.unmended)
                 return
         if observation is not None:
             self._stopped |= self._stop_when_passed and observation.verdict.passed
             if self._worth_mending(observation, num_rounds=mending_rounds):
                 self._to_mend.append(Mending(asked=asked, unmended=observation, num_rounds=mending_rounds + 1))
                 return
-        self._learn(asked, observation)
+        self._settle(asked, observation)
+
+    def end_drafts(self) -> None:
+        """No draft can be sampled any more; for whoever asks on behalf of several strategies and was told so."""
+        self._drafts_dry = True
+        self._barren.add(DRAFT)
 
     @property
     def finished(self) -> bool:
@@ -140,11 +149,19 @@ class Informed(ABC):
         if choice is None:
             self._rng.setstate(state)
             return None
-        proposal = self._open.make(choice.operator, parents=choice.parents)
-        if choice.operator is Operator.TUNE:
-            self._tuned.update(choice.parents)
+        proposal = self._open_choice(choice)
         self._opened(proposal)
         return proposal
+
+    def _open_choice(self, choice: Choice) -> Proposal:
+        if choice.operator is Operator.TUNE:
+            self._tuned.update(choice.parents)
+        self._num_open_from.update(choice.parents[:1])
+        return self._open.make(choice.operator, parents=choice.parents)
+
+    def _settle(self, proposal: Proposal, observation: Observation | None) -> None:
+        self._num_open_from.subtract(proposal.parents[:1])
+        self._learn(proposal, observation)
 
     def _could_go_on(self) -> bool:
         state = self._rng.getstate()
@@ -154,7 +171,7 @@ class Informed(ABC):
 
     @abstractmethod
     def _choose(self) -> Choice | None:
-        """What to propose next, or None for nothing now. Changes nothing that a later choice depends on but `self._rng`."""
+        """What to propose next, or None for nothing now. Changes `self._rng`, and nothing that lasts."""
 
     @abstractmethod
     def _opened(self, proposal: Proposal) -> None:
@@ -189,6 +206,20 @@ class Informed(ABC):
 
     def _draft_choice(self) -> Choice | None:
         return None if self._drafts_dry else DRAFT
+
+    def _drawn_by_rank(self, ranked: Sequence[Tried]) -> Tried:
+        """One of `ranked`, best first, with weight 1 / (1 + rank + what is open from it)."""
+        weights = [1 / (1 + rank + self._num_open_from[tried.candidate_id]) for rank, tried in enumerate(ranked)]
+        return self._rng.choices(ranked, weights)[0]
+
+    def _merge_drawn(self, ranked: Sequence[Tried]) -> Choice | None:
+        """Two of the passes among `ranked`, the better first."""
+        passes = [tried for tried in ranked if tried.passed]
+        if len(passes) < 2:
+            return None
+        first, second = sorted(self._rng.sample(range(len(passes)), 2))
+        merge = Choice(operator=Operator.MERGE, parents=(passes[first].candidate_id, passes[second].candidate_id))
+        return None if merge in self._barren else merge
 
     def _tunable(self, tried: Tried) -> bool:
         return self._tune and tried.operator is not Operator.TUNE and tried.candidate_id not in self._tuned

@@ -9,8 +9,8 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 
 from sandbox.types import (
     Budget,
@@ -35,22 +35,36 @@ NewStrategy = Callable[[int], Strategy]  # from a seed
 
 BASELINE_US = 100.0
 INTERVAL = 1.02  # half width of a speedup's interval, as a factor
-CORRECTNESS = Correctness(
-    checked_by="simulator", seeds=(0,), weights="none", max_error_ratio=0.0, rms_error_ratio=0.0
-)
+CORRECTNESS = Correctness(checked_by="simulator", seeds=(0,), weights="none", max_error_ratio=0.0, rms_error_ratio=0.0)
 FAILURE = Failure(error_class="Simulated", message="simulated")
+KERNEL = KernelFigures(
+    name="simulated", registers=0, local_bytes=0, shared_bytes=0, num_warps=4, grid=(1, 1, 1), launches=1
+)
+NOTHING = Spend()
+WITHOUT_MODEL = frozenset({Operator.FIX, Operator.TUNE})
 FINDING = Finding(rule="simulated", start=0, end=0, found="", instead="", message="simulated")
+
+
+@dataclass(slots=True, kw_only=True)
+class Used:
+    """What a simulated search has used. The names of `Spend`; plain, because one is made for every result."""
+
+    samples: int = 0
+    tokens: int = 0
+    judged: int = 0
+    gpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """Where a search stands after one result. `best_speedup` is the true figure of what was measured as the best, 0
-    while nothing has passed; `spend` is what was used up to here; `depth` of this result, in steps from the problem."""
+    while nothing has passed; `used` is all up to here; `depth` of this result, in steps from the problem."""
 
     operator: Operator
     status: Status
     depth: int
-    spend: Spend
+    used: Used
     best_speedup: float
 
 
@@ -73,7 +87,7 @@ class Trajectory:
         """
         best = 0.0
         for step in self.steps:
-            if getattr(step.spend, currency) > limit:
+            if getattr(step.used, currency) > limit:
                 break
             best = step.best_speedup
         return best
@@ -88,40 +102,47 @@ class _Play:
     seed: int
     hidden: dict[str, Hidden] = field(default_factory=dict)  # by candidate id
     ordinals: dict[tuple[Operator, tuple[str, ...]], int] = field(default_factory=dict)
-    spend: Spend = field(default_factory=Spend)
+    used: Used = field(default_factory=Used)
     best_measured: float = 0.0
     best_speedup: float = 0.0
 
-    def answer(self, proposal: Proposal) -> tuple[Hidden, Observation, Spend]:
-        """What comes of it, and what that takes; its wall seconds are those of this answer alone."""
+    def answer(self, proposal: Proposal) -> tuple[Hidden, Observation, float]:
+        """What comes of it, and after how many seconds."""
         rng = self._rng(proposal)
         parents = tuple(self.hidden[parent] for parent in proposal.parents)
         hidden = self.problem.outcome(proposal.operator, parents=parents, world=self.world, rng=rng)
         cost = self.world.costs[proposal.operator]
         seconds = _exponential(cost.seconds, rng=rng) + _exponential(self.world.judge_seconds, rng=rng)
-        passed = hidden.status is Status.PASSED
-        spend = Spend(
-            samples=0 if proposal.operator in (Operator.FIX, Operator.TUNE) else 1,
-            tokens=cost.tokens,
-            judged=1,
-            gpu_seconds=self.world.gpu_seconds if passed else 0.0,
-            wall_seconds=seconds,
-        )
-        return hidden, self._observation(proposal, hidden=hidden, rng=rng), spend
+        return hidden, self._observation(proposal, hidden=hidden, rng=rng), seconds
 
-    def take_in(self, hidden: Hidden, *, observation: Observation, spend: Spend, now: float) -> None:
+    def take_in(self, hidden: Hidden, *, proposal: Proposal, observation: Observation, now: float) -> Step:
         self.hidden[observation.candidate.id] = hidden
-        used = self.spend
-        self.spend = Spend(
-            samples=used.samples + spend.samples,
-            tokens=used.tokens + spend.tokens,
-            judged=used.judged + spend.judged,
-            gpu_seconds=used.gpu_seconds + spend.gpu_seconds,
+        operator, used = proposal.operator, self.used
+        self.used = Used(
+            samples=used.samples + (operator not in WITHOUT_MODEL),
+            tokens=used.tokens + self.world.costs[operator].tokens,
+            judged=used.judged + 1,
+            gpu_seconds=used.gpu_seconds + (self.world.gpu_seconds if hidden.log_speed is not None else 0.0),
             wall_seconds=now,
         )
         if observation.verdict.speedup > self.best_measured:
             self.best_measured = observation.verdict.speedup
             self.best_speedup = speedup_of(hidden.log_speed)
+        return Step(
+            operator=operator,
+            status=hidden.status,
+            depth=hidden.depth,
+            used=self.used,
+            best_speedup=self.best_speedup,
+        )
+
+    def within(self, limits: Mapping[str, float], *, num_open: int) -> bool:
+        """Whether one more proposal may be asked for; what is open is reserved."""
+        for currency, limit in limits.items():
+            reserved = num_open if currency in ("samples", "judged") else 0
+            if getattr(self.used, currency) + reserved >= limit:
+                return False
+        return True
 
     def _rng(self, proposal: Proposal) -> random.Random:
         """The same for the same draft of the same problem, whatever the strategy: paired comparisons vary less."""
@@ -141,7 +162,9 @@ class _Play:
         )
         if hidden.log_speed is None:
             findings = (FINDING,) if hidden.fixable else ()
-            verdict = Verdict(candidate_id=candidate.id, status=hidden.status, failure=FAILURE, findings=findings)
+            verdict = Verdict(
+                candidate_id=candidate.id, status=hidden.status, failure=FAILURE, findings=findings, spend=NOTHING
+            )
             return Observation(candidate=candidate, verdict=verdict)
         speedup = math.exp(rng.gauss(hidden.log_speed, self.world.speeds.noise))
         verdict = Verdict(
@@ -159,13 +182,9 @@ class _Play:
                 repetitions=1,
             ),
             kernels=(KERNEL,),
+            spend=NOTHING,
         )
         return Observation(candidate=candidate, verdict=verdict)
-
-
-KERNEL = KernelFigures(
-    name="simulated", registers=0, local_bytes=0, shared_bytes=0, num_warps=4, grid=(1, 1, 1), launches=1
-)
 
 
 def play(
@@ -179,31 +198,23 @@ def play(
     problem = SyntheticProblem.drawn(world, number=problem_number, rng=rng)
     state = _Play(world=world, problem=problem, seed=seed)
     strategy = new_strategy(rng.getrandbits(63))
-    due: list[tuple[float, int, Proposal, Hidden, Observation, Spend]] = []
+    limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
+    due: list[tuple[float, int, Proposal, Hidden, Observation]] = []
     steps: list[Step] = []
     now, num_asked, most_open = 0.0, 0, 0
     while True:
-        while len(due) < in_flight and budget.exceeded_by(state.spend + Spend(samples=len(due), judged=len(due))) is None:
+        while len(due) < in_flight and state.within(limits, num_open=len(due)):
             proposal = strategy.ask()
             if proposal is None:
                 break
-            hidden, observation, spend = state.answer(proposal)
-            heapq.heappush(due, (now + spend.wall_seconds, num_asked, proposal, hidden, observation, spend))
+            hidden, observation, seconds = state.answer(proposal)
+            heapq.heappush(due, (now + seconds, num_asked, proposal, hidden, observation))
             num_asked += 1
         most_open = max(most_open, len(due))
         if not due:
             return Trajectory(problem=problem, steps=tuple(steps), most_open=most_open)
-        now, _, proposal, hidden, observation, spend = heapq.heappop(due)
-        state.take_in(hidden, observation=observation, spend=spend, now=now)
-        steps.append(
-            Step(
-                operator=proposal.operator,
-                status=hidden.status,
-                depth=hidden.depth,
-                spend=state.spend,
-                best_speedup=state.best_speedup,
-            )
-        )
+        now, _, proposal, hidden, observation = heapq.heappop(due)
+        steps.append(state.take_in(hidden, proposal=proposal, observation=observation, now=now))
         strategy.tell(proposal, observation)
 
 

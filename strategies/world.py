@@ -41,9 +41,9 @@ class Difficulty:
 class Repairs:
     """What a repair is worth, in independent drafts: it passes with chance 1 - (1 - p) ** worth, where p is a draft's.
 
-    So an impossible problem stays so, and a worth above one says that repairing beats drawing again. `worth` goes by the
-    failure's status, `decay` multiplies it for every repair before in the chain. A repair that fails keeps its status
-    with chance `keeps`, else it fails as a draft does.
+    So an impossible problem stays so, and a worth above one says that repairing beats drawing again. `worth` goes by
+    the failure's status, `decay` multiplies it for every repair before in the chain. A repair that fails keeps its
+    status with chance `keeps`, else it fails as a draft does.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, object]] = FORBID_UNKNOWN
@@ -111,8 +111,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Everything that is stated. `failures` are weights of a failed draft's statuses. `costs` has every operator, `judge_seconds`
-    is the mean of a verdict's, `gpu_seconds` what timing one pass takes."""  # fmt: skip
+    """Everything that is stated.
+
+    `failures` are weights of a failed draft's statuses. `costs` has every operator, `judge_seconds` is the mean of a
+    verdict's, `gpu_seconds` what timing one pass takes.
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, object]] = FORBID_UNKNOWN
     difficulty: Difficulty
@@ -132,8 +135,9 @@ class World:
             raise ValueError(f"costs lacks {', '.join(missing)}")
         if Status.PASSED in self.failures or not sum(self.failures.values()) > 0:
             raise ValueError("failures must weigh statuses other than passed, one above 0 at least")
-        if missing := sorted({s for s, weight in self.failures.items() if weight > 0} - set(self.repairs.worth)):
-            raise ValueError(f"repairs.worth lacks {', '.join(missing)}")
+        happens = {status for status, weight in self.failures.items() if weight > 0}
+        if unknown := sorted(happens - set(self.repairs.worth)):
+            raise ValueError(f"repairs.worth lacks {', '.join(unknown)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +154,7 @@ class Hidden:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticProblem:
-    """One problem of a world: the chance that a draft passes, and what is typical of each style's logarithm of speedup."""
+    """One problem of a world: the chance that a draft passes, and each style's typical logarithm of a speedup."""
 
     number: int
     pass_chance: float
@@ -165,10 +169,8 @@ class SyntheticProblem:
         typical = tuple(rng.gauss(centre, speeds.between_styles) for _ in range(speeds.num_styles))
         return cls(number=number, pass_chance=0.0 if impossible else chance, typical=typical)
 
-    def outcome(
-        self, operator: Operator, *, parents: tuple[Hidden, ...], world: World, rng: random.Random
-    ) -> Hidden:
-        """What an operator makes of `parents`. Always draws the same number of figures up to the branch it takes."""
+    def outcome(self, operator: Operator, *, parents: tuple[Hidden, ...], world: World, rng: random.Random) -> Hidden:
+        """What an operator makes of `parents`."""
         match operator:
             case Operator.DRAFT:
                 return self._attempt(1.0, parent=None, world=world, rng=rng)
@@ -203,9 +205,7 @@ class SyntheticProblem:
 
     def _passed(self, log_speed: float, *, style: int, parent: Hidden | None) -> Hidden:
         depth = 1 if parent is None else parent.depth + 1
-        return Hidden(
-            status=Status.PASSED, style=style, log_speed=log_speed, num_repairs=0, fixable=False, depth=depth
-        )
+        return Hidden(status=Status.PASSED, style=style, log_speed=log_speed, num_repairs=0, fixable=False, depth=depth)
 
     def _failed(self, *, style: int, parent: Hidden | None, world: World, rng: random.Random) -> Hidden:
         status = rng.choices(list(world.failures), list(world.failures.values()))[0]
