@@ -291,9 +291,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises ConfigError.
     """
     path = Path(path)
-    raw = _read_mapping(path)
+    raw = read_mapping(path, known=RunConfig)
     for override in overrides:
-        _apply_override(raw, override)
+        apply_override(raw, override)
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
@@ -301,18 +301,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return _with_paths_found(config, path=path)
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path, *, known: type[Section]) -> dict[str, Any]:
+    """The keys and values in the YAML file at `path`. Raises ConfigError."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: must hold keys and values; known keys: {', '.join(RunConfig.model_fields)}")
+        raise ConfigError(f"{path}: must hold keys and values; known keys: {', '.join(known.model_fields)}")
     return raw
 
 
-def _apply_override(raw: dict[str, Any], override: str) -> None:
-    """Sets one dotted key in place."""
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Sets one dotted key in place. Raises ConfigError."""
     key, equals, text = override.partition("=")
     *parents, last = key.split(".")
     if not equals or not all((*parents, last)):

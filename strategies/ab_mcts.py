@@ -104,6 +104,8 @@ class AbMcts(Informed):
 
     def _usable(self, node: Node) -> bool:
         """Whether something can be asked for at it or below. Only what ran dry costs a look further down."""
+        if not self._barren:
+            return True
         return self._choice_at(node) is not None or any(self._usable(child) for child in node.children)
 
     def _goes_deeper(self, node: Node) -> bool:

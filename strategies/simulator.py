@@ -10,10 +10,9 @@ import heapq
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from sandbox.types import (
-    Budget,
     Candidate,
     Correctness,
     Failure,
@@ -188,17 +187,23 @@ class _Play:
 
 
 def play(
-    world: World, *, problem_number: int, new_strategy: NewStrategy, budget: Budget, in_flight: int, seed: int
+    world: World,
+    *,
+    problem_number: int,
+    new_strategy: NewStrategy,
+    limits: Mapping[str, float],
+    in_flight: int,
+    seed: int,
 ) -> Trajectory:
     """One search on problem `problem_number` of the world that `seed` draws, with at most `in_flight` proposals open.
 
-    Needs a budget with one limit at least, or a strategy that ends. Each result is told at its time, so out of order.
+    `limits` are by the names of a budget; without any it ends when the strategy does. Each result is told at its time,
+    so out of order.
     """
     rng = random.Random(f"{seed} problem {problem_number}")
     problem = SyntheticProblem.drawn(world, number=problem_number, rng=rng)
     state = _Play(world=world, problem=problem, seed=seed)
     strategy = new_strategy(rng.getrandbits(63))
-    limits = {name: limit for name, limit in asdict(budget).items() if limit is not None}
     due: list[tuple[float, int, Proposal, Hidden, Observation]] = []
     steps: list[Step] = []
     now, num_asked, most_open = 0.0, 0, 0

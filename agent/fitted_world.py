@@ -1,0 +1,235 @@
+"""A simulator's world with what a run has on record in place of what was stated.
+
+Knows nothing of strategies. Likelihoods hold whatever rule decided how often something was tried, so runs of every
+strategy can be fitted; what a ledger holds too little of stays as stated, and is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from agent.difficulty import Fit, climb, compare_fits
+from agent.events import Judged, Sampled
+from agent.ledger import Ledger
+from agent.statistics import Draws
+from sandbox.types import Candidate, Operator, Status, Verdict
+from strategies.world import Cost, Refinement, Speeds, World
+
+MIN_TRIALS = 10  # of a kind; with fewer its figure stays as stated
+DECAYS = tuple(step / 20 for step in range(21))
+MAX_WORTH = 50.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitReport:
+    """`lines` say of each figure what it was taken from, or that it stays as stated."""
+
+    world: World
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairTrial:
+    """A repair: of what, after how many before it in the chain, and what came of it."""
+
+    problem_id: str
+    status: Status
+    num_before: int
+    came_to: Status
+
+
+@dataclass(slots=True, kw_only=True)
+class Records:
+    """A ledger's answers, sorted by what can be learnt from them."""
+
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    answers: list[tuple[str, Candidate]] = field(default_factory=list)  # of each problem, repetitions included
+    tokens: defaultdict[Operator, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Records:
+        records = cls()
+        for entry in ledger.events():
+            match entry.event:
+                case Sampled(problem_id=problem_id, candidate=candidate) as event:
+                    records.answers.append((problem_id, candidate))
+                    records.tokens[candidate.operator].append(event.num_tokens)
+                case Judged(verdict=verdict):
+                    records.verdicts[verdict.candidate_id] = verdict
+        records.answers = [answer for answer in records.answers if answer[1].id in records.verdicts]
+        return records
+
+    def judged(self, operator: Operator) -> list[tuple[str, Candidate, Verdict]]:
+        return [(p, c, self.verdicts[c.id]) for p, c in self.answers if c.operator is operator]
+
+    def drafts(self) -> dict[str, list[Verdict]]:
+        by_problem: dict[str, list[Verdict]] = {}
+        for problem_id, _, verdict in self.judged(Operator.DRAFT):
+            by_problem.setdefault(problem_id, []).append(verdict)
+        return by_problem
+
+    def repairs(self) -> list[RepairTrial]:
+        num_before: dict[str, int] = {}
+        trials = []
+        for problem_id, candidate, verdict in self.judged(Operator.REPAIR):
+            parent = candidate.parent_ids[0]
+            before = num_before.get(parent, 0)
+            num_before.setdefault(candidate.id, before + 1)
+            status = self.verdicts[parent].status
+            trials.append(RepairTrial(problem_id=problem_id, status=status, num_before=before, came_to=verdict.status))
+        return trials
+
+
+def fit_world(ledger: Ledger, *, stated: World) -> FitReport:
+    """Raises ValueError where the ledger has no judged draft."""
+    records = Records.of(ledger)
+    drafts = records.drafts()
+    hardness = compare_fits([_counts(verdicts) for verdicts in drafts.values()]).with_impossible
+    world, lines = stated, []
+    steps: tuple[Callable[[Records, World], tuple[World, str]], ...] = (
+        lambda _, world: _with_difficulty(world, fit=hardness, drafts=drafts),
+        lambda _, world: _with_failures(world, drafts=drafts),
+        lambda records, world: _with_repairs(world, trials=records.repairs(), fit=hardness, drafts=drafts),
+        lambda _, world: _with_speeds(world, drafts=drafts),
+        _with_improvements,
+        _with_costs,
+    )
+    for step in steps:
+        world, line = step(records, world)
+        lines.append(line)
+    return FitReport(world=world, lines=tuple(lines))
+
+
+def _counts(verdicts: Sequence[Verdict]) -> Draws:
+    return Draws(num=len(verdicts), num_passed=sum(verdict.passed for verdict in verdicts), speedups=())
+
+
+def _with_difficulty(world: World, *, fit: Fit, drafts: dict[str, list[Verdict]]) -> tuple[World, str]:
+    difficulty = replace(world.difficulty, alpha=fit.alpha, beta=fit.beta, impossible=fit.impossible)
+    num = sum(len(verdicts) for verdicts in drafts.values())
+    told = f"alpha {fit.alpha:.3g}, beta {fit.beta:.3g}, impossible {fit.impossible:.3g}"
+    return replace(world, difficulty=difficulty), f"difficulty from {num} drafts of {len(drafts)} problems: {told}"
+
+
+def _with_failures(world: World, *, drafts: dict[str, list[Verdict]]) -> tuple[World, str]:
+    counts = Counter(verdict.status for verdicts in drafts.values() for verdict in verdicts if not verdict.passed)
+    if counts.total() < MIN_TRIALS:
+        return world, f"failures as stated: {counts.total()} drafts failed"
+    failures = {status: count / counts.total() for status, count in sorted(counts.items())}
+    worth = {**dict.fromkeys(failures, 0.0), **world.repairs.worth}  # one without repairs on record: see below
+    repaired = replace(world.repairs, worth=worth)
+    return replace(world, failures=failures, repairs=repaired), f"failures from {counts.total()} drafts"
+
+
+def _with_repairs(
+    world: World, *, trials: Sequence[RepairTrial], fit: Fit, drafts: dict[str, list[Verdict]]
+) -> tuple[World, str]:
+    """Worths and decay by maximum likelihood. A problem's chance is not known but has a posterior after its drafts,
+    under which a repair of worth w passes as one of w drafts would."""
+    if len(trials) < MIN_TRIALS:
+        return world, f"repairs as stated: {len(trials)} on record"
+    priors = {problem_id: posterior(fit, drafts=_counts(verdicts)) for problem_id, verdicts in drafts.items()}
+    by_status: dict[Status, list[RepairTrial]] = {}
+    for trial in trials:
+        if trial.problem_id in priors:
+            by_status.setdefault(trial.status, []).append(trial)
+    enough = {status: found for status, found in by_status.items() if len(found) >= MIN_TRIALS}
+
+    def fitted(decay: float) -> tuple[float, dict[Status, float]]:
+        worths = {status: _worth(found, decay=decay, priors=priors) for status, found in enough.items()}
+        return math.fsum(log for _, log in worths.values()), {status: worth for status, (worth, _) in worths.items()}
+
+    if not enough:
+        return world, f"repairs as stated: {len(trials)} on record, fewer than {MIN_TRIALS} of each status"
+    decay = max(DECAYS, key=lambda decay: fitted(decay)[0])
+    worth = fitted(decay)[1]
+    failed = [trial for trial in trials if trial.came_to is not Status.PASSED]
+    keeps = sum(trial.came_to is trial.status for trial in failed) / len(failed) if failed else world.repairs.keeps
+    repairs = replace(world.repairs, worth={**world.repairs.worth, **worth}, decay=decay, keeps=keeps)
+    told = ", ".join(f"{status} {value:.2g}" for status, value in worth.items())
+    return replace(world, repairs=repairs), f"repairs from {len(trials)}: worth {told}; decay {decay:.2g}"
+
+
+def posterior(fit: Fit, *, drafts: Draws) -> Fit:
+    """What is known of one problem after its drafts: the Beta is conjugate, and a pass rules out the impossible."""
+    missed = 1.0 - replace(fit, impossible=0.0).pass_at_k(drafts.num)
+    impossible = 0.0 if drafts.num_passed else fit.impossible / (fit.impossible + (1.0 - fit.impossible) * missed)
+    return replace(
+        fit,
+        alpha=fit.alpha + drafts.num_passed,
+        beta=fit.beta + drafts.num - drafts.num_passed,
+        impossible=impossible,
+    )
+
+
+def _worth(trials: Sequence[RepairTrial], *, decay: float, priors: dict[str, Fit]) -> tuple[float, float]:
+    """The likeliest worth of repairs of one status, and its log-likelihood."""
+
+    def log_likelihood(point: Sequence[float]) -> float:
+        worth = min(math.exp(point[0]), MAX_WORTH)
+        total = 0.0
+        for trial in trials:
+            chance = priors[trial.problem_id].pass_at_k(worth * decay**trial.num_before)
+            chance = min(max(chance, 1e-9), 1.0 - 1e-9)
+            total += math.log(chance if trial.came_to is Status.PASSED else 1.0 - chance)
+        return total
+
+    point = climb(log_likelihood, start=[0.0])
+    return min(math.exp(point[0]), MAX_WORTH), log_likelihood(point)
+
+
+def _with_speeds(world: World, *, drafts: dict[str, list[Verdict]]) -> tuple[World, str]:
+    """Means and spreads of the logarithms, between problems and within them (analysis of variance, one way)."""
+    logs = [[math.log(v.speedup) for v in verdicts if v.timed] for verdicts in drafts.values()]
+    logs = [group for group in logs if group]
+    num, num_groups = sum(map(len, logs)), len(logs)
+    if num_groups < MIN_TRIALS or num - num_groups < MIN_TRIALS:
+        return world, f"speeds as stated: {num} drafts of {num_groups} problems were timed"
+    means = [math.fsum(group) / len(group) for group in logs]
+    typical = math.fsum(means) / num_groups
+    within = math.fsum((x - m) ** 2 for group, m in zip(logs, means, strict=True) for x in group) / (num - num_groups)
+    usual_size = num_groups / math.fsum(1 / len(group) for group in logs)  # the harmonic mean
+    between = max(math.fsum((m - typical) ** 2 for m in means) / (num_groups - 1) - within / usual_size, 0.0)
+    speeds = Speeds(
+        typical=typical,
+        between=math.sqrt(between),
+        num_styles=1,
+        between_styles=0.0,
+        within=math.sqrt(within),
+        noise=world.speeds.noise,
+    )
+    told = f"typical {typical:.2g}, between {speeds.between:.2g}, within {speeds.within:.2g}"
+    return replace(world, speeds=speeds), f"speeds from {num} drafts of {num_groups} problems: {told}, one style"
+
+
+def _with_improvements(records: Records, world: World) -> tuple[World, str]:
+    """Regression of the child's logarithm on the parent's, both from the typical: the slope is what is kept."""
+    tried = records.judged(Operator.IMPROVE)
+    pairs = [
+        (math.log(parent.speedup) - world.speeds.typical, math.log(verdict.speedup) - world.speeds.typical)
+        for _, candidate, verdict in tried
+        if verdict.timed and (parent := records.verdicts[candidate.parent_ids[0]]).timed
+    ]
+    if len(pairs) < MIN_TRIALS:
+        return world, f"improve as stated: {len(pairs)} timed pairs on record"
+    mean_x, mean_y = (math.fsum(column) / len(pairs) for column in zip(*pairs, strict=True))
+    spread_x = math.fsum((x - mean_x) ** 2 for x, _ in pairs)
+    keeps = math.fsum((x - mean_x) * (y - mean_y) for x, y in pairs) / spread_x if spread_x > 0 else 1.0
+    gain = mean_y - keeps * mean_x
+    spread = math.sqrt(math.fsum((y - keeps * x - gain) ** 2 for x, y in pairs) / (len(pairs) - 2))
+    breaks = sum(not verdict.passed for _, _, verdict in tried) / len(tried)
+    improve = Refinement(gain=gain, spread=spread, keeps=keeps, breaks=breaks, new_style=world.improve.new_style)
+    told = f"gain {gain:.2g}, keeps {keeps:.2g}, spread {spread:.2g}, breaks {breaks:.2g}"
+    return replace(world, improve=improve), f"improve from {len(tried)}: {told}"
+
+
+def _with_costs(records: Records, world: World) -> tuple[World, str]:
+    means = {operator: round(sum(found) / len(found)) for operator, found in records.tokens.items()}
+    costs = {
+        operator: Cost(tokens=means.get(operator, c.tokens), seconds=c.seconds) for operator, c in world.costs.items()
+    }
+    told = ", ".join(f"{operator} {tokens}" for operator, tokens in means.items())
+    return replace(world, costs=costs), f"tokens of an answer from the ledger: {told}; seconds as stated"
