@@ -122,7 +122,7 @@ class AbMctsConfig(InformedConfig):
     """Options of `strategies.AbMcts`."""
 
     name: Literal["ab_mcts"]
-    virtual_loss: Share = 0.2
+    virtual_loss: Share = 0.7
 
 
 MemberConfig = Annotated[BeamConfig | EvolveConfig | AbMctsConfig, Field(discriminator="name")]

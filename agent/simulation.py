@@ -148,7 +148,7 @@ def cells(outcomes: Outcomes, *, arm: str, base: Outcomes, config: SimulationCon
     return [
         Cell(
             arm=arm,
-            limits={config.currency: max(config.budgets)},
+            budget=budget,
             solved=solved[index],
             log_speedup=speedup[index],
             solved_difference=others[index][0],

@@ -54,8 +54,9 @@ class AbMcts(Informed):
 
     A new child of the root is a draft, of a failure a repair, of a timed pass an improvement. A program that leads
     nowhere, or that was there before, is no node; its reward counts for the nodes above, a repetition with nothing.
-    What is open counts as told at the mean less `virtual_loss` of it (virtual loss: Chaslot et al. 2008), on both sides
-    of every decision that led to it, so that work in flight spreads within a level and does not flatten the tree.
+    What is open counts as told at the mean less the share `virtual_loss` of it (virtual loss: Chaslot et al. 2008):
+    against another new child of the same node, and against the children it is below, so that work in flight spreads
+    over the children. It never counts against going deeper, or hundreds in flight would flatten the tree into drafts.
     Options: `in_flight`, the most proposals open at a time; `virtual_loss` in [0, 1]; `stop_when_passed`, end the
     search at the first pass; `fix`, mend by rule first; `tune`, tune a pass before improving it.
     """
@@ -119,7 +120,6 @@ class AbMcts(Informed):
         node.all.num_open += change
         while node.parent is not None:
             node = node.parent
-            node.deeper.num_open += change
             node.all.num_open += change
 
     def _count_told(self, node: Node, *, gained: float) -> None:
