@@ -130,6 +130,11 @@ class Informed(ABC):
                 return
         self._settle(asked, observation)
 
+    @property
+    def fixes_next(self) -> bool:
+        """The next `ask` proposes a fix, which takes no sample."""
+        return bool(self._to_mend) and not self._stopped
+
     def end_drafts(self) -> None:
         """No draft can be sampled any more; for whoever asks on behalf of several strategies and was told so."""
         self._drafts_dry = True

@@ -25,15 +25,15 @@ EVEN = dict.fromkeys(STATED.world.repairs.worth, 1.0)
 # Repairs are worth four drafts each, and improvements keep what their parents have.
 PAYS = replace(
     STATED.world,
-    difficulty=replace(STATED.world.difficulty, impossible=0.0),
+    difficulty=replace(STATED.world.difficulty, alpha=1.0, beta=12.0, impossible=0.0),
     repairs=replace(STATED.world.repairs, worth=dict.fromkeys(EVEN, 4.0), decay=0.9),
-    improve=replace(STATED.world.improve, gain=0.1, keeps=1.0, breaks=0.3),
+    improve=replace(STATED.world.improve, gain=0.2, keeps=1.0, breaks=0.3),
 )
-# Repairs are worth a third of a draft, and improvements always break.
+# Repairs are worth a tenth of a draft, and improvements always break.
 HURTS = replace(
     STATED.world,
     difficulty=replace(STATED.world.difficulty, impossible=0.0),
-    repairs=replace(STATED.world.repairs, worth=dict.fromkeys(EVEN, 0.3)),
+    repairs=replace(STATED.world.repairs, worth=dict.fromkeys(EVEN, 0.1)),
     fixes=replace(STATED.world.fixes, share={}),
     improve=replace(STATED.world.improve, breaks=1.0),
     merge=replace(STATED.world.merge, breaks=1.0),
@@ -66,7 +66,7 @@ def drafts_only(world: World, *, samples: int, number: int = 0, in_flight: int =
     )
 
 
-@pytest.mark.parametrize("arm", ["repair", "portfolio"])
+@pytest.mark.parametrize("arm", CLEVER)
 def test_solves_more_than_drafts_alone_where_repairs_pay(arm: str, pays: dict[tuple[str, float], Cell]) -> None:
     difference = pays[arm, 20].solved_difference
     assert difference is not None
