@@ -17,6 +17,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from agent.allocator import Allocator, ExpectedGain, Uniform
 from agent.config_section import ConfigError as ConfigError  # handed on: callers catch what load_config raises
 from agent.config_section import Section, one_line
 from sandbox.settings import JudgeSettings, Limits
@@ -237,6 +238,23 @@ class ConfirmConfig(Section):
         return self.candidates if self.enabled else 0
 
 
+class AllocatorConfig(Section):
+    """Which problem has the next turn: each in order, or by expected gain, where `weights` are by problem id, 1 for
+    those left out."""
+
+    name: Literal["uniform", "expected_gain"] = "uniform"
+    weights: dict[str, PositiveFloat] = Field(default={})
+
+    @model_validator(mode="after")
+    def _weights_used(self) -> Self:
+        if self.weights and self.name == "uniform":
+            raise PydanticCustomError("unbounded", "weights need name: expected_gain; uniform has none")
+        return self
+
+    def allocator(self) -> Allocator:
+        return ExpectedGain(self.weights) if self.name == "expected_gain" else Uniform()
+
+
 class RayConfig(Section):
     """`address` null starts a local Ray; null counts are taken from the cluster's cores and GPUs."""
 
@@ -265,6 +283,7 @@ class RunConfig(Section):
     ray: RayConfig = RayConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     run_dir: str | None = None
+    allocator: AllocatorConfig = AllocatorConfig()
 
     @field_validator("problems", mode="before")
     @classmethod

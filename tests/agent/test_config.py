@@ -71,6 +71,8 @@ def test_a_written_configuration_reads_back_equal(config_path: Path) -> None:
             "strategy.name=best",
             "strategy.name: 'best' is not allowed; allowed: 'best_of_n', 'repair', 'beam', 'evolve'",
         ),
+        ("allocator.weights={a: 1.0}", "allocator: weights need name: expected_gain"),
+        ("allocator={name: expected_gain, weights: {a: 0.0}}", "allocator.weights.a: input should be greater than 0"),
         ("strategy={name: evolve, tune: true}", "strategy.tune: input should be False, not True"),
         ("strategy={name: portfolio, costs: {repair: 1.0}}", "strategy.costs: lacks draft"),
         ("sampler={model: m}", "sampler: needs the key 'kind'"),
