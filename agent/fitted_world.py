@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from agent.difficulty import Fit, climb, compare_fits
-from agent.events import Judged, Sampled
-from agent.ledger import Ledger
+from agent.events import DurableEvent, Judged, Sampled
+from agent.resampling import Floats
 from agent.statistics import Draws
 from sandbox.types import Candidate, Operator, Status, Verdict
 from strategies.world import Cost, Refinement, Speeds, World
 
 MIN_TRIALS = 10  # of a kind; with fewer its figure stays as stated
-DECAYS = tuple(step / 20 for step in range(21))
-MAX_WORTH = 50.0
+MAX_LOG_WORTH = 4.0  # more than fifty drafts: nothing on record could tell
+TINY = 1e-300
+LOGITS = np.linspace(-14.0, 8.0, 221)  # of p; the Jacobian of the logit is p (1 - p)
+LOG_PASS, LOG_MISS = -np.log1p(np.exp(-LOGITS)), -np.log1p(np.exp(LOGITS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,7 @@ class FitReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairTrial:
-    """A repair: of what, after how many before it in the chain, and what came of it."""
+    """A repair: of what, after how many repairs and fixes before it in the chain, and what came of it."""
 
     problem_id: str
     status: Status
@@ -50,11 +54,11 @@ class Records:
     tokens: defaultdict[Operator, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
-    def of(cls, ledger: Ledger) -> Records:
+    def of(cls, events: Iterable[DurableEvent]) -> Records:
         records = cls()
-        for entry in ledger.events():
-            match entry.event:
-                case Sampled(problem_id=problem_id, candidate=candidate) as event:
+        for event in events:
+            match event:
+                case Sampled(problem_id=problem_id, candidate=candidate):
                     records.answers.append((problem_id, candidate))
                     records.tokens[candidate.operator].append(event.num_tokens)
                 case Judged(verdict=verdict):
@@ -74,18 +78,23 @@ class Records:
     def repairs(self) -> list[RepairTrial]:
         num_before: dict[str, int] = {}
         trials = []
-        for problem_id, candidate, verdict in self.judged(Operator.REPAIR):
-            parent = candidate.parent_ids[0]
+        for problem_id, candidate in self.answers:
+            if candidate.operator not in (Operator.REPAIR, Operator.FIX):
+                continue
+            parent, verdict = candidate.parent_ids[0], self.verdicts[candidate.id]
             before = num_before.get(parent, 0)
             num_before.setdefault(candidate.id, before + 1)
-            status = self.verdicts[parent].status
-            trials.append(RepairTrial(problem_id=problem_id, status=status, num_before=before, came_to=verdict.status))
+            if candidate.operator is Operator.REPAIR:
+                status = self.verdicts[parent].status
+                trials.append(
+                    RepairTrial(problem_id=problem_id, status=status, num_before=before, came_to=verdict.status)
+                )
         return trials
 
 
-def fit_world(ledger: Ledger, *, stated: World) -> FitReport:
-    """Raises ValueError where the ledger has no judged draft."""
-    records = Records.of(ledger)
+def fit_world(events: Iterable[DurableEvent], *, stated: World) -> FitReport:
+    """From a ledger's events, in their order. Raises ValueError where no draft was judged."""
+    records = Records.of(events)
     drafts = records.drafts()
     hardness = compare_fits([_counts(verdicts) for verdicts in drafts.values()]).with_impossible
     world, lines = stated, []
@@ -127,58 +136,74 @@ def _with_failures(world: World, *, drafts: dict[str, list[Verdict]]) -> tuple[W
 def _with_repairs(
     world: World, *, trials: Sequence[RepairTrial], fit: Fit, drafts: dict[str, list[Verdict]]
 ) -> tuple[World, str]:
-    """Worths and decay by maximum likelihood. A problem's chance is not known but has a posterior after its drafts,
-    under which a repair of worth w passes as one of w drafts would."""
-    if len(trials) < MIN_TRIALS:
-        return world, f"repairs as stated: {len(trials)} on record"
-    priors = {problem_id: posterior(fit, drafts=_counts(verdicts)) for problem_id, verdicts in drafts.items()}
-    by_status: dict[Status, list[RepairTrial]] = {}
-    for trial in trials:
-        if trial.problem_id in priors:
-            by_status.setdefault(trial.status, []).append(trial)
-    enough = {status: found for status, found in by_status.items() if len(found) >= MIN_TRIALS}
-
-    def fitted(decay: float) -> tuple[float, dict[Status, float]]:
-        worths = {status: _worth(found, decay=decay, priors=priors) for status, found in enough.items()}
-        return math.fsum(log for _, log in worths.values()), {status: worth for status, (worth, _) in worths.items()}
-
+    """Worths and decay by maximum likelihood, over what each problem's chance may be."""
+    counts = Counter(trial.status for trial in trials if trial.problem_id in drafts)
+    enough = sorted(status for status, count in counts.items() if count >= MIN_TRIALS)
     if not enough:
-        return world, f"repairs as stated: {len(trials)} on record, fewer than {MIN_TRIALS} of each status"
-    decay = max(DECAYS, key=lambda decay: fitted(decay)[0])
-    worth = fitted(decay)[1]
+        return world, f"repairs as stated: {len(trials)} on record"
+    used = [trial for trial in trials if trial.problem_id in drafts and trial.status in enough]
+    likelihood = RepairLikelihood.of(used, statuses=enough, fit=fit, drafts=drafts)
+    *logs, logit = climb(likelihood, start=[*[0.0] * len(enough), 1.0])
+    worth = {status: math.exp(min(log, MAX_LOG_WORTH)) for status, log in zip(enough, logs, strict=True)}
+    decay = _share(logit)
     failed = [trial for trial in trials if trial.came_to is not Status.PASSED]
     keeps = sum(trial.came_to is trial.status for trial in failed) / len(failed) if failed else world.repairs.keeps
     repairs = replace(world.repairs, worth={**world.repairs.worth, **worth}, decay=decay, keeps=keeps)
     told = ", ".join(f"{status} {value:.2g}" for status, value in worth.items())
-    return replace(world, repairs=repairs), f"repairs from {len(trials)}: worth {told}; decay {decay:.2g}"
+    return replace(world, repairs=repairs), f"repairs from {len(used)}: worth {told}; decay {decay:.2g}"
 
 
-def posterior(fit: Fit, *, drafts: Draws) -> Fit:
-    """What is known of one problem after its drafts: the Beta is conjugate, and a pass rules out the impossible."""
-    missed = 1.0 - replace(fit, impossible=0.0).pass_at_k(drafts.num)
-    impossible = 0.0 if drafts.num_passed else fit.impossible / (fit.impossible + (1.0 - fit.impossible) * missed)
-    return replace(
-        fit,
-        alpha=fit.alpha + drafts.num_passed,
-        beta=fit.beta + drafts.num - drafts.num_passed,
-        impossible=impossible,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairLikelihood:
+    """Of worths (logarithms) and decay (logit), a problem's chance p summed over on a grid.
 
+    Whoever is repaired often is hard, so p is not known well enough to be put in as a figure: a problem's likelihood is
+    the sum over p of the prior, its drafts and all of its repairs. `priors` has a row for each problem, a column for each
+    p and a last one for the impossible; `counts` has a column for each kind of trial in `kinds`.
+    """
 
-def _worth(trials: Sequence[RepairTrial], *, decay: float, priors: dict[str, Fit]) -> tuple[float, float]:
-    """The likeliest worth of repairs of one status, and its log-likelihood."""
+    kinds: tuple[tuple[int, int, bool], ...]  # which status, how many repairs before, whether it passed
+    counts: Floats
+    priors: Floats
 
-    def log_likelihood(point: Sequence[float]) -> float:
-        worth = min(math.exp(point[0]), MAX_WORTH)
-        total = 0.0
+    @classmethod
+    def of(
+        cls, trials: Sequence[RepairTrial], *, statuses: Sequence[Status], fit: Fit, drafts: dict[str, list[Verdict]]
+    ) -> RepairLikelihood:
+        by_problem: dict[str, Counter[tuple[int, int, bool]]] = {}
         for trial in trials:
-            chance = priors[trial.problem_id].pass_at_k(worth * decay**trial.num_before)
-            chance = min(max(chance, 1e-9), 1.0 - 1e-9)
-            total += math.log(chance if trial.came_to is Status.PASSED else 1.0 - chance)
-        return total
+            kind = (statuses.index(trial.status), trial.num_before, trial.came_to is Status.PASSED)
+            by_problem.setdefault(trial.problem_id, Counter())[kind] += 1
+        kinds = tuple(sorted({kind for found in by_problem.values() for kind in found}))
+        priors = [_log_prior(fit, drafts=_counts(drafts[problem_id])) for problem_id in by_problem]
+        counts = [[found[kind] for kind in kinds] for found in by_problem.values()]
+        return cls(kinds=kinds, counts=np.array(counts, dtype=np.float64), priors=np.array(priors))
 
-    point = climb(log_likelihood, start=[0.0])
-    return min(math.exp(point[0]), MAX_WORTH), log_likelihood(point)
+    def __call__(self, point: Sequence[float]) -> float:
+        """The log-likelihood at log worths and the logit of the decay."""
+        *logs, logit = point
+        decay = _share(logit)
+        terms = np.empty((len(self.kinds), self.priors.shape[1]))
+        for row, (status, num_before, passed) in enumerate(self.kinds):
+            missed = math.exp(min(logs[status], MAX_LOG_WORTH)) * decay**num_before * LOG_MISS
+            terms[row, :-1] = np.log(np.maximum(-np.expm1(missed), TINY)) if passed else missed
+            terms[row, -1] = math.log(TINY) if passed else 0.0
+        joint = self.priors + self.counts @ terms
+        highest = joint.max(axis=1)
+        return float((highest + np.log(np.exp(joint - highest[:, None]).sum(axis=1))).sum())
+
+
+def _log_prior(fit: Fit, *, drafts: Draws) -> Floats:
+    """Of each p on the grid, and of the impossible, with what the drafts said; up to a constant."""
+    log_beta = math.lgamma(fit.alpha) + math.lgamma(fit.beta) - math.lgamma(fit.alpha + fit.beta)
+    possible = (fit.alpha + drafts.num_passed) * LOG_PASS + (fit.beta + drafts.num - drafts.num_passed) * LOG_MISS
+    possible += math.log(max(1.0 - fit.impossible, TINY)) - log_beta + math.log(LOGITS[1] - LOGITS[0])
+    impossible = 0.0 if drafts.num_passed else fit.impossible
+    return np.append(possible, math.log(max(impossible, TINY)))
+
+
+def _share(logit: float) -> float:
+    return 1.0 / (1.0 + math.exp(-min(max(logit, -30.0), 30.0)))
 
 
 def _with_speeds(world: World, *, drafts: dict[str, list[Verdict]]) -> tuple[World, str]:

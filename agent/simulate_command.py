@@ -44,7 +44,7 @@ def run(path: Path, *, overrides: list[str], fit: Path | None, as_json: bool) ->
 def with_fitted_world(config: SimulationConfig, *, run: Path) -> SimulationConfig:
     """What the run has on record in place of what is stated; told on standard error."""
     with Ledger.open_read_only(open_folder(run).ledger) as ledger:
-        report: FitReport = fit_world(ledger, stated=config.world)
+        report: FitReport = fit_world((entry.event for entry in ledger.events()), stated=config.world)
     for line in report.lines:
         print(f"kernelloop: {line}", file=sys.stderr)
     return config.model_copy(update={"world": report.world})
