@@ -158,8 +158,8 @@ class RepairLikelihood:
     """Of worths (logarithms) and decay (logit), a problem's chance p summed over on a grid.
 
     Whoever is repaired often is hard, so p is not known well enough to be put in as a figure: a problem's likelihood is
-    the sum over p of the prior, its drafts and all of its repairs. `priors` has a row for each problem, a column for each
-    p and a last one for the impossible; `counts` has a column for each kind of trial in `kinds`.
+    the sum over p of the prior, its drafts and all of its repairs. `priors` has a row for each problem, a column for
+    each p and a last one for the impossible; `counts` has a column for each kind of trial in `kinds`.
     """
 
     kinds: tuple[tuple[int, int, bool], ...]  # which status, how many repairs before, whether it passed
@@ -231,24 +231,38 @@ def _with_speeds(world: World, *, drafts: dict[str, list[Verdict]]) -> tuple[Wor
 
 
 def _with_improvements(records: Records, world: World) -> tuple[World, str]:
-    """Regression of the child's logarithm on the parent's, both from the typical: the slope is what is kept."""
+    """Regression of the child's logarithm on the parent's within each problem: the slope is what is kept. What is
+    typical of a problem, which its few drafts do not tell well enough, drops out of it."""
     tried = records.judged(Operator.IMPROVE)
-    pairs = [
-        (math.log(parent.speedup) - world.speeds.typical, math.log(verdict.speedup) - world.speeds.typical)
-        for _, candidate, verdict in tried
-        if verdict.timed and (parent := records.verdicts[candidate.parent_ids[0]]).timed
-    ]
-    if len(pairs) < MIN_TRIALS:
-        return world, f"improve as stated: {len(pairs)} timed pairs on record"
-    mean_x, mean_y = (math.fsum(column) / len(pairs) for column in zip(*pairs, strict=True))
-    spread_x = math.fsum((x - mean_x) ** 2 for x, _ in pairs)
-    keeps = math.fsum((x - mean_x) * (y - mean_y) for x, y in pairs) / spread_x if spread_x > 0 else 1.0
-    gain = mean_y - keeps * mean_x
-    spread = math.sqrt(math.fsum((y - keeps * x - gain) ** 2 for x, y in pairs) / (len(pairs) - 2))
+    typical = {problem_id: _typical(verdicts, speeds=world.speeds) for problem_id, verdicts in records.drafts().items()}
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for problem_id, candidate, verdict in tried:
+        parent = records.verdicts[candidate.parent_ids[0]]
+        if verdict.timed and parent.timed and problem_id in typical:
+            pairs.setdefault(problem_id, []).append((math.log(parent.speedup), math.log(verdict.speedup)))
+    num = sum(map(len, pairs.values()))
+    if num - len(pairs) < MIN_TRIALS:
+        return world, f"improve as stated: {num} timed pairs of {len(pairs)} problems on record"
+    within = np.concatenate([np.array(found) - np.mean(found, axis=0) for found in pairs.values()])
+    spread_x = float(within[:, 0] @ within[:, 0])
+    keeps = float(within[:, 0] @ within[:, 1]) / spread_x if spread_x > 0 else 1.0
+    spread = math.sqrt(float(((within[:, 1] - keeps * within[:, 0]) ** 2).sum()) / (num - len(pairs)))
+    above = [(x - typical[problem], y - typical[problem]) for problem, found in pairs.items() for x, y in found]
+    gain = math.fsum(y - keeps * x for x, y in above) / num
     breaks = sum(not verdict.passed for _, _, verdict in tried) / len(tried)
     improve = Refinement(gain=gain, spread=spread, keeps=keeps, breaks=breaks, new_style=world.improve.new_style)
     told = f"gain {gain:.2g}, keeps {keeps:.2g}, spread {spread:.2g}, breaks {breaks:.2g}"
     return replace(world, improve=improve), f"improve from {len(tried)}: {told}"
+
+
+def _typical(verdicts: Sequence[Verdict], *, speeds: Speeds) -> float:
+    """A problem's typical logarithm of a speedup, drawn towards that of all problems where few drafts were timed
+    (Robinson 1991)."""
+    logs = [math.log(verdict.speedup) for verdict in verdicts if verdict.timed]
+    if not logs or speeds.between == 0.0:
+        return speeds.typical
+    trust = speeds.between**2 / (speeds.between**2 + speeds.within**2 / len(logs))
+    return speeds.typical + trust * (math.fsum(logs) / len(logs) - speeds.typical)
 
 
 def _with_costs(records: Records, world: World) -> tuple[World, str]:
