@@ -102,6 +102,8 @@ class _Play:
     hidden: dict[str, Hidden] = field(default_factory=dict)  # by candidate id
     ordinals: dict[tuple[Operator, tuple[str, ...]], int] = field(default_factory=dict)
     used: Used = field(default_factory=Used)
+    num_open: int = 0
+    num_sampling: int = 0  # of those open, what a model is asked for
     best_measured: float = 0.0
     best_speedup: float = 0.0
 
@@ -112,11 +114,15 @@ class _Play:
         hidden = self.problem.outcome(proposal.operator, parents=parents, world=self.world, rng=rng)
         cost = self.world.costs[proposal.operator]
         seconds = _exponential(cost.seconds, rng=rng) + _exponential(self.world.judge_seconds, rng=rng)
+        self.num_open += 1
+        self.num_sampling += proposal.operator not in WITHOUT_MODEL
         return hidden, self._observation(proposal, hidden=hidden, rng=rng), seconds
 
     def take_in(self, hidden: Hidden, *, proposal: Proposal, observation: Observation, now: float) -> Step:
         self.hidden[observation.candidate.id] = hidden
         operator, used = proposal.operator, self.used
+        self.num_open -= 1
+        self.num_sampling -= operator not in WITHOUT_MODEL
         self.used = Used(
             samples=used.samples + (operator not in WITHOUT_MODEL),
             tokens=used.tokens + self.world.costs[operator].tokens,
@@ -135,10 +141,12 @@ class _Play:
             best_speedup=self.best_speedup,
         )
 
-    def within(self, limits: Mapping[str, float], *, num_open: int) -> bool:
-        """Whether one more proposal may be asked for; what is open is reserved."""
+    def within(self, limits: Mapping[str, float], *, fixes_next: bool) -> bool:
+        """Whether one more proposal may be asked for; what is open is reserved. A fix asks no model."""
         for currency, limit in limits.items():
-            reserved = num_open if currency in ("samples", "judged") else 0
+            if fixes_next and currency in ("samples", "tokens"):
+                continue
+            reserved = {"samples": self.num_sampling, "judged": self.num_open}.get(currency, 0)
             if getattr(self.used, currency) + reserved >= limit:
                 return False
         return True
@@ -208,7 +216,7 @@ def play(
     steps: list[Step] = []
     now, num_asked, most_open = 0.0, 0, 0
     while True:
-        while len(due) < in_flight and state.within(limits, num_open=len(due)):
+        while len(due) < in_flight and state.within(limits, fixes_next=getattr(strategy, "fixes_next", False)):
             proposal = strategy.ask()
             if proposal is None:
                 break
