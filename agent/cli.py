@@ -1,4 +1,4 @@
-"""The command line: `kernelloop run, resume, report, judge, rejudge, trace, problems, doctor`.
+"""The command line: `kernelloop run, resume, report, judge, rejudge, trace, problems, simulate, doctor`.
 
 Builds the parts, hands them to each other, and turns errors into one line and an exit code: 0 done, 1 ours, 2 the
 user's; of `judge` and `rejudge` 3: the candidate is not correct.
@@ -159,6 +159,19 @@ def check(
         return complain(f"problems check: --levels {levels}: numbers with commas between, such as 1,2", code=2)
     settings = judge_command.settings_for({"mode": mode, "isolation": isolation}, seed=seed)
     return problems_command.check(path, levels=numbers, out=out, settings=settings, as_json=json)
+
+
+@app.command()
+def simulate(
+    config: Annotated[Path, typer.Argument(metavar="SIMULATION.yaml", show_default=False)],
+    overrides: Overrides = None,
+    fit: Annotated[Path | None, typer.Option(metavar="RUN", help="A run folder, in place of what is stated.")] = None,
+    json: AsJson = False,
+) -> int:
+    """Play strategies against synthetic problems, at equal budgets: no model, no judge, no GPU."""
+    from agent import simulate_command
+
+    return simulate_command.run(config, overrides=overrides or [], fit=fit, as_json=json)
 
 
 @app.command()

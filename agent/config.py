@@ -17,6 +17,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from agent.allocator import Allocator, ExpectedGain, Uniform
 from agent.config_section import ConfigError as ConfigError  # handed on: callers catch what load_config raises
 from agent.config_section import Section, one_line
 from sandbox.settings import JudgeSettings, Limits
@@ -30,6 +31,7 @@ PROMPT_CHARACTERS = 48_000
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ProblemsConfig(Section):
@@ -87,6 +89,64 @@ class RepairConfig(Section):
     max_repairs: Count = 2
     stop_when_passed: bool = False
     fix: bool = True
+
+
+class InformedConfig(Section):
+    """What strategies share that choose by what they were told. `fix` mends by rule before a model is asked; nothing
+    carries `tune` out yet, so it must stay off."""
+
+    in_flight: Positive = 4
+    stop_when_passed: bool = False
+    fix: bool = True
+    tune: Literal[False] = False
+
+
+class BeamConfig(InformedConfig):
+    """Options of `strategies.Beam`."""
+
+    name: Literal["beam"]
+    width: Positive = 2
+    branch: Positive = 2
+    depth: Count = 3
+
+
+class EvolveConfig(InformedConfig):
+    """Options of `strategies.Evolve`."""
+
+    name: Literal["evolve"]
+    islands: Positive = 2
+    founders: Positive = 2
+    migrate_every: Positive = 8
+    draft_share: Share = 0.2
+    merge_share: Share = 0.1
+
+
+class AbMctsConfig(InformedConfig):
+    """Options of `strategies.AbMcts`."""
+
+    name: Literal["ab_mcts"]
+    virtual_loss: Share = 0.7
+
+
+MemberConfig = Annotated[BeamConfig | EvolveConfig | AbMctsConfig, Field(discriminator="name")]
+
+
+class PortfolioConfig(InformedConfig):
+    """Options of `strategies.Portfolio`. `costs` are in drafts; an operator without one is no arm. What members share
+    with the portfolio (`in_flight`, ends, `fix`) is the portfolio's."""
+
+    name: Literal["portfolio"]
+    costs: dict[Literal["draft", "repair", "improve", "merge"], PositiveFloat] = Field(
+        default={"draft": 1.0, "repair": 1.5, "improve": 1.5, "merge": 2.0}
+    )
+    members: list[MemberConfig] = Field(default=[])
+
+    @field_validator("costs")
+    @classmethod
+    def _has_draft(cls, costs: dict[str, float]) -> dict[str, float]:
+        if "draft" not in costs:
+            raise PydanticCustomError("unbounded", "lacks draft, which every search begins with")
+        return costs
 
 
 class BudgetConfig(Section):
@@ -180,6 +240,23 @@ class ConfirmConfig(Section):
         return self.candidates if self.enabled else 0
 
 
+class AllocatorConfig(Section):
+    """Which problem has the next turn: each in order, or by expected gain, where `weights` are by problem id, 1 for
+    those left out."""
+
+    name: Literal["uniform", "expected_gain"] = "uniform"
+    weights: dict[str, PositiveFloat] = Field(default={})
+
+    @model_validator(mode="after")
+    def _weights_used(self) -> Self:
+        if self.weights and self.name == "uniform":
+            raise PydanticCustomError("unbounded", "weights need name: expected_gain; uniform has none")
+        return self
+
+    def allocator(self) -> Allocator:
+        return ExpectedGain(self.weights) if self.name == "expected_gain" else Uniform()
+
+
 class RayConfig(Section):
     """`address` null starts a local Ray; null counts are taken from the cluster's cores and GPUs."""
 
@@ -190,7 +267,10 @@ class RayConfig(Section):
 
 
 SamplerConfig = Annotated[RecordedSamplerConfig | HttpSamplerConfig, Field(discriminator="kind")]
-StrategyConfig = Annotated[BestOfNConfig | RepairConfig, Field(discriminator="name")]
+StrategyConfig = Annotated[
+    BestOfNConfig | RepairConfig | BeamConfig | EvolveConfig | AbMctsConfig | PortfolioConfig,
+    Field(discriminator="name"),
+]
 
 
 class RunConfig(Section):
@@ -205,6 +285,7 @@ class RunConfig(Section):
     ray: RayConfig = RayConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     run_dir: str | None = None
+    allocator: AllocatorConfig = AllocatorConfig()
 
     @field_validator("problems", mode="before")
     @classmethod
@@ -231,9 +312,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises ConfigError.
     """
     path = Path(path)
-    raw = _read_mapping(path)
+    raw = read_mapping(path, known=RunConfig)
     for override in overrides:
-        _apply_override(raw, override)
+        apply_override(raw, override)
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
@@ -241,18 +322,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return _with_paths_found(config, path=path)
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path, *, known: type[Section]) -> dict[str, Any]:
+    """The keys and values in the YAML file at `path`. Raises ConfigError."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: must hold keys and values; known keys: {', '.join(RunConfig.model_fields)}")
+        raise ConfigError(f"{path}: must hold keys and values; known keys: {', '.join(known.model_fields)}")
     return raw
 
 
-def _apply_override(raw: dict[str, Any], override: str) -> None:
-    """Sets one dotted key in place."""
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Sets one dotted key in place. Raises ConfigError."""
     key, equals, text = override.partition("=")
     *parents, last = key.split(".")
     if not equals or not all((*parents, last)):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent.allocator import Allocator
 from agent.answer import sampled, seed_of
 from agent.confirm import Confirmer
 from agent.events import (
@@ -55,14 +56,15 @@ class RunPlan:
     new_strategy: Callable[[int], Strategy]
     render: Render
     budget: Budget
+    allocator: Allocator
     seed: int
 
 
 class Controller:
     """One run, from wherever its ledger stands to its end. Used once.
 
-    Searches take turns, so none starves. At most `sampling_slots` answers are asked for at a time, and at most
-    `pool.capacity` candidates are judged at a time; each side works while the other does.
+    Searches take turns as the plan's allocator says. At most `sampling_slots` answers are asked for at a time, and at
+    most `pool.capacity` candidates are judged at a time; each side works while the other does.
     """
 
     def __init__(
@@ -162,13 +164,13 @@ class Controller:
         return Outcome.STOPPED
 
     async def _propose(self) -> None:
-        """Asks searches in turn until the sampling slots are taken or no search proposes."""
+        """Asks searches, each when its turn comes, until the sampling slots are taken or no search proposes."""
         num_free = self._sampling_slots - len(self._sampling) - len(self._to_sample)
         first_attempt = Attempt(epoch=self._ledger.epoch, number=1)
         jobs: list[SampleJob] = []
         ended: list[SearchEnded] = []
         while self._ready and len(jobs) < num_free:
-            problem_id = next(iter(self._ready))
+            problem_id = self._plan.allocator.choose(self._ready)
             search = self._ready.pop(problem_id)
             asked = search.propose(epoch=self._ledger.epoch, seconds=self._seconds())
             if asked is not None:

@@ -25,6 +25,7 @@ NAMES = {
     Operator.DRAFT: frozenset({"problem"}),
     Operator.REPAIR: frozenset({"task", "attempt", "feedback"}),
     Operator.IMPROVE: frozenset({"task", "attempt", "figures"}),
+    Operator.MERGE: frozenset({"task", "attempt", "figures", "other"}),
 }
 CHECKPOINT_SLOT = "{}"
 CHECKPOINT_MODULE = "kernelllm.py"
@@ -64,7 +65,10 @@ class PromptWriter:
             _check_slot(training_template, where="the training template")
 
     def render(self, problem: Problem, proposal: Proposal, parents: tuple[Observation, ...]) -> str:
-        """The prompt for `proposal`. Of `parents`, nearest first, only the nearest is shown. Raises PromptError."""
+        """The prompt for `proposal`. Of `parents`, nearest first, the nearest is shown, and for MERGE the next too.
+
+        Raises PromptError.
+        """
         task = self._task(problem)
         if proposal.operator is Operator.DRAFT:
             return self._within(task, problem=problem)
@@ -75,6 +79,8 @@ class PromptWriter:
         if not parents:
             raise PromptError(f"a prompt for {proposal.operator} needs the parent")
         values = {"task": task}
+        if proposal.operator is Operator.MERGE:
+            values["other"] = strip_docstrings(strip_comments(parents[1].candidate.source)).strip("\n")
         if proposal.operator is Operator.REPAIR:
             values["feedback"] = clip_feedback(parents[0].verdict.feedback)
         else:

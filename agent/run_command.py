@@ -77,12 +77,20 @@ def check_parts(config: RunConfig, *, path: Path) -> list[Problem]:
     """The problems. Raises the errors of whatever the configuration in `path` names and is not usable."""
     try:
         problems = find_problems(config.problems)
+        check_weights(config, problems=problems)
         settings_of(config)
         open_prompt_writer(config)
         check_sampler(config.sampler)
     except (ConfigError, ProblemError, SamplerRefused) as error:  # the others name a file of their own
         raise type(error)(f"{path}: {error}") from error
     return problems
+
+
+def check_weights(config: RunConfig, *, problems: list[Problem]) -> None:
+    """Raises ConfigError where a weight is for no problem of the run."""
+    known = {problem.id for problem in problems}
+    if unknown := sorted(set(config.allocator.weights) - known):
+        raise ConfigError(f"allocator.weights: no problem {unknown[0]!r}; there are: {', '.join(sorted(known))}")
 
 
 def check_sampler(config: HttpSamplerConfig | RecordedSamplerConfig) -> None:
@@ -128,6 +136,7 @@ async def work(
         new_strategy=lambda seed: strategy(seed=seed, **options),
         render=open_prompt_writer(config).render,
         budget=config.budget.limits(),
+        allocator=config.allocator.allocator(),
         seed=config.seed,
     )
     async with contextlib.AsyncExitStack() as closing:

@@ -149,11 +149,17 @@ class Search:
         self._judged: set[str] = set()
         self._num_asked: Counter[tuple[Operator, tuple[str, ...] | None]] = Counter()
         self._drafts_exhausted: str | None = None  # the sampler's reason
+        self.num_proposed = 0
 
     @property
     def done(self) -> bool:
         """Nothing is open and nothing more will be proposed."""
         return self.ended is not None and self._idle
+
+    @property
+    def best(self) -> Verdict | None:
+        """The best that passed so far."""
+        return self.standing.best
 
     @property
     def unsampled(self) -> list[Asked]:
@@ -257,6 +263,7 @@ class Search:
         by_operator, by_parents = (proposal.operator, None), (proposal.operator, proposal.parents)
         asked = Asked(proposal=proposal, ordinal=self._num_asked[by_operator], repeat=self._num_asked[by_parents])
         self._num_asked.update((by_operator, by_parents))
+        self.num_proposed += 1
         self._asked[proposal.id] = asked
         return asked
 

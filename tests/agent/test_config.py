@@ -8,7 +8,17 @@ from typing import get_args
 
 import pytest
 
-from agent.config import BestOfNConfig, ConfigError, RepairConfig, load_config
+from agent.config import (
+    AbMctsConfig,
+    BeamConfig,
+    BestOfNConfig,
+    ConfigError,
+    EvolveConfig,
+    PortfolioConfig,
+    RepairConfig,
+    load_config,
+)
+from agent.config_section import Section
 from strategies import STRATEGIES
 
 HTTP = "sampler: {kind: http, base_url: 'http://localhost:8000/v1', model: m}\n"
@@ -57,7 +67,14 @@ def test_a_written_configuration_reads_back_equal(config_path: Path) -> None:
         ("budget.samples=1.5", "budget.samples: input should be a valid integer, not 1.5"),
         ("budget.samples=null", "budget: every limit is null: set at least one"),
         ("judge.policy=fast", "judge.policy: input should be 'triton' or 'any', not 'fast'"),
-        ("strategy.name=beam", "strategy.name: 'beam' is not allowed; allowed: 'best_of_n', 'repair'"),
+        (
+            "strategy.name=best",
+            "strategy.name: 'best' is not allowed; allowed: 'best_of_n', 'repair', 'beam', 'evolve'",
+        ),
+        ("allocator.weights={a: 1.0}", "allocator: weights need name: expected_gain"),
+        ("allocator={name: expected_gain, weights: {a: 0.0}}", "allocator.weights.a: input should be greater than 0"),
+        ("strategy={name: evolve, tune: true}", "strategy.tune: input should be False, not True"),
+        ("strategy={name: portfolio, costs: {repair: 1.0}}", "strategy.costs: lacks draft"),
         ("sampler={model: m}", "sampler: needs the key 'kind'"),
         ("judge=3", "judge: holds keys and values, not 3"),
         ("sampler={kind: http, model: m}", "sampler.base_url: is missing"),
@@ -123,9 +140,20 @@ def test_replay_without_a_gpu_is_refused(config_path: Path) -> None:
         config.judge.settings(0, gpu_available=False)
 
 
-@pytest.mark.parametrize("section", [BestOfNConfig, RepairConfig])
-def test_a_strategys_section_holds_the_options_of_its_constructor(section: type[BestOfNConfig | RepairConfig]) -> None:
-    (name,) = get_args(section.model_fields["name"].annotation)
+SECTIONS: dict[str, type[Section]] = {
+    "best_of_n": BestOfNConfig,
+    "repair": RepairConfig,
+    "beam": BeamConfig,
+    "evolve": EvolveConfig,
+    "ab_mcts": AbMctsConfig,
+    "portfolio": PortfolioConfig,
+}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_strategys_section_holds_the_options_of_its_constructor(name: str) -> None:
+    section = SECTIONS[name]
+    assert get_args(section.model_fields["name"].annotation) == (name,)
     wanted = set(inspect.signature(STRATEGIES[name]).parameters) - {"seed"}
     assert wanted == set(section.model_fields) - {"name"}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.allocator import Uniform
 from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
 from agent.events import Confirmed, EndReason, Event, Outcome, RunSummary, SearchEnded
@@ -155,6 +156,7 @@ def plan_of(samples: int) -> RunPlan:
         new_strategy=lambda seed: BestOfN(seed=seed, in_flight=1, stop_when_passed=False, fix=False),
         render=prompt,
         budget=Budget(samples=samples),
+        allocator=Uniform(),
         seed=0,
     )
 

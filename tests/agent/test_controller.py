@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.allocator import ExpectedGain, Uniform
 from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
-from agent.events import EndReason, Event, Outcome, RunSummary, Sampled, SearchEnded, Unsampled
+from agent.events import EndReason, Event, Outcome, Proposed, RunSummary, Sampled, SearchEnded, Unsampled
 from agent.ledger import Ledger, ResumeError
 from agent.pool import Confirmation, PoolError
 from agent.prompts import PromptTooLong
@@ -150,7 +151,14 @@ def prompt(problem: Problem, proposal: Proposal, parents: tuple[Observation, ...
 
 def plan_of(num_problems: int = 1, *, samples: int | None = 4, **changes: object) -> RunPlan:
     problems = [Problem(id=f"p{n}", source=f"# {n}", origin="test") for n in range(num_problems)]
-    plan = RunPlan(problems=problems, new_strategy=best_of_n(), render=prompt, budget=Budget(samples=samples), seed=0)
+    plan = RunPlan(
+        problems=problems,
+        new_strategy=best_of_n(),
+        render=prompt,
+        budget=Budget(samples=samples),
+        allocator=Uniform(),
+        seed=0,
+    )
     return replace(plan, **changes)  # type: ignore[arg-type]
 
 
@@ -217,6 +225,17 @@ def bench(tmp_path: Path) -> Bench:
 def _folder(tmp_path: Path) -> Iterator[None]:
     (tmp_path / "run").mkdir()
     yield
+
+
+def test_turns_go_by_expected_gain_and_a_resumed_run_goes_on_with_them(bench: Bench) -> None:
+    def run(samples: int) -> list[str]:
+        bench.events.clear()
+        plan = plan_of(2, samples=samples, new_strategy=best_of_n(4), allocator=ExpectedGain({"p1": 3.0}))
+        bench.run(plan, sampling_slots=1)
+        return [event.problem_id for event in bench.events if isinstance(event, Proposed)]
+
+    assert run(1) == ["p1", "p0"]
+    assert run(4) == ["p1", "p1", "p1", "p0", "p0", "p0"], "p1 had one turn of three before p0 is due for its second"
 
 
 def test_every_problem_gets_its_budget_and_its_best(bench: Bench) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from agent.allocator import Uniform
 from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
 from agent.events import Event, Outcome, RunStarted, Sampled
@@ -150,6 +151,7 @@ def plan() -> RunPlan:
         new_strategy=lambda seed: Repair(seed=seed, in_flight=1, max_repairs=2, stop_when_passed=False, fix=True),
         render=prompt,
         budget=Budget(samples=NUM_SAMPLES),
+        allocator=Uniform(),
         seed=0,
     )
 

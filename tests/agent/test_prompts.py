@@ -214,7 +214,7 @@ def test_undefined_and_unused_names_are_errors(template: str, says: str) -> None
 
 def test_every_operator_with_names_has_a_template_file() -> None:
     load_prompt_writer(None, limit_characters=ROOMY)
-    assert set(NAMES) == {Operator.DRAFT, Operator.REPAIR, Operator.IMPROVE}
+    assert set(NAMES) == {Operator.DRAFT, Operator.REPAIR, Operator.IMPROVE, Operator.MERGE}
 
 
 # The shape of the checkpoint's own file: a literal with a leading newline, beside code that must never run.
@@ -276,3 +276,13 @@ def test_an_unusable_checkpoint_is_refused_in_one_line(tmp_path: Path, files: di
 def test_a_missing_template_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match=r"nowhere\.txt: cannot be read"):
         read_training_template(tmp_path / "nowhere.txt")
+
+
+def test_a_merge_shows_both_parents_and_the_figures_of_the_faster() -> None:
+    near = observation("class ModelNew: near = 1\n", passed=True, speedup=1.5)
+    far = observation('class ModelNew:\n    """Words."""\n    far = 1  # remark\n', passed=True, speedup=1.2)
+    writer = load_prompt_writer(None, limit_characters=ROOMY)
+    prompt = writer.render(PROBLEM, proposal(Operator.MERGE, near, far), (near, far))
+    assert prompt.index("near = 1") < prompt.index("speedup of 1.50") < prompt.index("far = 1")
+    assert "remark" not in prompt
+    assert "Words." not in prompt

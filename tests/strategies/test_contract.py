@@ -8,17 +8,50 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sandbox.types import Candidate, Correctness, Failure, Finding, Observation, Operator, Proposal, Status, Verdict
+from sandbox.types import (
+    Candidate,
+    Correctness,
+    Failure,
+    Finding,
+    Observation,
+    Operator,
+    Performance,
+    Proposal,
+    Status,
+    Verdict,
+)
 from strategies import STRATEGIES, Strategy
 from strategies.base import FixesFirst
 
 IN_FLIGHT = 4
+INFORMED = {"in_flight": IN_FLIGHT, "stop_when_passed": False, "fix": True, "tune": True}
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "best_of_n": {"in_flight": IN_FLIGHT, "stop_when_passed": False, "fix": True},
     "repair": {"in_flight": IN_FLIGHT, "max_repairs": 2, "stop_when_passed": False, "fix": True},
+    "beam": {**INFORMED, "width": 2, "branch": 2, "depth": 2},
+    "evolve": {
+        **INFORMED,
+        "islands": 3,
+        "founders": 2,
+        "migrate_every": 3,
+        "draft_share": 0.2,
+        "merge_share": 0.3,
+    },
+    "ab_mcts": {**INFORMED, "virtual_loss": 0.2},
+    "portfolio": {
+        **INFORMED,
+        "costs": {"draft": 1.0, "repair": 1.5, "improve": 1.5, "merge": 2.0},
+        "members": [
+            {**INFORMED, "name": "ab_mcts", "virtual_loss": 0.2},
+            {**INFORMED, "name": "beam", "width": 1, "branch": 2, "depth": 2},
+        ],
+    },
 }
-SEEDS = range(20)
+SEEDS = range(10)
+FINDING = Finding(rule="r", start=0, end=0, found="", instead="x", message="m")
 
 
 @dataclass(frozen=True)
@@ -35,12 +68,16 @@ class Told:
 Call = Asked | Told
 
 
-FINDING = Finding(rule="r", start=0, end=1, found="a", instead="b", message="b, not a")
-
-
 def observed(
-    proposal: Proposal, *, status: Status, text: str, truncated: bool = False, fixable: bool = False
+    proposal: Proposal,
+    *,
+    status: Status,
+    text: str,
+    truncated: bool = False,
+    speedup: float | None = None,
+    fixable: bool = False,
 ) -> Observation:
+    """`speedup` None was not timed."""
     candidate = Candidate(
         problem_id="p", source=text, operator=proposal.operator, parent_ids=proposal.parents, truncated=truncated
     )
@@ -54,35 +91,56 @@ def observed(
         failure=None if passed else Failure(error_class="E", message="m"),
         correctness=correctness if passed else None,
         plan_hash="h" if passed else None,
-        findings=(FINDING,) if fixable else (),
+        performance=None if speedup is None or not passed else timed(speedup),
+        findings=(FINDING,) if fixable and not passed else (),
     )
     return Observation(candidate=candidate, verdict=verdict)
 
 
+def timed(speedup: float) -> Performance:
+    return Performance(
+        runtime_us=1.0 / speedup,
+        baseline_us={"eager": 1.0},
+        against="eager",
+        speedup=speedup,
+        speedup_low=speedup,
+        speedup_high=speedup,
+        repetitions=1,
+    )
+
+
 def some_observation(proposal: Proposal, *, rng: random.Random) -> Observation:
-    """Any status, now and then cut off, empty, fixable or a program that was seen before."""
-    text = rng.choice(["", f"program {rng.randrange(10)}", f"new {proposal.id}"])
-    status, truncated, fixable = rng.choice(list(Status)), rng.random() < 0.2, rng.random() < 0.5
-    return observed(proposal, status=status, text=text, truncated=truncated, fixable=fixable)
+    """Any status, often a pass, now and then cut off, empty, not timed, or a program that was seen before."""
+    text = rng.choice(["", f"program {rng.randrange(10)}", f"new {proposal.id}", f"tl.dot {proposal.id}"])
+    return observed(
+        proposal,
+        status=rng.choice([*Status, Status.PASSED, Status.PASSED]),
+        text=text,
+        truncated=rng.random() < 0.2,
+        speedup=rng.choice([None, 0.5, 1.0, 2.0]),
+        fixable=rng.random() < 0.3,
+    )
 
 
 def new_strategy(name: str, *, seed: int = 0, **options: object) -> Strategy:
     return STRATEGIES[name](seed=seed, **{**OPTIONS[name], **options})
 
 
-def play(strategy: Strategy, *, rng: random.Random, num_calls: int = 200) -> Iterator[Call]:
-    """Asks and tells in a random order; what is open is told out of order."""
+def play(strategy: Strategy, *, rng: random.Random, num_calls: int = 200, unsampled: float = 0.0) -> Iterator[Call]:
+    """Asks and tells in a random order; what is open is told out of order, with chance `unsampled` as None."""
     opened: list[Proposal] = []
     for _ in range(num_calls):
         if opened and rng.random() < 0.5:
             proposal = opened.pop(rng.randrange(len(opened)))
-            observation = some_observation(proposal, rng=rng)
+            observation = None if rng.random() < unsampled else some_observation(proposal, rng=rng)
             strategy.tell(proposal, observation)
             yield Told(proposal, observation)
         else:
             answer = strategy.ask()
             if answer is not None:
                 opened.append(answer)
+            elif not opened:
+                assert strategy.finished, "nothing is open and nothing is proposed"
             assert len(opened) <= IN_FLIGHT
             yield Asked(answer)
 
@@ -116,6 +174,51 @@ def test_asks_that_give_nothing_change_nothing(name: str, seed: int) -> None:
     """The ledger does not record them, so a replay leaves them out."""
     calls = list(play(new_strategy(name, seed=seed), rng=random.Random(seed)))
     replay(new_strategy(name, seed=seed), [call for call in calls if call != Asked(None)])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_goes_on_or_is_finished_when_some_of_it_cannot_be_sampled(name: str, seed: int) -> None:
+    calls = list(play(new_strategy(name, seed=seed), rng=random.Random(seed), unsampled=0.2))
+    replay(new_strategy(name, seed=seed), [call for call in calls if call != Asked(None)])
+
+
+@settings(derandomize=True, max_examples=15, deadline=None, database=None)
+@given(seed=st.integers(0, 2**64 - 1), in_flight=st.integers(1, IN_FLIGHT), unsampled=st.sampled_from([0.0, 0.05]))
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_resumes_from_any_prefix_to_the_same_proposals(name: str, seed: int, in_flight: int, unsampled: float) -> None:
+    """A kill loses what was asked and gave nothing; what is recorded is replayed, then both go on alike."""
+    rng = random.Random(seed)
+    first = new_strategy(name, seed=seed, in_flight=in_flight)
+    calls = list(play(first, rng=rng, num_calls=rng.randrange(100), unsampled=unsampled))
+    second = new_strategy(name, seed=seed, in_flight=in_flight)
+    replay(second, [call for call in calls if call != Asked(None)])
+    for _ in range(IN_FLIGHT + 1):
+        assert first.ask() == second.ask()
+    assert first.finished == second.finished
+
+
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"best_of_n", "repair"}))
+def test_mends_by_rule_before_it_learns_of_a_failure(name: str) -> None:
+    """The mended program is what goes on; the rules' own proposals have the broken one as their parent."""
+    strategy = new_strategy(name, in_flight=1)
+    draft = strategy.ask()
+    assert draft is not None
+    broken = observed(draft, status=Status.COMPILE_ERROR, text="broken", fixable=True)
+    strategy.tell(draft, broken)
+    fix = strategy.ask()
+    assert fix is not None
+    assert (fix.operator, fix.parents) == (Operator.FIX, (broken.candidate.id,))
+    strategy.tell(fix, observed(fix, status=Status.WRONG_VALUES, text="mended"))
+    parents = {parent for _ in range(30) for parent in told_next(strategy).parents}
+    assert broken.candidate.id not in parents
+
+
+def told_next(strategy: Strategy) -> Proposal:
+    proposal = strategy.ask()
+    assert proposal is not None
+    strategy.tell(proposal, observed(proposal, status=Status.WRONG_VALUES, text=proposal.id))
+    return proposal
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

@@ -1,0 +1,132 @@
+"""Tree search that decides at every node whether to go wider or deeper, by Thompson sampling.
+
+Knows nothing of prompts or judges. After AB-MCTS-A (Inoue et al. 2025, arXiv:2503.04412): at each node a new child
+(GEN) stands against all existing children together (CONT), and only within CONT the children against each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sandbox.types import Observation, Proposal
+from strategies.informed import Choice, Informed, Tried
+
+PRIOR_COUNT = 0.5  # of either side: Jeffreys' prior of a share
+
+
+@dataclass(slots=True)
+class Arm:
+    """Rewards in [0, 1] as fractional successes of a Beta distribution, and what is open behind it."""
+
+    num_told: int = 0
+    sum_rewards: float = 0.0
+    num_open: int = 0
+
+    @property
+    def mean(self) -> float:
+        return (self.sum_rewards + PRIOR_COUNT) / (self.num_told + 2 * PRIOR_COUNT)
+
+    def counts(self, *, virtual_loss: float) -> tuple[float, float]:
+        """The Beta's parameters. Each open proposal counts as one told, at the mean less the share `virtual_loss`."""
+        imagined = self.num_open * self.mean * (1.0 - virtual_loss)
+        successes = PRIOR_COUNT + self.sum_rewards + imagined
+        return successes, 2 * PRIOR_COUNT + self.num_told + self.num_open - successes
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A program in the tree; the root stands for the problem and has none.
+
+    `wider` holds what came of its own new children, `deeper` what came of going through a child, `all` both, and its
+    own reward.
+    """
+
+    parent: Node | None
+    tried: Tried | None
+    children: list[Node] = field(default_factory=list)
+    wider: Arm = field(default_factory=Arm)
+    deeper: Arm = field(default_factory=Arm)
+    all: Arm = field(default_factory=Arm)
+
+
+class AbMcts(Informed):
+    """Walks from the root: wider makes a new child of the node it is at, deeper goes on to one of its children.
+
+    A new child of the root is a draft, of a failure a repair, of a timed pass an improvement. A program that leads
+    nowhere, or that was there before, is no node; its reward counts for the nodes above, a repetition with nothing.
+    What is open counts as told at the mean less the share `virtual_loss` of it (virtual loss: Chaslot et al. 2008):
+    against another new child of the same node, and against the children it is below, so that work in flight spreads
+    over the children. It never counts against going deeper, or hundreds in flight would flatten the tree into drafts.
+    Options: `in_flight`, the most proposals open at a time; `virtual_loss` in [0, 1]; `stop_when_passed`, end the
+    search at the first pass; `fix`, mend by rule first; `tune`, tune a pass before improving it.
+    """
+
+    def __init__(
+        self, *, seed: int, in_flight: int, virtual_loss: float, stop_when_passed: bool, fix: bool, tune: bool
+    ) -> None:
+        super().__init__(seed=seed, in_flight=in_flight, stop_when_passed=stop_when_passed, fix=fix, tune=tune)
+        if not 0 <= virtual_loss <= 1:
+            raise ValueError(f"virtual_loss must be in [0, 1], not {virtual_loss}")
+        self._virtual_loss = virtual_loss
+        self._root = Node(None, None)
+        self._chosen = self._root
+        self._node_of: dict[str, Node] = {}  # that is being widened, by id of the open proposal
+
+    def _choose(self) -> Choice | None:
+        node = self._root
+        while True:
+            choice, open_children = self._choice_at(node), [c for c in node.children if self._usable(c)]
+            if choice is None and not open_children:
+                return None
+            if choice is not None and not (open_children and self._goes_deeper(node)):
+                self._chosen = node
+                return choice
+            node = max(open_children, key=lambda child: self._drawn(child.all))
+
+    def _opened(self, proposal: Proposal) -> None:
+        self._node_of[proposal.id] = self._chosen
+        self._count_open(self._chosen, change=1)
+
+    def _learn(self, proposal: Proposal, observation: Observation | None) -> None:
+        node = self._node_of.pop(proposal.id)
+        self._count_open(node, change=-1)
+        if observation is None:
+            return
+        tried = self._note(observation)
+        gained = 0.0 if tried is None else tried.reward
+        self._count_told(node, gained=gained)
+        if tried is not None and tried.next_operator is not None:
+            child = Node(node, tried)
+            child.all.num_told, child.all.sum_rewards = 1, gained
+            node.children.append(child)
+
+    def _choice_at(self, node: Node) -> Choice | None:
+        return self._draft_choice() if node.tried is None else self._next_choice(node.tried)
+
+    def _usable(self, node: Node) -> bool:
+        """Whether something can be asked for at it or below. Only what ran dry costs a look further down."""
+        if not self._barren:
+            return True
+        return self._choice_at(node) is not None or any(self._usable(child) for child in node.children)
+
+    def _goes_deeper(self, node: Node) -> bool:
+        return self._drawn(node.deeper) > self._drawn(node.wider)
+
+    def _drawn(self, arm: Arm) -> float:
+        return self._rng.betavariate(*arm.counts(virtual_loss=self._virtual_loss))
+
+    def _count_open(self, node: Node, *, change: int) -> None:
+        node.wider.num_open += change
+        node.all.num_open += change
+        while node.parent is not None:
+            node = node.parent
+            node.all.num_open += change
+
+    def _count_told(self, node: Node, *, gained: float) -> None:
+        arms = [node.wider, node.all]
+        while node.parent is not None:
+            node = node.parent
+            arms += [node.deeper, node.all]
+        for arm in arms:
+            arm.num_told += 1
+            arm.sum_rewards += gained

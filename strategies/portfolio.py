@@ -1,0 +1,175 @@
+"""A bandit over operators and whole strategies: what has helped in a situation like this one, at what cost.
+
+Knows nothing of prompts or judges. Thompson sampling over success per cost; the situation is the class of failure that
+the best program so far is stuck at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.types import Observation, Operator, Proposal, Status
+from strategies.ab_mcts import AbMcts
+from strategies.beam import Beam
+from strategies.evolve import Evolve
+from strategies.informed import Choice, Informed, Tried
+
+MEMBERS: Mapping[str, type[Informed]] = {"ab_mcts": AbMcts, "beam": Beam, "evolve": Evolve}
+OPERATORS = (Operator.DRAFT, Operator.REPAIR, Operator.IMPROVE, Operator.MERGE)
+MIN_COST = 1e-3  # of an arm, in drafts; nothing is so cheap that its success would not count
+
+
+@dataclass(slots=True)
+class Arm:
+    """What came of one arm in one situation. `cost` is the sum over all that was asked for, in drafts."""
+
+    num_successes: int = 0
+    num_failures: int = 0
+    num_open: int = 0
+    num_asked: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """An open proposal's arm, the reward that counts as success when exceeded, and the member's own proposal if any."""
+
+    arm: Arm
+    to_beat: float
+    member: Informed | None
+    asked: Proposal | None
+
+
+class Portfolio(Informed):
+    """Draws a success rate for each arm that can propose, divides it by the arm's mean cost, and pulls the best.
+
+    The situation is the status of the best program so far, passes by their speedup; each has arms of its own. A pull
+    succeeds when its program beats what was the best when it was asked for. What is open counts as failed, so that
+    work in flight spreads over the arms. Arms are operators, which share all programs (repairs of the failure with the
+    fewest repairs, the most advanced first; improvements and merges drawn by rank), and members: whole strategies with
+    their own programs.
+    Options: `in_flight`, the most proposals open at a time; `costs`, of the operators in drafts; those that have one
+    are arms; `members`, a `name` and the options of its constructor each; `stop_when_passed`, end the search at the
+    first pass; `fix`, mend by rule first, for members too; `tune`, tune a pass before improving it.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        in_flight: int,
+        costs: Mapping[str, float],
+        members: Sequence[Mapping[str, Any]],
+        stop_when_passed: bool,
+        fix: bool,
+        tune: bool,
+    ) -> None:
+        super().__init__(seed=seed, in_flight=in_flight, stop_when_passed=stop_when_passed, fix=fix, tune=tune)
+        if unknown := sorted(set(costs) - set(OPERATORS)):
+            raise ValueError(f"costs: {unknown[0]!r} is not allowed; allowed: {', '.join(OPERATORS)}")
+        if Operator.DRAFT not in costs or min(costs.values()) <= 0:
+            raise ValueError("costs must hold draft, and all must be above 0")
+        self._costs = {Operator(name): cost for name, cost in costs.items()}
+        self._members = {
+            f"{number} {member['name']}": _new_member(member, seed=seed + number, in_flight=in_flight)
+            for number, member in enumerate(members, start=1)
+        }
+        self._arms: dict[tuple[Status | None, str], Arm] = {}
+        self._pulls: dict[str, Pull] = {}  # by id of the open proposal
+        self._num_repairs: dict[str, int] = {}  # asked for, by candidate id
+        self._best: Tried | None = None
+
+    def end_drafts(self) -> None:
+        super().end_drafts()
+        for member in self._members.values():
+            member.end_drafts()
+
+    def _propose(self) -> Proposal | None:
+        state = self._rng.getstate()
+        choices = {operator: choice for operator in self._costs if (choice := self._choice_of(operator)) is not None}
+        for name in sorted((*choices, *self._members), key=self._drawn_value, reverse=True):
+            if name in self._members:
+                asked = self._members[name].ask()
+                if asked is None:
+                    continue
+                choice = Choice(operator=asked.operator, parents=asked.parents)
+                return self._pulled(name, choice=choice, member=self._members[name], asked=asked)
+            return self._pulled(name, choice=choices[Operator(name)], member=None, asked=None)
+        self._rng.setstate(state)
+        return None
+
+    def _choose(self) -> Choice | None:
+        """An operator's choice, for whether there is one; what is proposed is found in `_propose`."""
+        choices = (self._choice_of(operator) for operator in self._costs)
+        return next((choice for choice in choices if choice is not None), None)
+
+    def _could_go_on(self) -> bool:
+        return super()._could_go_on() or any(not member.finished for member in self._members.values())
+
+    def _opened(self, proposal: Proposal) -> None:
+        if proposal.operator is Operator.REPAIR:
+            self._num_repairs[proposal.parents[0]] = self._num_repairs.get(proposal.parents[0], 0) + 1
+
+    def _learn(self, proposal: Proposal, observation: Observation | None) -> None:
+        pull = self._pulls.pop(proposal.id)
+        pull.arm.num_open -= 1
+        tried = None if observation is None else self._note(observation)
+        if observation is not None:
+            success = tried is not None and tried.reward > pull.to_beat
+            pull.arm.num_successes += success
+            pull.arm.num_failures += not success
+        if tried is not None and (self._best is None or tried.reward > self._best.reward):
+            self._best = tried
+        if pull.member is not None and pull.asked is not None:
+            pull.member.tell(pull.asked, observation)
+
+    def _pulled(self, name: str, *, choice: Choice, member: Informed | None, asked: Proposal | None) -> Proposal:
+        proposal = self._open_choice(choice)
+        arm = self._arms.setdefault((self._situation, name), Arm())
+        arm.num_open += 1
+        arm.num_asked += 1
+        arm.cost += self._costs.get(choice.operator, 1.0)
+        to_beat = 0.0 if self._best is None else self._best.reward
+        self._pulls[proposal.id] = Pull(arm=arm, to_beat=to_beat, member=member, asked=asked)
+        self._opened(proposal)
+        return proposal
+
+    @property
+    def _situation(self) -> Status | None:
+        return None if self._best is None else self._best.status
+
+    def _drawn_value(self, name: str) -> float:
+        arm = self._arms.get((self._situation, name), Arm())
+        rate = self._rng.betavariate(1.0 + arm.num_successes, 1.0 + arm.num_failures + arm.num_open)
+        usual = self._costs[Operator(name)] if name not in self._members else 1.0
+        return rate / max((arm.cost + usual) / (arm.num_asked + 1), MIN_COST)
+
+    def _choice_of(self, operator: Operator) -> Choice | None:
+        if operator is Operator.DRAFT:
+            return self._draft_choice()
+        if operator is Operator.REPAIR:
+            return self._repair()
+        passes = [tried for tried in self._tried.values() if tried.passed and self._next_choice(tried) is not None]
+        passes.sort(key=lambda tried: (-tried.reward, tried.number))
+        if operator is Operator.IMPROVE:
+            return self._next_choice(self._drawn_by_rank(passes)) if passes else None
+        return self._merge_drawn(passes)
+
+    def _repair(self) -> Choice | None:
+        failures = (tried for tried in self._tried.values() if not tried.passed)
+        usable = [tried for tried in failures if self._next_choice(tried) is not None]
+        if not usable:
+            return None
+        return self._next_choice(min(usable, key=self._repair_order))
+
+    def _repair_order(self, tried: Tried) -> tuple[int, float, int]:
+        return (self._num_repairs.get(tried.candidate_id, 0), -tried.reward, -tried.number)
+
+
+def _new_member(member: Mapping[str, Any], *, seed: int, in_flight: int) -> Informed:
+    """Limits, ends and mending are the portfolio's."""
+    options = {**member, "in_flight": in_flight, "stop_when_passed": False, "fix": False}
+    del options["name"]
+    return MEMBERS[member["name"]](seed=seed, **options)
