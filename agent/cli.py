@@ -59,11 +59,16 @@ def resume(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]) -> int:
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
+    html: Annotated[
+        bool, typer.Option("--html", help="Also RUN/report.html, one file that needs nothing else.")
+    ] = False,
+) -> int:
     """Write RUN/report.md from what the run has recorded so far."""
     from agent import run_command
 
-    print(run_command.write_report(run))
+    print(run_command.write_report(run, html=html))
     return 0
 
 

@@ -59,11 +59,18 @@ def resume(run: Path, *, as_json: bool) -> int:
     return carry_out(folder, config=config, problems=problems, as_json=as_json)
 
 
-def write_report(run: Path) -> Path:
-    """Where it was written."""
+def write_report(run: Path, *, html: bool) -> Path:
+    """Where it was written: the Markdown always, and beside it the HTML that was asked for."""
     folder = open_folder(run)
-    folder.write_report(report.report_text(read_run(folder)))
-    return folder.report
+    record = read_run(folder)
+    folder.write_report(report.report_text(record))
+    if not html:
+        return folder.report
+    from agent.html_report import report_html
+
+    with Ledger.open_read_only(folder.ledger) as ledger:
+        folder.write_html_report(report_html(record, ledger=ledger))
+    return folder.html_report
 
 
 def open_folder(run: Path) -> RunFolder:
