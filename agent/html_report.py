@@ -167,12 +167,14 @@ def _budget_rows(record: RunRecord) -> Iterator[tuple[str, str, str, str]]:
     limits = record.config.get("budget") or {}
     for name in Budget.__slots__:
         spent = [getattr(result.spend, name) for result in record.results]
-        limit = limits.get(name)
         total = sum(spent) if name != "wall_seconds" else record.wall_seconds
-        yield (
-            name.replace("_", " "), "none" if limit is None else f"{limit:,}", f"{max(spent, default=0):,.6g}",
-            f"{total:,.6g}",
-        )  # fmt: skip
+        limit = limits.get(name)
+        words = name.replace("_", " ").replace("gpu", "GPU")
+        yield words, "none" if limit is None else _number(limit), _number(max(spent, default=0)), _number(total)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
 def _flow_rows(flow: tuple[StageFlow, ...]) -> Iterator[FlowRow]:

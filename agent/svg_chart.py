@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 360, 210
-LEFT, RIGHT, TOP, BOTTOM = 42, 10, 10, 36  # margins
+LEFT, RIGHT, TOP, BOTTOM = 42, 14, 12, 36  # margins
 NUM_TICKS = 5
 MAX_POINTS = 400  # of one curve: more cannot be told apart at this width
 CHARACTER_WIDTH = 5.2
@@ -44,15 +44,16 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scale:
-    """From figures to places."""
+    """From figures between `low` and `high` to places between `start` and `end`."""
 
+    low: float
+    high: float
     ticks: tuple[float, ...]
     start: float
     end: float
 
     def at(self, value: float) -> float:
-        low, high = self.ticks[0], self.ticks[-1]
-        return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
 
 
 def curve_chart(series: Sequence[Series], *, name: str, told: str, x: Axis, y: Axis, stepped: bool) -> Markup:
@@ -75,7 +76,7 @@ def histogram(values: Sequence[float], *, edges: Sequence[float], name: str, tol
     A value below the first edge or from the last one on is counted in the outermost bar."""
     counts = histogram_counts(values, edges=edges)
     up = _scale([float(max(counts))], axis=y, start=HEIGHT - BOTTOM, end=TOP)
-    across = _Scale(ticks=(0.0, float(len(counts))), start=LEFT, end=WIDTH - RIGHT)
+    across = _Scale(low=0.0, high=float(len(counts)), ticks=(), start=LEFT, end=WIDTH - RIGHT)
     parts = [*_grid(up), *_labels(x=x, y=y)]
     for number, count in enumerate(counts):
         left, right, top = across.at(number) + 1, across.at(number + 1) - 1, up.at(count)
@@ -115,14 +116,12 @@ def share_bar(shares: Sequence[tuple[str, float]]) -> Markup:
 
 
 def nice_ticks(low: float, high: float, *, whole: bool) -> tuple[float, ...]:
-    """Round figures from at most `low` to at least `high`, about `NUM_TICKS` steps of 1, 2 or 5 powers of ten."""
-    if high <= low:
-        high = low + 1.0
+    """Round figures from `low` to `high`, both included, at most `NUM_TICKS` steps of 1, 2 or 5 powers of ten apart."""
     rough = (high - low) / NUM_TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= rough * (1 - 1e-9))
     step = max(1.0, step) if whole else step
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return tuple(number * step for number in range(first, last + 1))
 
 
@@ -136,7 +135,9 @@ def figure_text(value: float) -> str:
 
 def _scale(values: Sequence[float], *, axis: Axis, start: float, end: float) -> _Scale:
     low, high = min([axis.least, *values]), max([axis.most, *values])
-    return _Scale(ticks=nice_ticks(low, high, whole=axis.whole), start=start, end=end)
+    if high <= low:
+        high = low + 1.0
+    return _Scale(low=low, high=high, ticks=nice_ticks(low, high, whole=axis.whole), start=start, end=end)
 
 
 def _path(points: Sequence[tuple[float, float]], *, across: _Scale, up: _Scale, stepped: bool) -> str:
