@@ -8,7 +8,18 @@ from typing import Any, Self
 
 import yaml
 
-from agent.events import Attempt, Confirmed, EndReason, Judged, Proposed, Sampled, SearchEnded, Transcript, Unsampled
+from agent.events import (
+    Attempt,
+    Confirmed,
+    DurableEvent,
+    EndReason,
+    Judged,
+    Proposed,
+    Sampled,
+    SearchEnded,
+    Transcript,
+    Unsampled,
+)
 from agent.ledger import Ledger, confirming
 from agent.run_folder import RunFolder
 from sandbox.types import (
@@ -80,9 +91,12 @@ def failed(
 
 
 class ScriptedRun:
-    """Writes events one after the other, a second apart. A context manager; the folder is whole once it is left."""
+    """Writes events one after the other, a second apart. A context manager; the folder is whole once it is left.
 
-    def __init__(self, root: Path, *problem_ids: str, config: dict[str, Any] | None = None) -> None:
+    `group` events share a transaction and its time, for runs of thousands.
+    """
+
+    def __init__(self, root: Path, *problem_ids: str, config: dict[str, Any] | None = None, group: int = 1) -> None:
         self.folder = RunFolder(root)
         self.folder.write_config(yaml.safe_dump({**CONFIG, **(config or {})}, sort_keys=False))
         self.folder.write_environment({"torch": "2.13.0", "gpu": None})
@@ -91,6 +105,8 @@ class ScriptedRun:
         self._attempt = Attempt(epoch=self._ledger.epoch, number=1)
         self._num_proposals = 0
         self._seconds = 0.0
+        self._group = group
+        self._waiting: list[DurableEvent] = []
 
     def __enter__(self) -> Self:
         return self
@@ -98,6 +114,7 @@ class ScriptedRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._flush()
         self._ledger.close()
 
     def add(
@@ -145,6 +162,7 @@ class ScriptedRun:
         self._append(SearchEnded(problem_id=problem_id, end=end, detail=detail))
 
     def confirm(self, problem_id: str, candidate_id: str, verdict: Verdict) -> None:
+        self._flush()
         (attempt,) = self._ledger.begin_attempts([confirming(candidate_id)])
         told = Verdict.from_json(verdict.to_json() | {"candidate_id": candidate_id})
         self._append(Confirmed(problem_id=problem_id, verdict=told, attempt=attempt, plan=None))
@@ -155,6 +173,13 @@ class ScriptedRun:
         self._append(Proposed(problem_id=problem_id, proposal=proposal))
         return proposal
 
-    def _append(self, event: Proposed | Sampled | Unsampled | Judged | SearchEnded | Confirmed) -> None:
+    def _append(self, event: DurableEvent) -> None:
         self._seconds += 1.0
-        self._ledger.append([event], seconds=self._seconds)
+        self._waiting.append(event)
+        if len(self._waiting) >= self._group:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._ledger.append(self._waiting, seconds=self._seconds)
+            self._waiting = []
