@@ -16,12 +16,12 @@ from agent.ledger import Ledger
 from agent.plan_view import bytes_text
 from agent.run_figures import lineage
 from agent.run_record import ProblemResult
-from agent.source_view import difference, highlighted, visible
+from agent.source_view import difference, highlighted, numbered, visible
 from agent.svg_chart import share_bar
 from agent.verdict_page import LABEL_WORDS
 from sandbox.types import KernelFigures, Observation, Performance, Status, Verdict
 
-SHOWN_ANCESTORS = 4  # whose sources are written out, the nearest; of the others only what became of them
+SHOWN_ANCESTORS = 4  # whose texts are written out, the nearest; of the others only what became of them
 
 # Classes of the style sheet. Colour never tells alone: the status stands beside it in words.
 KINDS: Mapping[Status, str] = {
@@ -44,8 +44,8 @@ KINDS: Mapping[Status, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One candidate on the way to the shown one. `source` is None where it is left out; `difference` is from the step
-    before, None where there is none or it is left out."""
+    """One candidate on the way to the shown one. `difference` is from the step before; `source` is written out for the
+    last step and where there is no difference to read it from. Both are None where they are left out."""
 
     candidate_id: str
     operator: str
@@ -130,18 +130,21 @@ def _spend_text(result: ProblemResult) -> str:
 
 def _steps(verdict: Verdict, *, ledger: Ledger, brief: bool) -> Iterator[Step]:
     found = lineage(ledger, ledger.observation(verdict.candidate_id).candidate)
-    before: Observation | None = None
-    for number, observation in enumerate(found, start=1):
-        sources = not brief and number > len(found) - SHOWN_ANCESTORS
-        yield _step(observation, before=before, sources=sources)
-        before = observation
+    first = len(found) if brief else max(0, len(found) - SHOWN_ANCESTORS)
+    for number, observation in enumerate(found):
+        last = number == len(found) - 1
+        source = compared = None
+        if number > first:
+            compared = difference(found[number - 1].candidate.source, observation.candidate.source)
+        if last and not brief:
+            source = highlighted(observation.candidate.source)
+        elif number >= first and compared is None:
+            source = numbered(observation.candidate.source)
+        yield _step(observation, source=source, compared=compared)
 
 
-def _step(observation: Observation, *, before: Observation | None, sources: bool) -> Step:
+def _step(observation: Observation, *, source: Markup | None, compared: Markup | None) -> Step:
     candidate, verdict = observation.candidate, observation.verdict
-    compared = None
-    if before is not None and sources:
-        compared = difference(before.candidate.source, candidate.source)
     others = candidate.parent_ids[1:]
     merged = f", with {', '.join(other[:12] for other in others)}" if others else ""
     told = report.failure_text(verdict) if verdict.failure is not None else report.speedup_or_passed(verdict)
@@ -152,7 +155,7 @@ def _step(observation: Observation, *, before: Observation | None, sources: bool
         kind=KINDS[verdict.status],
         told=visible(told),
         feedback=visible(verdict.feedback),
-        source=highlighted(candidate.source) if sources else None,
+        source=source,
         difference=compared,
     )
 
