@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -109,24 +108,6 @@ def _faster_chart(speedups: Sequence[float], *, num_problems: int) -> ChartView:
     )  # fmt: skip
     rows = tuple((f"{p:g}x", f"{share:.1%}") for p, share in faster.items())
     return ChartView(name=name, told=told, drawing=drawing, head=("p", "share of problems"), rows=rows)
-
-
-def why_not_independent(config: Mapping[str, Any]) -> str | None:
-    """Why pass@k says nothing of this run; None where every answer was drawn independently of the others."""
-    strategy = config.get("strategy") or {}
-    name = strategy.get("name", "not named")
-    if name != "best_of_n":
-        return (
-            f"The strategy ({name}) decides by what came before, so its samples are not independent and pass@k does "
-            "not hold for them. What it reaches with how much stands under Progress; other seeds of the same "
-            "configuration would give replicas of that curve."
-        )
-    if strategy.get("stop_when_passed"):
-        return (
-            "The strategy stopped at the first pass (stop_when_passed), so the number of samples depends on what they "
-            "were, and pass@k would come out too large."
-        )
-    return None
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -168,7 +168,8 @@ def _facts(verdict: Verdict, *, result: ProblemResult) -> Iterator[tuple[str, st
         yield "checked", f"by {correctness.checked_by}, {seeds}, weights {correctness.weights}"
         largest, rms = _ratio(correctness.max_error_ratio), _ratio(correctness.rms_error_ratio)
         yield "errors", f"largest {largest}, rms {rms} of the bound"
-        yield "checked under", ", ".join(f"{key} {value}" for key, value in correctness.conditions.items())
+        if correctness.conditions:
+            yield "checked under", ", ".join(f"{key} {value}" for key, value in correctness.conditions.items())
     for twice in result.confirmations:
         if twice.confirming.candidate_id == verdict.candidate_id:
             searched, confirmed = map(report.speedup_or_passed, (twice.searching, twice.confirming))
@@ -188,8 +189,8 @@ def _times(performance: Performance) -> Iterator[tuple[str, str, str]]:
     """Name, microseconds, and what the candidate is to it."""
     yield "candidate", f"{performance.runtime_us:.2f}", f"{performance.repetitions} repetitions"
     for name, time_us in performance.baseline_us.items():
-        against = ", the fastest: the speedup is against it" if name == performance.against else ""
-        yield name, f"{time_us:.2f}", f"{time_us / performance.runtime_us:.2f}x{against}"
+        against = "; the fastest: the speedup is against it" if name == performance.against else ""
+        yield name, f"{time_us:.2f}", f"{time_us / performance.runtime_us:.2f}x as fast{against}"
     if performance.floor_us is not None:
         share = performance.floor_us / performance.runtime_us
         yield "roofline", f"{performance.floor_us:.2f}", f"at {share:.0%} of what moving the bytes once allows"

@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from agent import report, wording
-from agent.html_charts import progress_charts, speedup_charts, why_not_independent
+from agent.html_charts import progress_charts, speedup_charts
 from agent.html_problem import KINDS, problem_view
+from agent.html_samples import sample_charts, sample_note, why_not_independent
 from agent.ledger import Ledger
 from agent.run_figures import RunFigures, StageFlow, read_figures
 from agent.run_record import RunRecord
@@ -95,8 +97,7 @@ def report_html(record: RunRecord, *, ledger: Ledger) -> str:
         budget=tuple(_budget_rows(record)),
         progress=tuple(progress_charts(figures, num_problems=len(record.results))),
         speedups=tuple(speedup_charts(record)),
-        why_not_independent=why_not_independent(record.config),
-        samples=(),
+        **_samples(figures, record=record),
         flow=tuple(_flow_rows(figures.flow)),
         flow_note=_flow_note(figures, record=record),
         problems=problems,
@@ -109,6 +110,15 @@ def report_html(record: RunRecord, *, ledger: Ledger) -> str:
         conditions=tuple(visible(cut(line.removeprefix("- "))) for line in report.condition_lines(record)),
         environment=tuple((visible(k), visible(cut(report.plain(v)))) for k, v in record.environment.items()),
     )
+
+
+def _samples(figures: RunFigures, *, record: RunRecord) -> dict[str, Any]:
+    """What the template is given of pass@k: curves with a note, or why there are none."""
+    why = why_not_independent(record.config, draws=figures.draws)
+    if why is not None or figures.draws is None:
+        return {"why_not_independent": why, "samples": (), "sample_note": ""}
+    charts, note = tuple(sample_charts(figures.draws)), sample_note(figures.draws)
+    return {"why_not_independent": None, "samples": charts, "sample_note": note}
 
 
 def _template(name: str) -> str:

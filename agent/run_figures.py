@@ -14,6 +14,7 @@ from agent.events import Judged, Proposed, Sampled, Unsampled
 from agent.ledger import Ledger
 from agent.ledger_rows import Entry
 from agent.search import Standing
+from agent.statistics import Draws
 from sandbox.types import Candidate, Observation, Operator, Spend, Status, Verdict
 
 MAX_ANCESTORS = 16  # of one winner; a strategy that repairs longer chains than this is shown from the nearest on
@@ -73,28 +74,16 @@ class FailureClass:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draws:
-    """Of one problem: how many answers of a model were judged, the same program as often as it was drawn, how many of
-    them passed, and the speedup of each (0 where it failed or was not timed)."""
-
-    speedups: tuple[float, ...]
-    num_passed: int
-
-    @property
-    def num_drawn(self) -> int:
-        return len(self.speedups)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFigures:
-    """All of them. `draws` is by problem, for every problem of the run."""
+    """All of them. `draws` are every problem's judged answers, the same program as often as it was drawn; None where
+    some answer was no draft, so that not all are independent of each other."""
 
     flow: tuple[StageFlow, ...]
     operators: tuple[OperatorFigures, ...]
     curve: tuple[CurvePoint, ...]
     failures: tuple[FailureClass, ...]
     stage_seconds: Mapping[str, float]
-    draws: Mapping[str, Draws]
+    draws: Mapping[str, Draws] | None
     num_repeated: int
     num_epochs: int
 
@@ -164,7 +153,7 @@ class _Adding:
         self._stage_seconds: Counter[str] = Counter()
         self._drawn: dict[str, list[str]] = {problem_id: [] for problem_id in problem_ids}  # candidate ids
         self._first_operator: dict[str, Operator] = {}  # by candidate id
-        self._speedups: dict[str, float | None] = {}  # by candidate id; None is a failure
+        self._speedups: dict[str, float | None] = {}  # by candidate id; None is a failure, 0 a pass that was not timed
         self._num_repeated = 0
         self._log_speedups: dict[str, float] = {}  # by problem, of those timed
         self._spend = Spend()
@@ -208,7 +197,7 @@ class _Adding:
             curve=tuple(self._curve),
             failures=self._failure_classes(),
             stage_seconds=dict(self._stage_seconds.most_common()),
-            draws={problem_id: self._draws(drawn) for problem_id, drawn in self._drawn.items()},
+            draws=self._draws(),
             num_repeated=self._num_repeated,
             num_epochs=self._epoch,
         )
@@ -280,12 +269,16 @@ class _Adding:
             for (status, error_class), found in ranked
         )
 
-    def _draws(self, drawn: list[str]) -> Draws:
-        judged = [self._speedups[candidate_id] for candidate_id in drawn if candidate_id in self._speedups]
-        return Draws(
-            speedups=tuple(speedup or 0.0 for speedup in judged),
-            num_passed=sum(speedup is not None for speedup in judged),
-        )
+    def _draws(self) -> dict[str, Draws] | None:
+        if set(self._operators) - {Operator.DRAFT}:
+            return None
+        found = {}
+        for problem_id, drawn in self._drawn.items():
+            judged = [self._speedups[candidate_id] for candidate_id in drawn if candidate_id in self._speedups]
+            passed = [speedup for speedup in judged if speedup is not None]
+            timed = tuple(speedup for speedup in passed if speedup)
+            found[problem_id] = Draws(num=len(judged), num_passed=len(passed), speedups=timed)
+        return found
 
 
 def _operator_figures(operator: Operator, counts: _Counts) -> OperatorFigures:

@@ -22,12 +22,15 @@ CHARACTER_WIDTH = 5.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """A named curve. `points` rise in x."""
+    """A named curve. `points` rise in x; `bounds` are the low and high end of an interval at each, or none at all."""
 
     name: str
     points: tuple[tuple[float, float], ...]
+    bounds: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
+        if len(self.bounds) not in (0, len(self.points)):
+            raise ValueError(f"series {self.name!r} has {len(self.bounds)} bounds on {len(self.points)} points")
         if not self.points or not all(math.isfinite(value) for point in self.points for value in point):
             raise ValueError(f"series {self.name!r} needs points, all of them finite")
 
@@ -64,6 +67,9 @@ def curve_chart(series: Sequence[Series], *, name: str, told: str, x: Axis, y: A
     up = _scale([p[1] for p in values], axis=y, start=HEIGHT - BOTTOM, end=TOP)
     parts = [*_frame(across, up, x=x, y=y)]
     for number, one in enumerate(series):
+        if one.bounds:
+            band = _band(one, across=across, up=up)
+            parts.append(Markup('<path class="band s{}" d="{}"/>').format(number, band))
         path = _path(one.points, across=across, up=up, stepped=stepped)
         parts.append(Markup('<path class="curve s{}" d="{}"/>').format(number, path))
     if len(series) > 1:
@@ -151,6 +157,14 @@ def _path(points: Sequence[tuple[float, float]], *, across: _Scale, up: _Scale, 
     if stepped and len(points) == 1:
         drawn.append(f"H{across.end}")
     return "".join(drawn)
+
+
+def _band(series: Series, *, across: _Scale, up: _Scale) -> str:
+    """Along the upper bounds and back along the lower ones."""
+    xs = [x for x, _ in series.points]
+    upper = [f"{across.at(x)} {up.at(high)}" for x, (_, high) in zip(xs, series.bounds, strict=True)]
+    lower = [f"{across.at(x)} {up.at(low)}" for x, (low, _) in zip(xs, series.bounds, strict=True)]
+    return f"M{'L'.join([*upper, *reversed(lower)])}Z"
 
 
 def _frame(across: _Scale, up: _Scale, *, x: Axis, y: Axis) -> Iterator[Markup]:

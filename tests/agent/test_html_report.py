@@ -86,6 +86,35 @@ def test_a_sequential_strategy_gets_no_pass_at_k_and_the_reason(run: ScriptedRun
     assert "its samples are not independent and pass@k does not hold" in read
 
 
+def independent(tmp_path: Path, *, speedup: float | None, stop: bool = False) -> RunFolder:
+    """Two problems drafted four times each: three passes on one, none on the other."""
+    strategy = {"strategy": {"name": "best_of_n", "stop_when_passed": stop}}
+    with ScriptedRun(tmp_path / "run", "gelu", "sums", "later", config=strategy) as run:
+        for number in range(4):
+            run.add("gelu", f"x = {number}", failed() if number == 0 else passed(speedup=speedup))
+            run.add("sums", f"x = {number}", failed())
+    return run.folder
+
+
+def test_independent_drafts_get_pass_at_k_over_problems(tmp_path: Path) -> None:
+    read = Reader(page(independent(tmp_path, speedup=None))).text
+    assert "pass@k 37.5% at k = 1, 50.0% at k = 4" in read  # (3/4 + 0) / 2, and (1 + 0) / 2
+    assert "Over 2 problems with 4 judged answers each; 1 without any are left out." in read
+    assert "fast_p@k" not in read  # nothing was timed
+
+
+def test_timed_drafts_get_fast_p_at_k_too(tmp_path: Path) -> None:
+    read = Reader(page(independent(tmp_path, speedup=1.3))).text
+    assert "fast_p@k p = 1: 37.5% at k = 1, 50.0% at k = 4" in read
+    assert re.search(r"p = 1 p = 1.2 p = 1.5 p = 2 1 37.5% \([^)]*\) 37.5% \([^)]*\) 0.0% \(0.0% to 0.0%\)", read)
+
+
+def test_a_search_that_stopped_at_a_pass_gets_no_pass_at_k(tmp_path: Path) -> None:
+    read = Reader(page(independent(tmp_path, speedup=None, stop=True))).text
+    assert "pass@k would come out too large" in read
+    assert "at k = 1" not in read
+
+
 def test_a_run_that_timed_nothing_says_so_and_shows_no_speedup(tmp_path: Path) -> None:
     with ScriptedRun(tmp_path / "run", "gelu") as run:
         run.add("gelu", "x = 1\n", passed())

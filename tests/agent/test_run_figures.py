@@ -10,6 +10,7 @@ import pytest
 from agent.ledger import Ledger
 from agent.run_figures import RunFigures, lineage, read_figures, stage_of
 from agent.run_folder import RunFolder
+from agent.statistics import Draws
 from sandbox.types import Operator, Status, Verdict
 from tests.scripted_run import ScriptedRun, failed, passed
 
@@ -73,11 +74,21 @@ def test_operators_are_told_apart_and_a_repeated_program_is_judged_once(folder: 
     assert figures.num_repeated == 1
 
 
-def test_a_program_drawn_twice_counts_twice_among_the_draws(folder: RunFolder) -> None:
-    draws = figures_of(folder).draws
-    assert (draws["gelu"].num_drawn, draws["gelu"].num_passed) == (4, 3)
-    assert draws["gelu"].speedups == (0.0, 4.0, 2.0, 2.0)
-    assert (draws["sums"].num_drawn, draws["sums"].num_passed) == (1, 0)
+def test_a_program_drawn_twice_counts_twice_among_the_draws(tmp_path: Path) -> None:
+    with ScriptedRun(tmp_path / "run", "gelu", "sums") as run:
+        run.add("gelu", "a", passed(speedup=2.0))
+        run.add("gelu", "b", failed())
+        run.sample("gelu", "a")
+        run.sample("sums", "c")  # without a verdict yet
+        run.refuse("sums", "no more")
+    assert figures_of(run.folder).draws == {
+        "gelu": Draws(num=3, num_passed=2, speedups=(2.0, 2.0)),
+        "sums": Draws(num=0, num_passed=0, speedups=()),
+    }
+
+
+def test_answers_that_depend_on_others_are_no_draws(folder: RunFolder) -> None:
+    assert figures_of(folder).draws is None
 
 
 def test_failures_are_classed_by_status_and_error_with_the_first_as_example(tmp_path: Path) -> None:

@@ -38,6 +38,15 @@ def test_a_stepped_curve_holds_its_value_until_the_next_point() -> None:
     assert path.get("d") == f"M{LEFT}.0 174.0H{middle}V12.0H{WIDTH - RIGHT}.0V12.0"
 
 
+def test_bounds_are_a_band_around_the_curve() -> None:
+    series = Series(name="s", points=((0, 5), (10, 5)), bounds=((0, 10), (5, 5)))
+    drawing = parsed(curve_chart([series], name="n", told="t", x=X, y=Axis(label="y", most=10), stepped=False))
+    (band,) = [p.get("d") for p in drawing.findall("path") if p.get("class") == "band s0"]
+    assert band == f"M{LEFT}.0 12.0L{WIDTH - RIGHT}.0 93.0L{WIDTH - RIGHT}.0 93.0L{LEFT}.0 174.0Z"
+    with pytest.raises(ValueError, match="1 bounds on 2 points"):
+        Series(name="s", points=((0, 5), (10, 5)), bounds=((0, 10),))
+
+
 def test_names_are_escaped_and_are_the_text_alternative() -> None:
     hostile = "</svg><img src=x onerror=alert(1)>"
     series = [Series(name=hostile, points=((0, 1),)), Series(name="b", points=((0, 2),))]
