@@ -10,6 +10,7 @@ import base64
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,12 +53,20 @@ class Browser:
         answer = client.post("/session", json={"capabilities": {"alwaysMatch": always}})
         assert answer.status_code == 200, answer.text
         session = cls(client, session=answer.json()["value"]["sessionId"])
+        session.command("Performance.enable", timeDomain="threadTicks")
         session._ask("url", url="about:blank")  # the browser's own first page asks for a lot
         session.requests()
         return session
 
     def open(self, page: Path, *, fragment: str = "") -> None:
-        self._ask("url", url=f"{page.as_uri()}{fragment}")
+        """Returns when the page has loaded. It is left first, because the driver does not wait for one that is open."""
+        address = f"{page.as_uri()}{fragment}"
+        for one in ("about:blank", address):
+            self._ask("url", url=one)
+        deadline = time.monotonic() + SECONDS
+        while self.run("return [location.href, document.readyState]") != [address, "complete"]:
+            assert time.monotonic() < deadline, f"{address} does not load"
+            time.sleep(0.02)
 
     def run(self, script: str) -> Any:
         """What a JavaScript function body returns."""
@@ -89,6 +98,11 @@ class Browser:
         """A command of the DevTools protocol."""
         answer: dict[str, Any] = self._ask("goog/cdp/execute", cmd=name, params=parameters)
         return answer
+
+    def main_thread_seconds(self) -> float:
+        """Processor time of the page's main thread since it was opened, of which a busy machine takes nothing away."""
+        metrics = self.command("Performance.getMetrics")["metrics"]
+        return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
 
     def problems(self) -> list[str]:
         """What was logged as a warning or an error since the last call, refusals of the security policy among it."""

@@ -208,7 +208,7 @@ def test_charts_and_headings_can_be_read_aloud(browser: Browser, page: Path) -> 
 
 
 def test_ten_thousand_candidates_make_a_page_that_opens_at_once(browser: Browser, tmp_path: Path) -> None:
-    """Bounds from what the report promises; measured with the time to spare that a busy machine needs."""
+    """10 MiB and 2 s are what the report promises; 3 MiB and 0.4 s were measured on one core."""
     source = "import triton\n" + "".join(
         f"def kernel_{n}(x):\n    return tl.load(x + {n})  # comment\n" for n in range(60)
     )
@@ -226,6 +226,4 @@ def test_ten_thousand_candidates_make_a_page_that_opens_at_once(browser: Browser
     assert page.stat().st_size <= 10 * 2**20
     browser.resize(1200, 900)
     browser.open(page)
-    took_ms = browser.run("const [n] = performance.getEntriesByType('navigation'); return n.loadEventEnd - n.startTime")
-    assert 0 < took_ms <= 3 * 2000
-    print(f"{page.stat().st_size / 2**20:.1f} MiB, {took_ms:.0f} ms")
+    assert 0 < browser.main_thread_seconds() <= 2.0  # wall time, on a machine that does nothing else
