@@ -141,15 +141,21 @@ def page(seen: Seen, *, height: int) -> RenderableType:
     events = snapshot.events[-NUM_EVENTS_SHOWN:]
     room = max(3, height - OTHER_LINES - len(events))
     ordered = sorted(snapshot.problems, key=lambda problem: problem.end is not None)  # stable: as in the run
-    table = Table("problem", "search", "speedup", "samples", "tokens", "judged", "statuses", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in ("problem", "search", "speedup", "samples", "tokens", "judged", "statuses"):
+        table.add_column(name, no_wrap=True)  # a row is a line, or the screen would not hold what was counted
     for problem in ordered[:room]:
         table.add_row(*(Text(wording.printable(cell)) for cell in _cells(problem, budget=snapshot.budget)))
-    parts: list[RenderableType] = [Text(wording.printable(line)) for line in lines_of(seen)]
+    parts: list[RenderableType] = [_line(line) for line in lines_of(seen)]
     parts += [Text(), table]
     if len(ordered) > room:
         parts.append(Text(f"and {len(ordered) - room} more", style="dim"))
-    parts += [Text(), *(Text(wording.printable(f"{event.seconds:8.1f} s  {event.text}")) for event in events)]
+    parts += [Text(), *(_line(f"{event.seconds:8.1f} s  {event.text}") for event in events)]
     return Group(*parts)
+
+
+def _line(text: str) -> Text:
+    return Text(wording.printable(text), no_wrap=True, overflow="ellipsis")
 
 
 def _cells(problem: ProblemSnapshot, *, budget: dict[str, float | None]) -> Iterator[str]:

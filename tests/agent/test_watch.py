@@ -150,14 +150,14 @@ def test_a_file_that_no_longer_changes_is_told_and_an_ended_run_is_not_silent() 
 
 
 def test_a_page_shows_what_goes_on_first_and_says_what_did_not_fit() -> None:
-    problems = [f"p{number:03}" for number in range(50)]
+    problems = [f"p{number:03}-{'long' * 10}" for number in range(50)]
     ends = [SearchEnded(problem_id=id, end=EndReason.FINISHED, detail=None) for id in problems[:45]]
     snapshot = snapshot_of([started(*problems), *ends])
-    console = Console(width=120, height=24, file=io.StringIO())
+    console = Console(width=80, height=24, file=io.StringIO())
     with console.capture() as capture:
         console.print(page(Seen(snapshot=snapshot, age_seconds=0.0), height=24))
     shown = capture.get()
-    assert [id for id in problems[45:] if id not in shown] == []
+    assert [id[:4] for id in problems[45:] if id[:4] not in shown] == []
     assert "and 41 more" in shown
     assert len(shown.splitlines()) <= 24
 
