@@ -16,7 +16,7 @@ from agent.ledger import Ledger
 from agent.plan_view import bytes_text
 from agent.run_figures import lineage
 from agent.run_record import ProblemResult
-from agent.source_view import difference, highlighted, numbered, visible
+from agent.source_view import cut, difference, highlighted, numbered, visible
 from agent.svg_chart import share_bar
 from agent.verdict_page import LABEL_WORDS
 from sandbox.types import KernelFigures, Observation, Performance, Status, Verdict
@@ -99,10 +99,10 @@ def problem_view(result: ProblemResult, *, number: int, ledger: Ledger, brief: b
         spend=_spend_text(result),
         best_link=f"best/{quote(result.problem_id, safe='')}.py" if solved else None,
         evidence_link=f"evidence/{quote(result.problem_id, safe='')}/" if result.confirmed else None,
-        why_unsolved=None if solved else visible(report.failure_line(result)),
+        why_unsolved=None if solved else visible(cut(report.failure_line(result))),
         title=_title(result),
         steps=steps,
-        facts=() if verdict is None else tuple(_facts(verdict, result=result)),
+        facts=() if verdict is None else tuple((k, visible(cut(v))) for k, v in _facts(verdict, result=result)),
         times=() if verdict is None or verdict.performance is None else tuple(_times(verdict.performance)),
         kernels=() if verdict is None else tuple(map(_kernel_row, verdict.kernels)),
     )
@@ -153,8 +153,8 @@ def _step(observation: Observation, *, source: Markup | None, compared: Markup |
         operator=f"{candidate.operator}{merged}{', cut off' if candidate.truncated else ''}",
         status=verdict.status.value,
         kind=KINDS[verdict.status],
-        told=visible(told),
-        feedback=visible(verdict.feedback),
+        told=visible(cut(told)),
+        feedback=visible(cut(verdict.feedback)),
         source=source,
         difference=compared,
     )

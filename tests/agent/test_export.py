@@ -21,7 +21,7 @@ AWKWARD = 'two\nlines, "quoted"; é'
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    with ScriptedRun(tmp_path / "run", "gelu") as run:
+    with ScriptedRun(tmp_path / "run", "gelu", group=1) as run:
         draft = run.add("gelu", AWKWARD, failed(message=AWKWARD, feedback=AWKWARD))
         repaired = run.add("gelu", "b", passed(speedup=4.0), operator=Operator.REPAIR, parents=(draft,))
         run.refuse("gelu", "no more")

@@ -215,7 +215,7 @@ def test_ten_thousand_candidates_make_a_page_that_opens_at_once(browser: Browser
         f"def kernel_{n}(x):\n    return tl.load(x + {n})  # comment\n" for n in range(60)
     )
     problems = [f"problem_{number}" for number in range(100)]
-    with ScriptedRun(tmp_path / "run", *problems, group=1000) as run:
+    with ScriptedRun(tmp_path / "run", *problems) as run:
         for problem in problems:
             parent = run.add(problem, f"{source}# 0\n", failed())
             for number in range(1, 100):
