@@ -1,4 +1,4 @@
-"""The command line: `kernelloop run, resume, report, judge, rejudge, trace, problems, simulate, doctor`.
+"""The command line: a function for each command, from `run` to `doctor`.
 
 Builds the parts, hands them to each other, and turns errors into one line and an exit code: 0 done, 1 ours, 2 the
 user's; of `judge` and `rejudge` 3: the candidate is not correct.
@@ -59,11 +59,45 @@ def resume(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]) -> int:
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
+    html: Annotated[
+        bool, typer.Option("--html", help="Also RUN/report.html, one file that needs nothing else.")
+    ] = False,
+) -> int:
     """Write RUN/report.md from what the run has recorded so far."""
     from agent import run_command
 
-    print(run_command.write_report(run))
+    print(run_command.write_report(run, html=html))
+    return 0
+
+
+@app.command()
+def watch(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]) -> int:
+    """Follow a live run, also from another machine that sees its folder. Ctrl-C leaves; the run goes on."""
+    import time
+
+    from agent import run_command, watch_command
+
+    console, folder = Console(), run_command.open_folder(run)
+    live = console.is_terminal
+    return watch_command.watch(folder, console=console, clock=time.monotonic, sleep=time.sleep, live=live)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
+    csv: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
+    parquet: Annotated[bool, typer.Option("--parquet", help="As Parquet; needs pyarrow.")] = False,
+    texts: Annotated[bool, typer.Option("--texts", help="With sources, prompts, completions and feedback.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The file; default: events.csv or .parquet in the run.")] = None,
+) -> int:
+    """Write every event of a run as one table, for pandas and the like. docs/export.md has its columns."""
+    from agent import export_command, run_command
+
+    if csv == parquet:
+        return complain("export: give one of --csv and --parquet", code=2)
+    print(export_command.export(run_command.open_folder(run), parquet=parquet, texts=texts, out=out))
     return 0
 
 

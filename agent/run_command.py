@@ -27,6 +27,7 @@ from agent.events import Outcome, RunSummary, Starting
 from agent.ledger import Ledger
 from agent.pool import Pool, PoolError, SerialPool, confirming
 from agent.progress import PLAIN_WIDTH, Display, JsonDisplay, LiveDisplay, PlainDisplay
+from agent.progress_file import ProgressFile
 from agent.prompts import PromptWriter, load_prompt_writer
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
@@ -59,11 +60,18 @@ def resume(run: Path, *, as_json: bool) -> int:
     return carry_out(folder, config=config, problems=problems, as_json=as_json)
 
 
-def write_report(run: Path) -> Path:
-    """Where it was written."""
+def write_report(run: Path, *, html: bool) -> Path:
+    """Where it was written: the Markdown always, and beside it the HTML that was asked for."""
     folder = open_folder(run)
-    folder.write_report(report.report_text(read_run(folder)))
-    return folder.report
+    record = read_run(folder)
+    folder.write_report(report.report_text(record))
+    if not html:
+        return folder.report
+    from agent.html_report import report_html
+
+    with Ledger.open_read_only(folder.ledger) as ledger:
+        folder.write_html_report(report_html(record, ledger=ledger))
+    return folder.html_report
 
 
 def open_folder(run: Path) -> RunFolder:
@@ -111,7 +119,8 @@ def with_mode_settled(config: RunConfig) -> RunConfig:
 
 def carry_out(folder: RunFolder, *, config: RunConfig, problems: list[Problem], as_json: bool) -> int:
     """Runs to the end, or to the first interrupt, and says what came of it."""
-    with Ledger.open(folder.ledger) as ledger, open_display(as_json=as_json) as display:
+    shown = ProgressFile(folder, display=open_display(as_json=as_json), clock=time.monotonic)
+    with Ledger.open(folder.ledger) as ledger, shown as display:
         ledger.record_problems({problem.id: problem.key for problem in problems})  # refused before anything is started
         what = "Ray and the sandbox" if config.ray.pool == "ray" else "the sandbox"
         display.show(Starting(run_dir=str(folder.root), what=what))

@@ -64,6 +64,14 @@ class RunFolder:
     def report(self) -> Path:
         return self.root / "report.md"
 
+    @property
+    def html_report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def progress(self) -> Path:
+        return self.root / "progress.json"
+
     def candidate(self, problem_id: str, candidate_id: str) -> Path:
         return self.root / "candidates" / problem_id / f"{candidate_id}.py"
 
@@ -89,6 +97,13 @@ class RunFolder:
 
     def write_report(self, text: str) -> None:
         _replace(self.report, text=text, durable=True)
+
+    def write_html_report(self, text: str) -> None:
+        _replace(self.html_report, text=text, durable=True)
+
+    def write_progress(self, text: str) -> None:
+        """Not forced to disk: it is out of date a second later."""
+        _replace(self.progress, text=text, durable=False)
 
     def write_candidate(self, candidate: Candidate) -> None:
         """Not forced to disk: the ledger holds the source too."""

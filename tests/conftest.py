@@ -1,4 +1,4 @@
-"""Skips tests marked `gpu` on machines without one. Asks no framework, so that collecting stays fast.
+"""Skips tests marked `gpu` or `browser` on machines without one. Asks no framework, so that collecting stays fast.
 
 Property tests try the same examples each time; `--hypothesis-profile=deep` looks for new ones, for as long as it takes.
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import chromium
+
 if importlib.util.find_spec("hypothesis") is not None:  # a GPU machine may have none
     import hypothesis
 
@@ -20,9 +22,11 @@ if importlib.util.find_spec("hypothesis") is not None:  # a GPU machine may have
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if any(Path("/dev").glob("nvidia[0-9]*")):
-        return
-    skip = pytest.mark.skip(reason="needs an NVIDIA GPU")
+    missing = {
+        "gpu": None if any(Path("/dev").glob("nvidia[0-9]*")) else "needs an NVIDIA GPU",
+        "browser": None if chromium() is not None else "needs chromium and chromedriver",
+    }
     for item in items:
-        if "gpu" in item.keywords:
-            item.add_marker(skip)
+        for marker, reason in missing.items():
+            if reason is not None and marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))

@@ -14,8 +14,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = ("agent", "sandbox", "strategies")
 FILES = [path.relative_to(ROOT) for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
-HEAVY = ("torch", "triton", "ray", "vllm", "transformers")
-HOMES = {"ray": {Path("agent/ray_pool.py")}, "vllm": set[Path](), "transformers": set[Path]()}
+HEAVY = ("torch", "triton", "ray", "vllm", "transformers", "jinja2", "pygments", "pyarrow")
+HOMES = {
+    "ray": {Path("agent/ray_pool.py")},
+    "vllm": set[Path](),
+    "transformers": set[Path](),
+    "jinja2": {Path("agent/html_report.py")},
+    "pygments": {Path("agent/source_view.py")},
+    "pyarrow": {Path("agent/export_command.py")},
+}
 
 
 def imported(path: Path) -> Iterator[str]:

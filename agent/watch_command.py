@@ -1,0 +1,168 @@
+"""The command `watch`: follows a live run in the terminal, from any machine that sees its folder.
+
+Reads `progress.json` alone, never the ledger, so it can neither disturb the run nor be misled by a network file system
+(docs/watch.md). Decides nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from agent import wording
+from agent.config_section import ConfigError
+from agent.progress_file import ALIVE_SECONDS
+from agent.run_folder import RunFolder
+from agent.snapshot import ProblemSnapshot, Snapshot, SnapshotError
+
+POLL_SECONDS = 1.0
+SILENT_SECONDS = 3 * ALIVE_SECONDS  # after this long without a write, the run is said to be silent
+OTHER_LINES = 9  # of the screen, besides problems and events
+NUM_EVENTS_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was read last, and how many seconds ago that was new, by the watcher's own clock."""
+
+    snapshot: Snapshot
+    age_seconds: float
+
+
+class Watcher:
+    """Reads the file again and again; remembers when it last changed."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._clock = clock
+        self._text: str | None = None
+        self._changed_at = clock()
+        self._snapshot: Snapshot | None = None
+
+    def look(self) -> Seen | None:
+        """None as long as there is nothing to see. A read that fails once is a file being replaced: the last state
+        stands. Raises ConfigError for a file that is no snapshot."""
+        text = self._text
+        with contextlib.suppress(OSError):
+            text = self._path.read_text(encoding="utf-8")
+        if text is not None and text != self._text:
+            try:
+                self._snapshot = Snapshot.from_json(text)
+            except SnapshotError as error:
+                raise ConfigError(f"{self._path}: {error}") from error
+            self._text, self._changed_at = text, self._clock()
+        if self._snapshot is None:
+            return None
+        return Seen(snapshot=self._snapshot, age_seconds=self._clock() - self._changed_at)
+
+
+def watch(
+    folder: RunFolder, *, console: Console, clock: Callable[[], float], sleep: Callable[[float], None], live: bool
+) -> int:
+    """Until the run ends, or an interrupt: both are 0. Raises ConfigError where the run leaves nothing to watch.
+
+    `live` redraws in place; otherwise a line is printed whenever something changed.
+    """
+    watcher = Watcher(folder.progress, clock=clock)
+    if watcher.look() is None:
+        raise ConfigError(f"{folder.root}: has no {folder.progress.name}: the run was never begun by this version")
+    try:
+        return _follow_live(watcher, console=console, sleep=sleep) if live else _follow(watcher, console, sleep=sleep)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _follow_live(watcher: Watcher, *, console: Console, sleep: Callable[[float], None]) -> int:
+    with Live(console=console, auto_refresh=False) as screen:
+        while True:
+            seen = watcher.look()
+            assert seen is not None  # once seen, always seen
+            screen.update(page(seen, height=console.height), refresh=True)
+            if seen.snapshot.ended:
+                return 0
+            sleep(POLL_SECONDS)
+
+
+def _follow(watcher: Watcher, console: Console, *, sleep: Callable[[float], None]) -> int:
+    told: tuple[str, ...] = ()
+    while True:
+        seen = watcher.look()
+        assert seen is not None
+        lines = tuple(lines_of(seen))
+        if lines != told:
+            console.print(" | ".join(lines), markup=False, highlight=False, soft_wrap=True)
+            told = lines
+        if seen.snapshot.ended:
+            return 0
+        sleep(POLL_SECONDS)
+
+
+def lines_of(seen: Seen) -> Iterator[str]:
+    """The run as a whole, in a few lines."""
+    snapshot = seen.snapshot
+    done = sum(problem.end is not None for problem in snapshot.problems)
+    solved = sum(problem.solved for problem in snapshot.problems)
+    error = "" if snapshot.error is None else f": {snapshot.error}"
+    yield f"{snapshot.state}{error}, {wording.duration_text(snapshot.seconds)}"
+    yield f"problems {done}/{len(snapshot.problems)} done, {solved} solved, {snapshot.num_confirmed} confirmed"
+    rate = snapshot.judged_per_second
+    rated = "" if rate is None else f", {rate * 60:.0f} judged a minute"
+    left = snapshot.seconds_left_at_most
+    yield f"{_spend(snapshot)}{rated}{'' if left is None else f', at most {wording.duration_text(left)} left'}"
+    speedups = [(p.speedup, p.problem) for p in snapshot.problems if p.speedup is not None]
+    best = max(speedups, default=None)
+    yield "best speedup " + (wording.NOT_TIMED if best is None else f"{best[0]:.2f}x on {best[1]}")
+    if not snapshot.ended and seen.age_seconds > SILENT_SECONDS:
+        yield f"silent for {wording.duration_text(seen.age_seconds)}: killed, cut off, or its disk is not reached"
+
+
+def _spend(snapshot: Snapshot) -> str:
+    """What was spent, each beside what the budgets of all problems allow together."""
+    parts = []
+    for name in ("samples", "tokens", "judged", "gpu_seconds"):
+        spent = sum(getattr(problem, name) for problem in snapshot.problems)
+        limit = snapshot.budget.get(name)
+        most = "" if limit is None else f" of {limit * len(snapshot.problems):,.6g}"
+        if spent or limit is not None:
+            parts.append(f"{name.replace('_', ' ')} {spent:,.6g}{most}")
+    return ", ".join(parts) or "nothing spent"
+
+
+def page(seen: Seen, *, height: int) -> RenderableType:
+    """The screen: the run, as many problems as fit with those that go on first, and what happened last."""
+    snapshot = seen.snapshot
+    events = snapshot.events[-NUM_EVENTS_SHOWN:]
+    room = max(3, height - OTHER_LINES - len(events))
+    ordered = sorted(snapshot.problems, key=lambda problem: problem.end is not None)  # stable: as in the run
+    table = Table(box=None, pad_edge=False)
+    for name in ("problem", "search", "speedup", "samples", "tokens", "judged", "statuses"):
+        table.add_column(name, no_wrap=True)  # a row is a line, or the screen would not hold what was counted
+    for problem in ordered[:room]:
+        table.add_row(*(Text(wording.printable(cell)) for cell in _cells(problem, budget=snapshot.budget)))
+    parts: list[RenderableType] = [_line(line) for line in lines_of(seen)]
+    parts += [Text(), table]
+    if len(ordered) > room:
+        parts.append(Text(f"and {len(ordered) - room} more", style="dim"))
+    parts += [Text(), *(_line(f"{event.seconds:8.1f} s  {event.text}") for event in events)]
+    return Group(*parts)
+
+
+def _line(text: str) -> Text:
+    return Text(wording.printable(text), no_wrap=True, overflow="ellipsis")
+
+
+def _cells(problem: ProblemSnapshot, *, budget: dict[str, float | None]) -> Iterator[str]:
+    yield problem.problem
+    yield ("solved, " if problem.solved else "") + (problem.end or "going on")
+    yield "" if not problem.solved else wording.NOT_TIMED if problem.speedup is None else f"{problem.speedup:.2f}x"
+    for name in ("samples", "tokens", "judged"):
+        limit = budget.get(name)
+        yield f"{getattr(problem, name)}{'' if limit is None else f'/{limit:.0f}'}"
+    yield wording.statuses_text(problem.statuses)
