@@ -30,7 +30,6 @@ class Checkpoint:
     architecture: str
     context_tokens: int
     eos_ids: frozenset[int]
-    bos_id: int | None
     full_attention: bool
 
 
@@ -47,7 +46,9 @@ def locate(model: str) -> Path:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise CheckpointError(f"{model}: no such folder; fetching it by id needs: pip install huggingface_hub") from error
+        raise CheckpointError(
+            f"{model}: no such folder; fetching it by id needs: pip install huggingface_hub"
+        ) from error
     try:
         return Path(huggingface_hub.snapshot_download(model, allow_patterns=WANTED))
     except (OSError, ValueError) as error:  # what its own errors derive from
@@ -66,7 +67,6 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         architecture=architectures[0],
         context_tokens=_context_of(config, path=folder / CONFIG),
         eos_ids=_eos_of(folder, config=config),
-        bos_id=_bos_of(config),
         full_attention=_full_attention(config),
     )
 
@@ -101,11 +101,6 @@ def _eos_of(folder: Path, *, config: dict[str, Any]) -> frozenset[int]:
     raise CheckpointError(
         f"{folder}: eos_token_id: neither {GENERATION_CONFIG} nor {CONFIG} says which token ends an answer"
     )
-
-
-def _bos_of(config: dict[str, Any]) -> int | None:
-    value = config.get("bos_token_id")
-    return value if isinstance(value, int) else None
 
 
 def _full_attention(config: dict[str, Any]) -> bool:

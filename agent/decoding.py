@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 # Of the vocabulary, the part that is sorted for every token. A row whose nucleus is wider sorts all of it.
 NUM_SORTED = 64
@@ -100,7 +101,7 @@ class Slots:
             self._layers = [(_grown(keys, to=more), _grown(values, to=more)) for keys, values in self._layers]
 
     def aim(self, positions: Sequence[int], *, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row i's next token goes to `positions[i]` of slot i. Gives positions (rows, 1) and mask (rows, 1, 1, keys)."""
+        """Row i's next token goes to `positions[i]` of slot i. Gives those (rows, 1) and a mask (rows, 1, 1, keys)."""
         self._length = max(positions) + 1
         self.reserve(self._length)
         self._rows = torch.arange(len(positions), device=device)
@@ -152,6 +153,7 @@ class Decoder:
         """
         if threads is not None:
             torch.set_num_threads(threads)
+        disable_progress_bar()  # it would be drawn across the run's display
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         model = AutoModelForCausalLM.from_pretrained(
             str(folder),
@@ -192,7 +194,7 @@ class Decoder:
 
     @torch.inference_mode()
     def step(self) -> list[Row]:
-        """One more token for every row. Gives all rows that got one; those that are finished are no longer worked on."""
+        """One more token for every row. Gives all that got one; those that are finished are worked on no more."""
         rows = list(self._rows)
         if not rows:
             return []
@@ -220,9 +222,7 @@ class Decoder:
         self._rows.pop()
 
     def _take_in(self, ids: tuple[int, ...], *, slot: int) -> Prompt:
-        answer = self._model(
-            input_ids=torch.tensor([ids], device=self._model.device), use_cache=True, logits_to_keep=1
-        )
+        answer = self._model(input_ids=torch.tensor([ids], device=self._model.device), use_cache=True, logits_to_keep=1)
         self._slots.fill(slot, layers=[(layer.keys, layer.values) for layer in answer.past_key_values.layers])
         return Prompt(ids=ids, logits=answer.logits[0, -1].float())
 

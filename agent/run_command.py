@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import random
 import signal
 import sys
 import time
@@ -19,7 +17,8 @@ from pathlib import Path
 from rich.console import Console
 
 from agent import report
-from agent.config import HttpSamplerConfig, ProblemsConfig, RecordedSamplerConfig, RunConfig, load_config
+from agent.checkpoint import CheckpointError
+from agent.config import ProblemsConfig, RunConfig, load_config
 from agent.config_section import ConfigError
 from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
@@ -27,10 +26,10 @@ from agent.events import Outcome, RunSummary, Starting
 from agent.ledger import Ledger
 from agent.pool import Pool, PoolError, SerialPool, confirming
 from agent.progress import PLAIN_WIDTH, Display, JsonDisplay, LiveDisplay, PlainDisplay
-from agent.prompts import PromptWriter, load_prompt_writer
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
-from agent.sampler import RecordedSampler, Sampler, SamplerRefused
+from agent.sampler import SamplerRefused
+from agent.sampling import check_sampler, open_prompt_writer, open_sampler
 from sandbox import environment
 from sandbox.isolation import probe
 from sandbox.problems import ProblemError, scan_problems
@@ -78,21 +77,11 @@ def check_parts(config: RunConfig, *, path: Path) -> list[Problem]:
     try:
         problems = find_problems(config.problems)
         settings_of(config)
-        open_prompt_writer(config)
+        open_prompt_writer(config.sampler)
         check_sampler(config.sampler)
-    except (ConfigError, ProblemError, SamplerRefused) as error:  # the others name a file of their own
+    except (ConfigError, ProblemError, SamplerRefused, CheckpointError) as error:  # the others name a file of their own
         raise type(error)(f"{path}: {error}") from error
     return problems
-
-
-def check_sampler(config: HttpSamplerConfig | RecordedSamplerConfig) -> None:
-    """Raises SamplerRefused or RecordingError. Asks no server."""
-    if isinstance(config, HttpSamplerConfig):
-        from agent.http_sampler import access
-
-        access(config, environ=os.environ)
-    else:
-        RecordedSampler(config.path)
 
 
 def with_mode_settled(config: RunConfig) -> RunConfig:
@@ -126,13 +115,13 @@ async def work(
     plan = RunPlan(
         problems=problems,
         new_strategy=lambda seed: strategy(seed=seed, **options),
-        render=open_prompt_writer(config).render,
+        render=open_prompt_writer(config.sampler).render,
         budget=config.budget.limits(),
         seed=config.seed,
     )
     async with contextlib.AsyncExitStack() as closing:
         closing.push_async_callback(pool.close)
-        sampler = open_sampler(config)
+        sampler = open_sampler(config.sampler)
         closing.push_async_callback(sampler.close)
         controller = Controller(
             plan,
@@ -216,20 +205,6 @@ def settings_of(config: RunConfig) -> JudgeSettings:
     """Raises ConfigError. Whether a cluster has the GPUs that replay needs is known only once it is joined."""
     on_cluster = config.ray.pool == "ray" and config.ray.address is not None and config.judge.mode == "replay"
     return config.judge.settings(config.seed, gpu_available=on_cluster or environment.gpu_usable())
-
-
-def open_prompt_writer(config: RunConfig) -> PromptWriter:
-    template = config.sampler.template if isinstance(config.sampler, HttpSamplerConfig) else None
-    limit_characters = config.sampler.prompt_characters
-    return load_prompt_writer(None if template is None else Path(template), limit_characters=limit_characters)
-
-
-def open_sampler(config: RunConfig) -> Sampler:
-    if isinstance(config.sampler, HttpSamplerConfig):
-        from agent.http_sampler import HttpSampler
-
-        return HttpSampler(config.sampler, environ=os.environ, jitter=random.Random())
-    return RecordedSampler(config.sampler.path)
 
 
 def open_pool(config: RunConfig) -> Pool:

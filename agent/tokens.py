@@ -32,7 +32,7 @@ class Tokens:
             raise CheckpointError(f"{path}: is missing")
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # noqa: BLE001  (the library raises nothing narrower)
+        except Exception as error:  # the library raises nothing narrower
             raise CheckpointError(f"{path}: is no tokeniser: {' '.join(str(error).split())}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()

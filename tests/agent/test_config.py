@@ -45,7 +45,10 @@ def test_a_written_configuration_reads_back_equal(config_path: Path) -> None:
             "budget.sample=1",
             "budget.sample: unknown key; known keys: samples, tokens, judged, gpu_seconds, wall_seconds",
         ),
-        ("sampler.temprature=1", "sampler.temprature: unknown key; known keys: kind, temperature, top_p, top_k, max_tokens"),
+        (
+            "sampler.temprature=1",
+            "sampler.temprature: unknown key; known keys: kind, temperature, top_p, top_k, max_tokens",
+        ),
         ("judge.trace.cpu=1", "judge.trace.cpu: unknown key; known keys: wall_seconds, cpu_seconds"),
         (
             "sampler.temperature=1e-2",
