@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -275,11 +275,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises ConfigError.
     """
     path = Path(path)
-    raw = _read_mapping(path)
+    return config_of(_read_mapping(path), path=path, overrides=overrides)
+
+
+def config_of(raw: Mapping[str, Any], *, path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The same from what such a file holds; `path` is what errors name, and where relative paths are looked up too."""
+    changed = dict(raw)
     for override in overrides:
-        _apply_override(raw, override)
+        _apply_override(changed, override)
     try:
-        config = RunConfig.model_validate(raw)
+        config = RunConfig.model_validate(changed)
     except ValidationError as error:
         raise ConfigError(f"{path}: {one_line(error)}") from error
     return _with_paths_found(config, path=path)

@@ -11,6 +11,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from agent.pool import Pool, PoolError, SerialPool, confirming
 from agent.progress import PLAIN_WIDTH, Display, JsonDisplay, LiveDisplay, PlainDisplay
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
-from agent.sampler import SamplerRefused
+from agent.sampler import Sampler, SamplerRefused
 from agent.sampling import check_sampler, open_prompt_writer, open_sampler
 from sandbox import environment
 from sandbox.isolation import probe
@@ -108,9 +109,17 @@ def carry_out(folder: RunFolder, *, config: RunConfig, problems: list[Problem], 
 
 
 async def work(
-    folder: RunFolder, *, config: RunConfig, problems: list[Problem], ledger: Ledger, pool: Pool, display: Display
+    folder: RunFolder,
+    *,
+    config: RunConfig,
+    problems: list[Problem],
+    ledger: Ledger,
+    pool: Pool,
+    display: Display,
+    open_sampler: Callable[[RunConfig], Sampler] = open_sampler,
+    on_ready: Callable[[Controller], None] | None = None,
 ) -> RunSummary:
-    """The whole run; closes the pool."""
+    """The whole run; closes the pool. `on_ready` gets what can stop it; by default interrupts do."""
     strategy, options = STRATEGIES[config.strategy.name], config.strategy_options()
     plan = RunPlan(
         problems=problems,
@@ -121,7 +130,7 @@ async def work(
     )
     async with contextlib.AsyncExitStack() as closing:
         closing.push_async_callback(pool.close)
-        sampler = open_sampler(config.sampler)
+        sampler = open_sampler(config)
         closing.push_async_callback(sampler.close)
         controller = Controller(
             plan,
@@ -140,7 +149,7 @@ async def work(
             on_event=display.show,
             clock=time.monotonic,
         )
-        stop_on_signals(controller)
+        (on_ready or stop_on_signals)(controller)
         return await controller.run()
 
 

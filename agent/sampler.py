@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -88,6 +88,15 @@ class Sampler(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class SlowToStart(Protocol):
+    """A sampler that loads a model first. Who samples at once waits for that; this only tells when it is done."""
+
+    async def wait_until_up(self) -> object:
+        """Raises SamplerError."""
+        ...
 
 
 def estimate_tokens(text: str) -> int:

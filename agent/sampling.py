@@ -11,10 +11,10 @@ from pathlib import Path
 
 from agent.checkpoint import locate, read_checkpoint
 from agent.config import (
-    GenerationSection,
     HttpSamplerConfig,
     LocalModelSection,
     RecordedSamplerConfig,
+    RunConfig,
     SamplerConfig,
     TransformersSamplerConfig,
 )
@@ -36,7 +36,8 @@ def check_sampler(config: SamplerConfig) -> None:
         RecordedSampler(config.path)
 
 
-def open_sampler(config: SamplerConfig) -> Sampler:
+def open_sampler(run: RunConfig) -> Sampler:
+    config = run.sampler
     if isinstance(config, HttpSamplerConfig):
         from agent.http_sampler import HttpSampler
 
@@ -48,9 +49,9 @@ def open_sampler(config: SamplerConfig) -> Sampler:
     return RecordedSampler(config.path)
 
 
-def open_prompt_writer(config: SamplerConfig) -> PromptWriter:
+def open_prompt_writer(config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection) -> PromptWriter:
     """Raises PromptError, CheckpointError or ConfigError."""
-    if not isinstance(config, GenerationSection):
+    if isinstance(config, RecordedSamplerConfig):
         return load_prompt_writer(None, limit=in_characters(config.prompt_characters))
     template = None if config.template is None else Path(config.template)
     checkpoint = locate(config.model) if isinstance(config, LocalModelSection) else template

@@ -62,6 +62,10 @@ class Tokens:
             if piece := stream.step(self._tokenizer, id):
                 yield piece
 
+    def name(self, id: int) -> str:
+        """A token as it stands in the vocabulary."""
+        return self._tokenizer.id_to_token(id) or f"({id} is in no vocabulary)"
+
     @property
     def num_tokens(self) -> int:
         """The size of the vocabulary, with what was added to it."""

@@ -54,8 +54,13 @@ class TransformersSampler:
         self._load = load or self._load_checkpoint
         self._inbox: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._closing = threading.Event()
+        self._up: Future[None] = Future()
         self._thread = threading.Thread(target=self._serve, name="transformers sampler", daemon=True)
         self._thread.start()
+
+    async def wait_until_up(self) -> None:
+        """Until the model is loaded. Raises SamplerRefused if it cannot be."""
+        await asyncio.shield(asyncio.wrap_future(self._up))
 
     async def sample(self, request: SampleRequest) -> Completion:
         prompt_ids = self._tokens.encode(request.prompt)
@@ -111,7 +116,9 @@ class TransformersSampler:
             decoder = self._load()
         except Exception as trouble:  # noqa: BLE001  (as many kinds as there are ways of saving a model)
             error = SamplerRefused(f"sampler.model: {self._config.model}: {one_line(trouble)}")
+            self._up.set_exception(error)
         else:
+            self._up.set_result(None)
             try:
                 batch.serve(decoder)
             except Exception as trouble:  # noqa: BLE001  (the outermost frame of this thread)
