@@ -199,7 +199,7 @@ def doctor(
         return 0
     found = sampler_check.examine(sampler_check.section_of(config, model=model))
     console.print()
-    console.print(diagnosis.table(found))
+    console.print(diagnosis.table(found, consequence="what mends it"))
     return 2 if any(finding.state is diagnosis.State.MISSING for finding in found) else 0
 
 

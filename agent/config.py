@@ -85,7 +85,7 @@ class LocalModelSection(GenerationSection):
 
 
 class TransformersSamplerConfig(LocalModelSection):
-    """A model in this process, on the CPU or one GPU.
+    """A model in this process, on the CPU or one GPU. In a run whose candidates are timed on GPUs, `auto` is the CPU.
 
     At most `batch_size` answers are generated at a time; the first to come wait `gather_seconds` for company. `threads`
     bounds the cores it computes on; null is half of them, since judges want the others.

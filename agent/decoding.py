@@ -11,9 +11,8 @@ are as good as equally likely may change places. Prompts are taken in one at a t
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -22,11 +21,12 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
+from agent.checkpoint import Checkpoint, CheckpointError
+
 # Of the vocabulary, the part that is sorted for every token. A row whose nucleus is wider sorts all of it.
 NUM_SORTED = 64
 FIRST_CAPACITY = 256  # tokens; a cache that is full grows by half
 
-Device = Literal["auto", "cpu", "cuda"]
 Shares = npt.NDArray[np.float64]
 
 
@@ -143,27 +143,29 @@ class Decoder:
         self._prompts: list[Prompt | None] = [None] * num_slots
 
     @classmethod
-    def load(
-        cls, folder: Path, *, device: Device, threads: int | None, eos_ids: frozenset[int], num_slots: int
-    ) -> Self:
-        """The model in `folder`: in float32 on a CPU, which computes nothing faster, else in the type it was saved in.
+    def load(cls, checkpoint: Checkpoint, *, device: str, num_slots: int) -> Self:
+        """A checkpoint's model: in float32 on a CPU, which computes nothing faster, else in the type it was saved in.
 
-        `threads` None leaves torch's own choice; it holds for the calling thread. Raises OSError or ValueError where
-        the folder holds no such model, RuntimeError where there is no such device.
+        `device` is `auto` (a GPU where there is one) or a name of torch's. Raises CheckpointError for attention that
+        this does not do, OSError or ValueError where there is no such model, RuntimeError where no such device.
         """
-        if threads is not None:
-            torch.set_num_threads(threads)
+        if not checkpoint.full_attention:
+            raise CheckpointError(f"{checkpoint.folder}: its layers see a window only; sampler.kind: vllm does that")
         disable_progress_bar()  # it would be drawn across the run's display
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         model = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            dtype=torch.float32 if chosen == "cpu" else "auto",
+            str(checkpoint.folder),
+            dtype=torch.float32 if chosen.startswith("cpu") else "auto",
             attn_implementation="sdpa",
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
         )
-        return cls(model.to(chosen).eval(), eos_ids=eos_ids, num_slots=num_slots)
+        return cls(model.to(chosen).eval(), eos_ids=checkpoint.eos_ids, num_slots=num_slots)
+
+    def use_threads(self, number: int) -> None:
+        """How many cores the calling thread computes on, from now on."""
+        torch.set_num_threads(number)
 
     @property
     def num_free(self) -> int:
@@ -210,6 +212,22 @@ class Decoder:
                 self.end(row)
         return rows
 
+    def answer(self, order: Order) -> Iterator[int]:
+        """One answer alone, token by token, without the one that ends it. Rows of others get theirs meanwhile."""
+        row = self.begin(order)
+        num_given = 0
+        try:
+            while True:
+                said = row.token_ids[:-1] if row.finish_reason == "stop" else row.token_ids
+                yield from said[num_given:]
+                num_given = len(said)
+                if row.finish_reason is not None:
+                    return
+                self.step()
+        finally:
+            self.end(row)
+
+    @torch.inference_mode()
     def end(self, row: Row) -> None:
         """No more tokens for `row`; the last row moves to its slot. Nothing happens if it has none."""
         if row not in self._rows:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from agent import report
 from agent.checkpoint import CheckpointError
-from agent.config import ProblemsConfig, RunConfig, load_config
+from agent.config import ProblemsConfig, RunConfig, TransformersSamplerConfig, load_config
 from agent.config_section import ConfigError
 from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
@@ -80,15 +80,36 @@ def check_parts(config: RunConfig, *, path: Path) -> list[Problem]:
         settings_of(config)
         open_prompt_writer(config.sampler)
         check_sampler(config.sampler)
+        check_gpu_is_left_alone(config)
     except (ConfigError, ProblemError, SamplerRefused, CheckpointError) as error:  # the others name a file of their own
         raise type(error)(f"{path}: {error}") from error
     return problems
 
 
+def check_gpu_is_left_alone(config: RunConfig) -> None:
+    """A model in this process knows no turns, so it may not have a GPU that candidates are timed on."""
+    sampler = config.sampler
+    if (
+        isinstance(sampler, TransformersSamplerConfig)
+        and sampler.device == "cuda"
+        and settings_of(config).mode == "replay"
+    ):
+        raise ConfigError(
+            "sampler.device: cuda would generate beside candidates that are timed; allowed here: cpu, auto (which is "
+            "cpu here), or sampler.kind: vllm with engine.placement"
+        )
+
+
 def with_mode_settled(config: RunConfig) -> RunConfig:
-    """`judge.mode: auto` decided once and for all, so that a resume elsewhere judges as before. Raises ConfigError."""
-    judge = config.judge.model_copy(update={"mode": settings_of(config).mode})
-    return config.model_copy(update={"judge": judge})
+    """`judge.mode: auto` decided once and for all, so that a resume elsewhere judges as before. Raises ConfigError.
+
+    So is `sampler.device: auto`: the CPU where candidates are timed on the GPUs.
+    """
+    mode, sampler = settings_of(config).mode, config.sampler
+    if isinstance(sampler, TransformersSamplerConfig) and sampler.device == "auto" and mode == "replay":
+        sampler = sampler.model_copy(update={"device": "cpu"})
+    judge = config.judge.model_copy(update={"mode": mode})
+    return config.model_copy(update={"judge": judge, "sampler": sampler})
 
 
 def carry_out(folder: RunFolder, *, config: RunConfig, problems: list[Problem], as_json: bool) -> int:

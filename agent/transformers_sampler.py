@@ -98,13 +98,9 @@ class TransformersSampler:
     def _load_checkpoint(self) -> Decoder:
         from agent.decoding import Decoder
 
-        if not self._checkpoint.full_attention:
-            raise ValueError("its layers see a window only, which this sampler does not do; sampler.kind: vllm does")
         return Decoder.load(
-            self._checkpoint.folder,
+            self._checkpoint,
             device=self._config.device,
-            threads=self._config.threads or default_threads(),
-            eos_ids=self._checkpoint.eos_ids,
             num_slots=self._config.batch_size,
         )
 
@@ -119,6 +115,7 @@ class TransformersSampler:
             self._up.set_exception(error)
         else:
             self._up.set_result(None)
+            decoder.use_threads(self._config.threads or default_threads())
             try:
                 batch.serve(decoder)
             except Exception as trouble:  # noqa: BLE001  (the outermost frame of this thread)
@@ -143,20 +140,29 @@ class Batch:
         self._rows: dict[Row, Call] = {}
 
     def serve(self, decoder: Decoder) -> None:
-        """Until the sampler is closed."""
-        while not self._closing.is_set():
-            self._take_calls()
-            for row in [row for row, call in self._rows.items() if call.answer.cancelled()]:
+        """Until the sampler is closed; leaves the decoder without rows."""
+        try:
+            while not self._closing.is_set():
+                self._work(decoder)
+        finally:
+            for row in self._rows:
                 decoder.end(row)
-                del self._rows[row]
-            while self._waiting and decoder.num_free and not self._closing.is_set():
-                call = self._waiting.popleft()
-                if not call.answer.cancelled():
-                    row = decoder.begin(self._order(call))
-                    self._rows[row] = call
-                    self._hand_over(row)
-            for row in decoder.step():
+
+    def _work(self, decoder: Decoder) -> None:
+        """A token for every row, and all that is due before."""
+        self._take_calls()
+        for row in [row for row, call in self._rows.items() if call.answer.cancelled()]:
+            decoder.end(row)
+            del self._rows[row]
+        while self._waiting and decoder.num_free and not self._closing.is_set():
+            call = self._waiting[0]  # left there until it is a row: if that fails, it must be told
+            if not call.answer.cancelled():
+                row = decoder.begin(self._order(call))
+                self._rows[row] = call
                 self._hand_over(row)
+            self._waiting.popleft()
+        for row in decoder.step():
+            self._hand_over(row)
 
     def fail(self, error: SamplerError) -> None:
         """Tells all who wait, also those whose calls have not been taken."""
@@ -198,7 +204,7 @@ class Batch:
         )
 
     def _hand_over(self, row: Row) -> None:
-        if row.finish_reason is not None:
+        if row.finish_reason is not None and row in self._rows:  # others may have rows of their own
             settle(self._rows.pop(row), answer=(tuple(row.token_ids), row.finish_reason))
 
 

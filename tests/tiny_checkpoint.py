@@ -86,7 +86,7 @@ def _weights() -> dict[str, torch.Tensor]:
     dice = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
-        return (torch.randn(*shape, generator=dice) * shape[-1] ** -0.5).to(torch.bfloat16)
+        return torch.randn(*shape, generator=dice).mul(shape[-1] ** -0.5).to(torch.bfloat16)
 
     def ones() -> torch.Tensor:
         return torch.ones(HIDDEN, dtype=torch.bfloat16)
