@@ -11,7 +11,7 @@ are as good as equally likely may change places. Prompts are taken in one at a t
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -212,7 +212,7 @@ class Decoder:
                 self.end(row)
         return rows
 
-    def answer(self, order: Order) -> Iterator[int]:
+    def answer(self, order: Order) -> Generator[int, None, None]:
         """One answer alone, token by token, without the one that ends it. Rows of others get theirs meanwhile."""
         row = self.begin(order)
         num_given = 0

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
+import numpy as np
+import numpy.typing as npt
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
@@ -25,6 +26,7 @@ VOCABULARY = 320
 HIDDEN, INNER, HEADS, KEY_HEADS, HEAD_SIZE, LAYERS = 64, 96, 2, 1, 32, 2
 # So that about one token in twelve ends an answer, and both ends are seen within a few dozen tokens.
 NUM_ENDING = 24
+Weights = npt.NDArray[np.float64]
 CORPUS = ["import torch", "import triton.language as tl", "def forward(self, x):", "class ModelNew(nn.Module):"]
 
 
@@ -61,7 +63,7 @@ def make(folder: Path) -> Path:
         {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BOS, "eos_token": EOS},
     )
     (folder / "prompt_template.txt").write_text(TEMPLATE)
-    save_file(_weights(), str(folder / "model.safetensors"), metadata={"format": "pt"})
+    _save(_weights(), folder / "model.safetensors")
     return folder
 
 
@@ -82,14 +84,14 @@ def _tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _weights() -> dict[str, torch.Tensor]:
-    dice = torch.Generator().manual_seed(0)
+def _weights() -> dict[str, Weights]:
+    dice = np.random.default_rng(0)
 
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=dice).mul(shape[-1] ** -0.5).to(torch.bfloat16)
+    def random(*shape: int) -> Weights:
+        return np.asarray(dice.normal(size=shape) * shape[-1] ** -0.5)
 
-    def ones() -> torch.Tensor:
-        return torch.ones(HIDDEN, dtype=torch.bfloat16)
+    def ones() -> Weights:
+        return np.ones(HIDDEN)
 
     weights = {"model.embed_tokens.weight": random(VOCABULARY, HIDDEN), "lm_head.weight": random(VOCABULARY, HIDDEN)}
     for layer in range(LAYERS):
@@ -106,6 +108,18 @@ def _weights() -> dict[str, torch.Tensor]:
             f"{name}.post_attention_layernorm.weight": ones(),
         }
     return {**weights, "model.norm.weight": ones()}
+
+
+def _save(weights: dict[str, Weights], path: Path) -> None:
+    """As safetensors: the header's length, the header, then the upper halves of float32, which are bfloat16."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    data = b""
+    for name, values in weights.items():
+        halves = (values.astype(np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
+        header[name] = {"dtype": "BF16", "shape": values.shape, "data_offsets": [len(data), len(data) + len(halves)]}
+        data += halves
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 def _write(path: Path, content: dict[str, object]) -> None:

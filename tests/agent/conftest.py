@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_checkpoint import make
+
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.tiny_checkpoint import make  # loads torch
-
     return make(tmp_path_factory.mktemp("checkpoints") / "tiny")

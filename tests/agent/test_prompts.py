@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agent.prompts import (
     NAMES,
+    Limit,
     PromptError,
     PromptTooLong,
     PromptWriter,
@@ -24,6 +25,7 @@ from agent.prompts import (
     strip_comments,
     strip_docstrings,
 )
+from agent.tokens import Tokens
 from sandbox.types import (
     Candidate,
     Correctness,
@@ -278,3 +280,51 @@ def test_an_unusable_checkpoint_is_refused_in_one_line(tmp_path: Path, files: di
 def test_a_missing_template_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match=r"nowhere\.txt: cannot be read"):
         read_training_template(tmp_path / "nowhere.txt")
+
+
+def test_templates_come_from_the_configuration_then_the_checkpoint_then_the_package(tmp_path: Path) -> None:
+    held = checkpoint(tmp_path, prompt_template__txt="Trained on: {}\n")
+    (held / "repair.txt").write_text("{{task}}checkpoint {{attempt}} {{feedback}}")
+    parent, roomy = observation(), in_characters(ROOMY)
+    writer = load_prompt_writer(None, limit=roomy, checkpoint=held)
+    assert writer.render(PROBLEM, proposal(Operator.DRAFT), ()).startswith("Trained on: import torch")
+    assert repair_prompt(writer, parent).startswith("Trained on: import torch")
+    assert "checkpoint import torch" not in repair_prompt(writer, parent)
+    assert "\ncheckpoint " in repair_prompt(writer, parent)
+    improvement = writer.render(PROBLEM, proposal(Operator.IMPROVE, parent), (observation(passed=True),))
+    assert "gives right answers" in improvement  # the package's
+
+    named = tmp_path / "named"
+    named.mkdir()
+    (named / "repair.txt").write_text("{{task}}named {{attempt}} {{feedback}}")
+    both = load_prompt_writer(None, limit=roomy, checkpoint=held, operator_templates=named)
+    assert "\nnamed " in repair_prompt(both, parent)
+    assert both.render(PROBLEM, proposal(Operator.DRAFT), ()).startswith("Trained on: ")
+    (named / "draft.txt").write_text("Named: {{problem}}")
+    both = load_prompt_writer(None, limit=roomy, checkpoint=held, operator_templates=named)
+    assert both.render(PROBLEM, proposal(Operator.DRAFT), ()).startswith("Named: ")
+    (tmp_path / "own.txt").write_text("Own: {}")
+    own = load_prompt_writer(tmp_path / "own.txt", limit=roomy, checkpoint=held)
+    assert own.render(PROBLEM, proposal(Operator.DRAFT), ()).startswith("Own: ")
+
+
+def test_a_folder_of_templates_without_any_and_a_template_without_its_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=r"holds none of .*repair\.txt"):
+        load_prompt_writer(None, limit=in_characters(ROOMY), operator_templates=tmp_path)
+    (tmp_path / "repair.txt").write_text("{{task}} {{attempt}}")
+    with pytest.raises(PromptError, match=r"repair\.txt: never uses feedback"):
+        load_prompt_writer(None, limit=in_characters(ROOMY), operator_templates=tmp_path)
+
+
+def test_where_tokens_can_be_counted_they_are_what_limits(tiny_checkpoint: Path) -> None:
+    count = Tokens(tiny_checkpoint, bos="as_shipped").count
+    parent = observation(ATTEMPT + "\n".join(f"x{n} = {n}" for n in range(300)))
+    for most in (1300, 1600, 2000):
+        prompt = repair_prompt(load_prompt_writer(None, limit=Limit(most=most, length=count, unit="tokens")), parent)
+        assert most - 40 < count(prompt) <= most  # a line more would not have fitted
+        assert "lines before this one are left out" in prompt
+        assert "x299 = 299" in prompt
+    with pytest.raises(PromptTooLong, match=r"tokens at the least, and the limit is 300"):
+        repair_prompt(load_prompt_writer(None, limit=Limit(most=300, length=count, unit="tokens")), parent)
+    clipped = clip_feedback("import torch " * 500, limit=Limit(most=9999, length=count, unit="tokens"))
+    assert 240 < count(clipped) <= 250
