@@ -136,7 +136,8 @@ def show(answer: Answer, *, console: Console, as_json: bool) -> None:
         return
     completion = answer.completion
     if completion is None:
-        console.rule(f"{answer.number}  no answer: {printable(answer.refusal or '')}")
+        console.rule(f"{answer.number}  no answer")
+        console.print(printable(answer.refusal or ""), markup=False, highlight=False)
         return
     ended = completion.finish_reason or "no finish reason"
     console.rule(f"{answer.number}  {completion.completion_tokens} tokens, {ended}, seed {answer.seed}")

@@ -56,11 +56,15 @@ class Tokens:
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def pieces(self, ids: Iterable[int]) -> Iterator[str]:
-        """The text of an answer in pieces, each as soon as its last token is there. Half a character waits."""
-        stream = DecodeStream(skip_special_tokens=True)
+        """The text of an answer in pieces, each as soon as its last token is there. Half a character comes last."""
+        stream, kept, num_given = DecodeStream(skip_special_tokens=True), [], 0
         for id in ids:
+            kept.append(id)
             if piece := stream.step(self._tokenizer, id):
+                num_given += len(piece)
                 yield piece
+        if rest := self.decode(kept)[num_given:]:
+            yield rest
 
     def name(self, id: int) -> str:
         """A token as it stands in the vocabulary."""

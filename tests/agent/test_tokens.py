@@ -39,6 +39,8 @@ def test_text_survives_encoding_and_decoding_whole_and_in_pieces(tiny_checkpoint
     assert "".join(pieces) == text
     assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
     assert len(pieces) > 5
+    cut = ids[:-5]  # in the midst of a character
+    assert "".join(tokens.pieces(cut)) == tokens.decode(cut)
 
 
 def test_special_tokens_are_no_part_of_an_answer(tiny_checkpoint: Path) -> None:
