@@ -27,7 +27,7 @@ from agent.tokens import Tokens
 from sandbox.types import Operator, Problem, Proposal
 
 INDEX = "model.safetensors.index.json"
-ENGINES = {"transformers": "pip install 'transformers>=5.23,<6'", "vllm": "pip install 'kernelloop[vllm]'"}
+ENGINES = {"transformers": "pip install 'transformers>=4.57,<6'", "vllm": "pip install 'kernelloop[vllm]'"}
 NUM_SHOWN_TOKENS = 4
 
 
