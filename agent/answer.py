@@ -37,5 +37,6 @@ def sampled(request: SampleRequest, *, completion: Completion, attempt: Attempt)
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=completion.completion_tokens,
         tokens_estimated=completion.tokens_estimated,
-        transcript=Transcript(prompt=request.prompt, completion=text),
+        transcript=Transcript(prompt=request.prompt, completion=text, token_ids=completion.token_ids),
+        sampler=completion.sampler,
     )

@@ -5,6 +5,7 @@ Knows the error types of every part, and nothing of when they are raised. Loaded
 
 from __future__ import annotations
 
+from agent.checkpoint import CheckpointError
 from agent.config_section import ConfigError
 from agent.evidence import BundleDamaged
 from agent.ledger import LedgerError, LedgerInUse, ResumeError
@@ -24,6 +25,7 @@ NOT_CORRECT_CODE = 3  # of one candidate that was named on the command line
 
 USERS = (
     BundleDamaged,
+    CheckpointError,
     ConfigError,
     IsolationError,
     LedgerInUse,

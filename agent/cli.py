@@ -209,16 +209,45 @@ def simulate(
 
 
 @app.command()
-def doctor() -> int:
-    """Say what this machine offers, what is missing and what that disables."""
+def sample(
+    problem: Annotated[Path, typer.Argument(metavar="PROBLEM.py", show_default=False)],
+    overrides: Overrides = None,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many answers.")] = 1,
+    config: Annotated[Path | None, typer.Option(metavar="CONFIG.yaml", help="Whose sampler to use.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="A checkpoint, to be run in this process.")
+    ] = None,
+    json: AsJson = False,
+) -> int:
+    """Show what a model answers to a problem. Nothing is judged."""
+    from agent import sample_command
+
+    return sample_command.sample(
+        problem, num_answers=number, config_path=config, model=model, overrides=overrides or [], as_json=json
+    )
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(metavar="FOLDER", help="A checkpoint to look at.")] = None,
+) -> int:
+    """Say what this machine offers, what is missing and what that disables; and whether a model can be sampled."""
     from agent import doctor as diagnosis
+    from agent import sampler_check
     from sandbox import environment
     from sandbox.isolation import probe
 
     layers = probe()
     findings = diagnosis.examine(environment.record(isolation=layers), isolation=layers)
-    Console(soft_wrap=False).print(diagnosis.table(findings))
-    return 0
+    console = Console(soft_wrap=False)
+    console.print(diagnosis.table(findings))
+    if config is None and model is None:
+        return 0
+    found = sampler_check.examine(sampler_check.section_of(config, model=model))
+    console.print()
+    console.print(diagnosis.table(found, consequence="what mends it"))
+    return 2 if any(finding.state is diagnosis.State.MISSING for finding in found) else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,8 @@ of the configuration file. `run_dir`, which is written, is taken from the curren
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -27,6 +28,9 @@ GIB = 2**30
 MIB = 2**20
 # About 15,000 tokens: with an answer of 2,048 it fits the smallest window that models of code are served with today.
 PROMPT_CHARACTERS = 48_000
+# Sections and their keys that name a file or folder to be read.
+READ_PATHS = (("problems", "path"), ("sampler", "path"), ("sampler", "template"), ("sampler", "operator_templates"))
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -51,7 +55,52 @@ class RecordedSamplerConfig(Section):
     prompt_characters: Positive = PROMPT_CHARACTERS
 
 
-class HttpSamplerConfig(Section):
+class GenerationSection(Section):
+    """What every sampler that asks a model understands, whatever its kind.
+
+    `top_k` 0 is no bound; `temperature` 0 always takes the likeliest token. `template` is the text that the model was
+    trained on (a file, or a checkpoint's folder); `operator_templates` is a folder with `draft.txt`, `repair.txt` or
+    `improve.txt`. Null is what the checkpoint carries, else the package's own.
+    """
+
+    kind: str
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.97
+    top_k: Count = 0
+    max_tokens: Positive = 2048
+    concurrency: Positive = 64
+    template: str | None = None
+    operator_templates: str | None = None
+
+
+class LocalModelSection(GenerationSection):
+    """A checkpoint on this machine: `model` is its folder, or the id of one that the Hugging Face hub knows.
+
+    `bos`: `as_shipped` sends what the template's text and the tokeniser's own rule give together, which can be two
+    begin-of-text tokens; `single` exactly one, in front; `none` none. A prompt is cut to `prompt_tokens`; null is the
+    model's context less `max_tokens`.
+    """
+
+    model: str
+    bos: Literal["as_shipped", "single", "none"] = "as_shipped"
+    prompt_tokens: Positive | None = None
+
+
+class TransformersSamplerConfig(LocalModelSection):
+    """A model in this process, on the CPU or one GPU. In a run whose candidates are timed on GPUs, `auto` is the CPU.
+
+    At most `batch_size` answers are generated at a time; the first to come wait `gather_seconds` for company. `threads`
+    bounds the cores it computes on; null is half of them, since judges want the others.
+    """
+
+    kind: Literal["transformers"]
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: Positive = 16
+    gather_seconds: Annotated[float, Field(ge=0, le=10)] = 0.02
+    threads: Positive | None = None
+
+
+class HttpSamplerConfig(GenerationSection):
     """Any OpenAI-compatible server. `api_key_env` names the environment variable that holds the key.
 
     A prompt is cut to `prompt_characters`; one that cannot be cut so far is not sent.
@@ -62,14 +111,9 @@ class HttpSamplerConfig(Section):
     model: str
     api: Literal["completions", "chat"] = "completions"
     api_key_env: str | None = None
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.97
-    max_tokens: Positive = 2048
-    concurrency: Positive = 64
     prompt_characters: Positive = PROMPT_CHARACTERS
     timeout_seconds: PositiveFloat = 300.0
     max_retries: Count = 5
-    template: str | None = None
 
 
 class BestOfNConfig(Section):
@@ -266,7 +310,9 @@ class RayConfig(Section):
     judges: Positive | None = None
 
 
-SamplerConfig = Annotated[RecordedSamplerConfig | HttpSamplerConfig, Field(discriminator="kind")]
+SamplerConfig = Annotated[
+    RecordedSamplerConfig | HttpSamplerConfig | TransformersSamplerConfig, Field(discriminator="kind")
+]
 StrategyConfig = Annotated[
     BestOfNConfig | RepairConfig | BeamConfig | EvolveConfig | AbMctsConfig | PortfolioConfig,
     Field(discriminator="name"),
@@ -312,11 +358,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises ConfigError.
     """
     path = Path(path)
-    raw = read_mapping(path, known=RunConfig)
+    return config_of(read_mapping(path, known=RunConfig), path=path, overrides=overrides)
+
+
+def config_of(raw: Mapping[str, Any], *, path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The same from what such a file holds; `path` is what errors name, and where relative paths are looked up too."""
+    changed = dict(raw)
     for override in overrides:
-        apply_override(raw, override)
+        apply_override(changed, override)
     try:
-        config = RunConfig.model_validate(raw)
+        config = RunConfig.model_validate(changed)
     except ValidationError as error:
         raise ConfigError(f"{path}: {one_line(error)}") from error
     return _with_paths_found(config, path=path)
@@ -359,11 +410,24 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
 def _with_paths_found(config: RunConfig, *, path: Path) -> RunConfig:
     """`config` with every path that is read made absolute."""
     found: dict[str, Section] = {}
-    for name, key in (("problems", "path"), ("sampler", "path"), ("sampler", "template")):
-        section = getattr(config, name)
+    for name, key in READ_PATHS:
+        section = found.get(name, getattr(config, name))
         if (text := getattr(section, key, None)) is not None:
             found[name] = section.model_copy(update={key: _found(text, key=f"{name}.{key}", config_path=path)})
+    sampler = found.get("sampler", config.sampler)
+    if isinstance(sampler, LocalModelSection):
+        found["sampler"] = sampler.model_copy(update={"model": _checkpoint(sampler.model, config_path=path)})
     return config.model_copy(update=found)
+
+
+def _checkpoint(model: str, *, config_path: Path) -> str:
+    """The folder made absolute. What is no folder, and looks like a hub's `owner/name`, is left as it is."""
+    try:
+        return _found(model, key="sampler.model", config_path=config_path)
+    except ConfigError:
+        if HUB_ID.fullmatch(model):
+            return model
+        raise
 
 
 def _found(text: str, *, key: str, config_path: Path) -> str:

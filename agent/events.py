@@ -22,10 +22,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:
-    """What was sent to the model and what came back, as they were."""
+    """What was sent to the model and what came back, as they were. `token_ids` None: nobody told them."""
 
     prompt: str
     completion: str
+    token_ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +41,8 @@ class Proposed:
 class Sampled:
     """A model answered. Durable before the candidate is judged.
 
-    `transcript` is None on an event that was read back for a replay: texts are fetched one by one, with
-    `Ledger.transcript`.
+    `sampler` says who answered: the kind and the model. `transcript` is None on an event that was read back for a
+    replay: texts are fetched one by one, with `Ledger.transcript`.
     """
 
     problem_id: str
@@ -54,6 +55,7 @@ class Sampled:
     completion_tokens: int
     tokens_estimated: bool
     transcript: Transcript | None
+    sampler: str | None = None
 
     @property
     def num_tokens(self) -> int:

@@ -162,6 +162,7 @@ class HttpSampler:
             finish_reason=choice.finish_reason,
             prompt_tokens=_count(reply.usage, "prompt_tokens"),
             completion_tokens=_count(reply.usage, "completion_tokens"),
+            sampler=f"http {self._config.model}",
         )
 
     async def _wait_out(self, fault: Fault, *, attempt: int) -> None:

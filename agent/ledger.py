@@ -32,6 +32,8 @@ from agent.ledger_rows import (
     Entry,
     parents_of,
     parents_text,
+    token_bytes,
+    tokens_of,
     verdict_of,
     verdict_text,
 )
@@ -178,11 +180,12 @@ class Ledger:
     def transcript(self, problem_id: str, proposal: Proposal) -> Transcript | None:
         """What was sent and answered for one proposal; None if it is not sampled."""
         query = (
-            "SELECT prompt, completion FROM transcripts NATURAL JOIN sampled WHERE problem_id = ? AND proposal_id = ?"
+            "SELECT prompt, completion, token_ids FROM transcripts NATURAL JOIN sampled "
+            "WHERE problem_id = ? AND proposal_id = ?"
         )
         with reading(self._path):
             row = self._connection.execute(query, (problem_id, proposal.id)).fetchone()
-        return None if row is None else Transcript(prompt=row[0], completion=row[1])
+            return None if row is None else Transcript(prompt=row[0], completion=row[1], token_ids=tokens_of(row[2]))
 
     def observation(self, candidate_id: str) -> Observation:
         """A judged candidate, as it was first sampled. Raises LedgerError if there is no verdict on it."""
@@ -235,11 +238,18 @@ class Ledger:
         query = f"INSERT INTO candidates VALUES {_slots(row)} ON CONFLICT (id) DO NOTHING"
         if self._connection.execute(query, row).rowcount == 1:
             self._begin(judging(c.id), attempt=Attempt(epoch=self._epoch, number=1))
-        counts = (event.finish_reason, event.prompt_tokens, event.completion_tokens, event.tokens_estimated)
+        counts = (
+            event.finish_reason,
+            event.prompt_tokens,
+            event.completion_tokens,
+            event.tokens_estimated,
+            event.sampler,
+        )
         ids = (event.problem_id, event.proposal.id, event.attempt.number, c.id, c.truncated, event.seed)
         sampled = (*stamp, *ids, *counts)
         self._connection.execute(f"INSERT INTO sampled VALUES {_slots(sampled)}", sampled)
-        texts = (stamp[0], event.transcript.prompt, event.transcript.completion)
+        said = event.transcript
+        texts = (stamp[0], said.prompt, said.completion, token_bytes(said.token_ids))
         self._connection.execute(f"INSERT INTO transcripts VALUES {_slots(texts)}", texts)
 
     def _insert_judged(self, event: Judged, *, stamp: tuple[int, int, float]) -> None:

@@ -6,6 +6,8 @@ Knows nothing of files, locks, transactions or the order of work.
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 from agent.events import Attempt, Confirmed, DurableEvent, EndReason, Judged, Proposed, Sampled, SearchEnded, Unsampled
 from sandbox.types import Candidate, Operator, Proposal, Verdict
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = """
 CREATE TABLE problems (id TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT;
 CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, opened_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT;
@@ -31,12 +33,13 @@ CREATE TABLE sampled (
     problem_id TEXT NOT NULL, proposal_id TEXT NOT NULL, number INTEGER NOT NULL,
     candidate_id TEXT NOT NULL REFERENCES candidates, truncated INTEGER NOT NULL, seed INTEGER NOT NULL,
     finish_reason TEXT, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
-    tokens_estimated INTEGER NOT NULL,
+    tokens_estimated INTEGER NOT NULL, sampler TEXT,
     UNIQUE (problem_id, proposal_id),
     FOREIGN KEY (problem_id, proposal_id) REFERENCES proposed (problem_id, proposal_id)
 ) STRICT;
 CREATE TABLE transcripts (
-    seq INTEGER PRIMARY KEY REFERENCES sampled, prompt TEXT NOT NULL, completion TEXT NOT NULL
+    seq INTEGER PRIMARY KEY REFERENCES sampled, prompt TEXT NOT NULL, completion TEXT NOT NULL,
+    token_ids BLOB
 ) STRICT;
 CREATE TABLE unsampled (
     seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seconds REAL NOT NULL,
@@ -86,7 +89,8 @@ JOURNAL = {
     "proposed": "SELECT seq, epoch, seconds, problem_id, proposal_id, operator, parents FROM proposed ORDER BY seq",
     "sampled": """
         SELECT s.seq, s.epoch, s.seconds, s.problem_id, s.proposal_id, p.operator, p.parents, s.number, s.truncated,
-            s.seed, s.finish_reason, s.prompt_tokens, s.completion_tokens, s.tokens_estimated, c.source
+            s.seed, s.finish_reason, s.prompt_tokens, s.completion_tokens, s.tokens_estimated, s.sampler,
+            c.source
         FROM sampled s JOIN candidates c ON c.id = s.candidate_id JOIN proposed p USING (problem_id, proposal_id)
         ORDER BY s.seq""",
     "unsampled": """
@@ -107,6 +111,21 @@ def parents_of(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+def token_bytes(ids: tuple[int, ...] | None) -> bytes | None:
+    """Token ids in about two bytes each: 32 bits, little end first, then deflated."""
+    return None if ids is None else zlib.compress(struct.pack(f"<{len(ids)}I", *ids), 1)
+
+
+def tokens_of(packed: bytes | None) -> tuple[int, ...] | None:
+    """Raises ValueError if they are not what `token_bytes` made."""
+    if packed is None:
+        return None
+    try:
+        return tuple(number for (number,) in struct.iter_unpack("<I", zlib.decompress(packed)))
+    except (zlib.error, struct.error) as error:
+        raise ValueError(f"token ids: {error}") from error
+
+
 def verdict_text(verdict: Verdict) -> str:
     return json.dumps(verdict.to_json())
 
@@ -124,7 +143,7 @@ def read_proposed(row: Row) -> Entry:
 def read_sampled(row: Row) -> Entry:
     seq, epoch, seconds, problem_id, proposal_id, operator, parents, number, truncated, *counts, source = row
     proposal = _proposal(proposal_id, operator, parents)
-    seed, finish_reason, prompt_tokens, completion_tokens, tokens_estimated = counts
+    seed, finish_reason, prompt_tokens, completion_tokens, tokens_estimated, sampler = counts
     event = Sampled(
         problem_id=problem_id,
         proposal=proposal,
@@ -142,6 +161,7 @@ def read_sampled(row: Row) -> Entry:
         completion_tokens=completion_tokens,
         tokens_estimated=bool(tokens_estimated),
         transcript=None,
+        sampler=sampler,
     )
     return Entry(seq=seq, epoch=epoch, seconds=seconds, event=event)
 

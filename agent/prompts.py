@@ -11,8 +11,10 @@ import io
 import re
 import tokenize
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from agent.sampler import CHARACTERS_PER_TOKEN
@@ -41,24 +43,37 @@ class PromptTooLong(PromptError):
     """What may not be cut (task, feedback, figures) is longer than the bound: this proposal has no prompt."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How long a prompt may be: `most`, in what `length` counts. `per_token` is how many of those a token comes to."""
+
+    most: int
+    length: Callable[[str], int]
+    unit: str
+    per_token: float = 1.0
+
+
+def in_characters(most: int) -> Limit:
+    """Where there is no tokeniser."""
+    return Limit(most=most, length=len, unit="characters", per_token=CHARACTERS_PER_TOKEN)
+
+
 class PromptWriter:
     """Renders one prompt a proposal.
 
     `training_template`, if given, is the text a completion model was trained on, with one `{}` for the problem's
     source. It then takes the place of the draft template, and stands in front of every repair and improvement.
 
-    The previous attempt always goes without its comments. If the prompt is longer than `limit_characters`, the attempt
-    loses its docstrings, then whole lines from its head (a line says how many). Nothing else is ever cut: if it still
-    does not fit, PromptTooLong.
+    Feedback is cut to MAX_FEEDBACK_TOKENS. The previous attempt always goes without its comments. If the prompt is then
+    longer than `limit`, the attempt loses its docstrings, then whole lines from its head (a line says how many).
+    Nothing else is ever cut: if it still does not fit, PromptTooLong.
     """
 
-    def __init__(
-        self, templates: Mapping[Operator, str], *, training_template: str | None, limit_characters: int
-    ) -> None:
+    def __init__(self, templates: Mapping[Operator, str], *, training_template: str | None, limit: Limit) -> None:
         """Raises PromptError when a template uses a name it is not given, or leaves one out."""
         self._templates = dict(templates)
         self._training_template = training_template
-        self._limit_characters = limit_characters
+        self._limit = limit
         for operator, template in templates.items():
             _check_names(template, given=NAMES[operator], where=f"the {operator} template")
         if training_template is not None:
@@ -82,7 +97,7 @@ class PromptWriter:
         if proposal.operator is Operator.MERGE:
             values["other"] = strip_docstrings(strip_comments(parents[1].candidate.source)).strip("\n")
         if proposal.operator is Operator.REPAIR:
-            values["feedback"] = clip_feedback(parents[0].verdict.feedback)
+            values["feedback"] = clip_feedback(parents[0].verdict.feedback, limit=self._limit)
         else:
             values["figures"] = describe_figures(parents[0].verdict)
         return self._with_attempt(
@@ -96,31 +111,71 @@ class PromptWriter:
         return fill(self._templates[Operator.DRAFT], {"problem": source}).rstrip("\n") + "\n"
 
     def _with_attempt(self, source: str, *, operator: Operator, values: Mapping[str, str], problem: Problem) -> str:
-        template = self._templates[operator]
-        bare = fill(template, {**values, "attempt": ""})
-        room = self._limit_characters - len(bare)
+        def prompt_with(attempt: str) -> str:
+            return fill(self._templates[operator], {**values, "attempt": attempt})
+
         attempt = strip_comments(source).strip("\n")
-        if len(attempt) > room:
+        if not self._fits(prompt_with(attempt)):
             attempt = strip_docstrings(attempt).strip("\n")
-        if len(attempt) > room:
-            attempt = keep_tail(attempt, limit_characters=room)
-        return self._within(fill(template, {**values, "attempt": attempt}), problem=problem)
+        if not self._fits(prompt_with(attempt)):
+            attempt = keep_tail(attempt, fits=lambda tail: self._fits(prompt_with(tail)))
+        return self._within(prompt_with(attempt), problem=problem)
+
+    def _fits(self, prompt: str) -> bool:
+        return self._limit.length(prompt) <= self._limit.most
 
     def _within(self, prompt: str, *, problem: Problem) -> str:
-        if len(prompt) > self._limit_characters:
+        if not self._fits(prompt):
             raise PromptTooLong(
-                f"problem {problem.id}: its prompt has {len(prompt)} characters at the least, "
-                f"and the limit is {self._limit_characters}"
+                f"problem {problem.id}: its prompt has {self._limit.length(prompt)} {self._limit.unit} at the least, "
+                f"and the limit is {self._limit.most}"
             )
         return prompt
 
 
-def load_prompt_writer(template: Path | None, *, limit_characters: int) -> PromptWriter:
-    """A writer with the templates of this package; `template` is as in `read_training_template`. Raises PromptError."""
-    folder = resources.files("agent") / "prompts"
-    templates = {operator: (folder / f"{operator}.txt").read_text(encoding="utf-8") for operator in NAMES}
+def load_prompt_writer(
+    template: Path | None,
+    *,
+    limit: Limit,
+    operator_templates: Path | None = None,
+    checkpoint: Path | None = None,
+) -> PromptWriter:
+    """A writer with the templates that come first: those named, then the checkpoint's, then this package's.
+
+    `template` is as in `read_training_template`; `operator_templates` is a folder with one or more of `draft.txt`,
+    `repair.txt` and `improve.txt`; `checkpoint` is a folder that may hold a training template, `repair.txt` and
+    `improve.txt`. Raises PromptError.
+    """
+    package = resources.files("agent") / "prompts"
+    named = {} if operator_templates is None else read_operator_templates(operator_templates)
+    if operator_templates is not None and not named:
+        raise PromptError(f"{operator_templates}: holds none of {', '.join(f'{operator}.txt' for operator in NAMES)}")
+    carried = {} if checkpoint is None else read_operator_templates(checkpoint)
+    carried.pop(Operator.DRAFT, None)  # a checkpoint's own is `prompt_template.txt`
     training_template = None if template is None else read_training_template(template)
-    return PromptWriter(templates, training_template=training_template, limit_characters=limit_characters)
+    if training_template is None and Operator.DRAFT not in named and checkpoint is not None:
+        training_template = read_training_template(checkpoint) if carries_template(checkpoint) else None
+    templates = {**read_operator_templates(package), **carried, **named}
+    return PromptWriter(templates, training_template=training_template, limit=limit)
+
+
+def read_operator_templates(folder: Path | Traversable) -> dict[Operator, str]:
+    """Those of `draft.txt`, `repair.txt` and `improve.txt` that are in `folder`. Raises PromptError."""
+    held = {}
+    for operator in NAMES:
+        path = folder / f"{operator}.txt"
+        if path.is_file():
+            try:
+                held[operator] = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise PromptError(f"{path}: cannot be read: {error}") from error
+            _check_names(held[operator], given=NAMES[operator], where=str(path))
+    return held
+
+
+def carries_template(checkpoint: Path) -> bool:
+    """Whether a folder holds the template that its model was trained on."""
+    return any((checkpoint / name).is_file() for name in (CHECKPOINT_TEXT, CHECKPOINT_MODULE))
 
 
 def read_training_template(path: Path) -> str:
@@ -185,24 +240,33 @@ def strip_docstrings(source: str) -> str:
     return stripped if _parse(stripped) is not None else source
 
 
-def keep_tail(text: str, *, limit_characters: int) -> str:
+def keep_tail(text: str, *, fits: Callable[[str], bool]) -> str:
     """The last whole lines of `text` that fit, under a line that says how many were left out.
 
-    Longer than the limit only where that line alone is.
+    What fits not even without a line of the text comes back as that one line.
     """
     lines = text.split("\n")
-    room = limit_characters - len(_left_out(len(lines)))
-    kept = 0
-    while kept < len(lines) and (room := room - len(lines[-1 - kept]) - 1) >= 0:
-        kept += 1
-    return "\n".join([_left_out(len(lines) - kept), *lines[len(lines) - kept :]])
+
+    def tail(num_kept: int) -> str:
+        return "\n".join([_left_out(len(lines) - num_kept), *lines[len(lines) - num_kept :]])
+
+    kept, too_many = 0, len(lines)
+    while too_many - kept > 1:
+        middle = (kept + too_many) // 2
+        kept, too_many = (middle, too_many) if fits(tail(middle)) else (kept, middle)
+    return tail(kept)
 
 
-def clip_feedback(feedback: str) -> str:
-    """At most MAX_FEEDBACK_TOKENS of it, by length."""
-    limit_characters = int(MAX_FEEDBACK_TOKENS * CHARACTERS_PER_TOKEN)
-    text = feedback.strip()
-    return text if len(text) <= limit_characters else text[: limit_characters - 4] + " ..."
+def clip_feedback(feedback: str, *, limit: Limit) -> str:
+    """At most MAX_FEEDBACK_TOKENS of it, in what `limit` counts."""
+    most, text = int(MAX_FEEDBACK_TOKENS * limit.per_token), feedback.strip()
+    if limit.length(text) <= most:
+        return text
+    kept, too_many = 0, len(text)
+    while too_many - kept > 1:
+        middle = (kept + too_many) // 2
+        kept, too_many = (middle, too_many) if limit.length(text[:middle] + " ...") <= most else (kept, middle)
+    return text[:kept] + " ..."
 
 
 def describe_figures(verdict: Verdict) -> str:

@@ -8,18 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from agent import report
-from agent.config import HttpSamplerConfig, ProblemsConfig, RecordedSamplerConfig, RunConfig, load_config
+from agent.checkpoint import CheckpointError
+from agent.config import ProblemsConfig, RunConfig, TransformersSamplerConfig, load_config
 from agent.config_section import ConfigError
 from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
@@ -28,10 +28,10 @@ from agent.ledger import Ledger
 from agent.pool import Pool, PoolError, SerialPool, confirming
 from agent.progress import PLAIN_WIDTH, Display, JsonDisplay, LiveDisplay, PlainDisplay
 from agent.progress_file import ProgressFile
-from agent.prompts import PromptWriter, load_prompt_writer
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
-from agent.sampler import RecordedSampler, Sampler, SamplerRefused
+from agent.sampler import Sampler, SamplerRefused
+from agent.sampling import check_sampler, open_prompt_writer, open_sampler
 from sandbox import environment
 from sandbox.isolation import probe
 from sandbox.problems import ProblemError, scan_problems
@@ -87,9 +87,10 @@ def check_parts(config: RunConfig, *, path: Path) -> list[Problem]:
         problems = find_problems(config.problems)
         check_weights(config, problems=problems)
         settings_of(config)
-        open_prompt_writer(config)
+        open_prompt_writer(config.sampler)
         check_sampler(config.sampler)
-    except (ConfigError, ProblemError, SamplerRefused) as error:  # the others name a file of their own
+        check_gpu_is_left_alone(config)
+    except (ConfigError, ProblemError, SamplerRefused, CheckpointError) as error:  # the others name a file of their own
         raise type(error)(f"{path}: {error}") from error
     return problems
 
@@ -101,20 +102,30 @@ def check_weights(config: RunConfig, *, problems: list[Problem]) -> None:
         raise ConfigError(f"allocator.weights: no problem {unknown[0]!r}; there are: {', '.join(sorted(known))}")
 
 
-def check_sampler(config: HttpSamplerConfig | RecordedSamplerConfig) -> None:
-    """Raises SamplerRefused or RecordingError. Asks no server."""
-    if isinstance(config, HttpSamplerConfig):
-        from agent.http_sampler import access
-
-        access(config, environ=os.environ)
-    else:
-        RecordedSampler(config.path)
+def check_gpu_is_left_alone(config: RunConfig) -> None:
+    """A model in this process knows no turns, so it may not have a GPU that candidates are timed on."""
+    sampler = config.sampler
+    if (
+        isinstance(sampler, TransformersSamplerConfig)
+        and sampler.device == "cuda"
+        and settings_of(config).mode == "replay"
+    ):
+        raise ConfigError(
+            "sampler.device: cuda would generate beside candidates that are timed; allowed here: cpu, auto (which is "
+            "cpu here), or sampler.kind: vllm with engine.placement"
+        )
 
 
 def with_mode_settled(config: RunConfig) -> RunConfig:
-    """`judge.mode: auto` decided once and for all, so that a resume elsewhere judges as before. Raises ConfigError."""
-    judge = config.judge.model_copy(update={"mode": settings_of(config).mode})
-    return config.model_copy(update={"judge": judge})
+    """`judge.mode: auto` decided once and for all, so that a resume elsewhere judges as before. Raises ConfigError.
+
+    So is `sampler.device: auto`: the CPU where candidates are timed on the GPUs.
+    """
+    mode, sampler = settings_of(config).mode, config.sampler
+    if isinstance(sampler, TransformersSamplerConfig) and sampler.device == "auto" and mode == "replay":
+        sampler = sampler.model_copy(update={"device": "cpu"})
+    judge = config.judge.model_copy(update={"mode": mode})
+    return config.model_copy(update={"judge": judge, "sampler": sampler})
 
 
 def carry_out(folder: RunFolder, *, config: RunConfig, problems: list[Problem], as_json: bool) -> int:
@@ -136,14 +147,22 @@ def carry_out(folder: RunFolder, *, config: RunConfig, problems: list[Problem], 
 
 
 async def work(
-    folder: RunFolder, *, config: RunConfig, problems: list[Problem], ledger: Ledger, pool: Pool, display: Display
+    folder: RunFolder,
+    *,
+    config: RunConfig,
+    problems: list[Problem],
+    ledger: Ledger,
+    pool: Pool,
+    display: Display,
+    open_sampler: Callable[[RunConfig], Sampler] = open_sampler,
+    on_ready: Callable[[Controller], None] | None = None,
 ) -> RunSummary:
-    """The whole run; closes the pool."""
+    """The whole run; closes the pool. `on_ready` gets what can stop it; by default interrupts do."""
     strategy, options = STRATEGIES[config.strategy.name], config.strategy_options()
     plan = RunPlan(
         problems=problems,
         new_strategy=lambda seed: strategy(seed=seed, **options),
-        render=open_prompt_writer(config).render,
+        render=open_prompt_writer(config.sampler).render,
         budget=config.budget.limits(),
         allocator=config.allocator.allocator(),
         seed=config.seed,
@@ -169,7 +188,7 @@ async def work(
             on_event=display.show,
             clock=time.monotonic,
         )
-        stop_on_signals(controller)
+        (on_ready or stop_on_signals)(controller)
         return await controller.run()
 
 
@@ -234,20 +253,6 @@ def settings_of(config: RunConfig) -> JudgeSettings:
     """Raises ConfigError. Whether a cluster has the GPUs that replay needs is known only once it is joined."""
     on_cluster = config.ray.pool == "ray" and config.ray.address is not None and config.judge.mode == "replay"
     return config.judge.settings(config.seed, gpu_available=on_cluster or environment.gpu_usable())
-
-
-def open_prompt_writer(config: RunConfig) -> PromptWriter:
-    template = config.sampler.template if isinstance(config.sampler, HttpSamplerConfig) else None
-    limit_characters = config.sampler.prompt_characters
-    return load_prompt_writer(None if template is None else Path(template), limit_characters=limit_characters)
-
-
-def open_sampler(config: RunConfig) -> Sampler:
-    if isinstance(config.sampler, HttpSamplerConfig):
-        from agent.http_sampler import HttpSampler
-
-        return HttpSampler(config.sampler, environ=os.environ, jitter=random.Random())
-    return RecordedSampler(config.sampler.path)
 
 
 def open_pool(config: RunConfig) -> Pool:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -63,7 +63,8 @@ class SampleRequest:
 class Completion:
     """What a model answered, as it was. `tokens_estimated` says that a count was reckoned from the text's length.
 
-    `token_ids` are the answer's, None where the server tells none.
+    `token_ids` are the answer's, with the one that ended it; None where the server tells none. `sampler` is the kind
+    and the model that answered, as in `http facebook/KernelLLM`; None where nobody says.
     """
 
     text: str
@@ -72,6 +73,7 @@ class Completion:
     completion_tokens: int
     tokens_estimated: bool = False
     token_ids: tuple[int, ...] | None = None
+    sampler: str | None = None
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 0 or self.completion_tokens < 0:
@@ -88,13 +90,28 @@ class Sampler(Protocol):
     async def close(self) -> None: ...
 
 
+@runtime_checkable
+class SlowToStart(Protocol):
+    """A sampler that loads a model first. Who samples at once waits for that; this only tells when it is done."""
+
+    async def wait_until_up(self) -> object:
+        """Raises SamplerError."""
+        ...
+
+
 def estimate_tokens(text: str) -> int:
     """A token count from length alone, for servers and recordings that give none."""
     return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
 
 
 def completion_of(
-    text: str, *, prompt: str, finish_reason: str | None, prompt_tokens: int | None, completion_tokens: int | None
+    text: str,
+    *,
+    prompt: str,
+    finish_reason: str | None,
+    prompt_tokens: int | None,
+    completion_tokens: int | None,
+    sampler: str,
 ) -> Completion:
     """A completion whose missing counts are estimated, and which says so."""
     return Completion(
@@ -103,6 +120,7 @@ def completion_of(
         prompt_tokens=estimate_tokens(prompt) if prompt_tokens is None else prompt_tokens,
         completion_tokens=estimate_tokens(text) if completion_tokens is None else completion_tokens,
         tokens_estimated=prompt_tokens is None or completion_tokens is None,
+        sampler=sampler,
     )
 
 
@@ -156,6 +174,7 @@ class RecordedSampler:
             finish_reason=line.finish_reason,
             prompt_tokens=line.prompt_tokens,
             completion_tokens=line.completion_tokens,
+            sampler="recorded",
         )
 
     async def close(self) -> None:

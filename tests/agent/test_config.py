@@ -55,7 +55,10 @@ def test_a_written_configuration_reads_back_equal(config_path: Path) -> None:
             "budget.sample=1",
             "budget.sample: unknown key; known keys: samples, tokens, judged, gpu_seconds, wall_seconds",
         ),
-        ("sampler.temprature=1", "sampler.temprature: unknown key; known keys: kind, base_url, model, api"),
+        (
+            "sampler.temprature=1",
+            "sampler.temprature: unknown key; known keys: kind, temperature, top_p, top_k, max_tokens",
+        ),
         ("judge.trace.cpu=1", "judge.trace.cpu: unknown key; known keys: wall_seconds, cpu_seconds"),
         (
             "sampler.temperature=1e-2",
@@ -131,7 +134,7 @@ def test_paths_are_looked_up_from_here_then_from_the_file(
 
 
 def test_a_glob_is_a_path(config_path: Path, tmp_path: Path) -> None:
-    assert load_config(config_path, ["problems=./*.py"]).problems.path == str(tmp_path / "*.py")
+    assert load_config(config_path, ["problems=./prob*.py"]).problems.path == str(tmp_path / "prob*.py")
 
 
 def test_replay_without_a_gpu_is_refused(config_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -246,3 +248,25 @@ def test_another_schema_or_no_ledger_is_refused(path: Path) -> None:
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(LedgerError, match="not a database"):
         Ledger.open(path)
+
+
+def test_token_ids_come_back_whole_and_small_and_so_does_who_answered(path: Path) -> None:
+    dice = random.Random(0)
+    ids = (0, 2**32 - 1, *(dice.choice((dice.randrange(300), dice.randrange(128_000))) for _ in range(1500)))
+    with Ledger.open(path) as ledger:
+        attempt = Attempt(epoch=ledger.epoch, number=1)
+        ledger.append([Proposed(problem_id="p", proposal=DRAFT)], seconds=0.0)
+        said = Transcript(prompt="do it", completion="x", token_ids=ids)
+        event = sampled(DRAFT, CANDIDATE, attempt=attempt)
+        ledger.append([replace(event, transcript=said, sampler="transformers here")], seconds=0.0)
+        assert ledger.transcript("p", DRAFT) == said
+        assert [entry.event.sampler for entry in ledger.events() if isinstance(entry.event, Sampled)] == [
+            "transformers here"
+        ]
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT length(token_ids) FROM transcripts").fetchone()[0] < 3 * len(ids)
+    connection.execute("UPDATE transcripts SET token_ids = x'00'")
+    connection.commit()
+    connection.close()
+    with Ledger.open_read_only(path) as ledger, pytest.raises(LedgerError, match="token ids"):
+        ledger.transcript("p", DRAFT)

@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 
 from agent.prompts import (
     NAMES,
+    Limit,
     PromptError,
     PromptTooLong,
     PromptWriter,
     clip_feedback,
     fill,
+    in_characters,
     load_prompt_writer,
     read_training_template,
     strip_comments,
     strip_docstrings,
 )
+from agent.tokens import Tokens
 from sandbox.types import (
     Candidate,
     Correctness,
@@ -100,14 +103,14 @@ def repair_prompt(writer: PromptWriter, parent: Observation) -> str:
 
 
 def test_a_draft_holds_the_problem_untouched_and_no_placeholder() -> None:
-    prompt = load_prompt_writer(None, limit_characters=ROOMY).render(PROBLEM, proposal(Operator.DRAFT), ())
+    prompt = load_prompt_writer(None, limit=in_characters(ROOMY)).render(PROBLEM, proposal(Operator.DRAFT), ())
     assert PROBLEM.source in prompt
     assert "ModelNew" in prompt
     assert "{{problem}}" not in prompt
 
 
 def test_a_repair_holds_task_stripped_attempt_and_feedback_and_wants_the_whole_file() -> None:
-    writer = load_prompt_writer(None, limit_characters=ROOMY)
+    writer = load_prompt_writer(None, limit=in_characters(ROOMY))
     prompt = repair_prompt(writer, observation())
     assert prompt.startswith(writer.render(PROBLEM, proposal(Operator.DRAFT), ()))
     assert strip_comments(ATTEMPT).strip() in prompt
@@ -117,7 +120,7 @@ def test_a_repair_holds_task_stripped_attempt_and_feedback_and_wants_the_whole_f
 
 
 def test_an_improvement_states_the_figures_or_that_there_are_none() -> None:
-    writer = load_prompt_writer(None, limit_characters=ROOMY)
+    writer = load_prompt_writer(None, limit=in_characters(ROOMY))
     timed, untimed = observation(passed=True, speedup=1.5), observation(passed=True)
     prompt = writer.render(PROBLEM, proposal(Operator.IMPROVE, timed), (timed,))
     assert "20.0 us" in prompt
@@ -129,20 +132,21 @@ def test_an_improvement_states_the_figures_or_that_there_are_none() -> None:
 
 
 def test_feedback_is_at_most_250_tokens() -> None:
-    assert clip_feedback(" short\n") == "short"
-    assert len(clip_feedback("x" * 5000)) == 800
+    limit = in_characters(ROOMY)
+    assert clip_feedback(" short\n", limit=limit) == "short"
+    assert len(clip_feedback("x" * 5000, limit=limit)) == 800
 
 
 def test_the_nearest_parent_alone_is_shown() -> None:
     near, far = observation("class ModelNew: near = 1\n"), observation("class ModelNew: far = 1\n")
-    writer = load_prompt_writer(None, limit_characters=ROOMY)
+    writer = load_prompt_writer(None, limit=in_characters(ROOMY))
     prompt = writer.render(PROBLEM, proposal(Operator.REPAIR, near, far), (near, far))
     assert "near = 1" in prompt
     assert "far = 1" not in prompt
 
 
 def test_operators_without_a_template_or_a_parent_are_refused() -> None:
-    writer = load_prompt_writer(None, limit_characters=ROOMY)
+    writer = load_prompt_writer(None, limit=in_characters(ROOMY))
     with pytest.raises(PromptError, match="no template for tune"):
         writer.render(PROBLEM, proposal(Operator.TUNE, observation()), (observation(),))
     with pytest.raises(PromptError, match="needs the parent"):
@@ -151,12 +155,12 @@ def test_operators_without_a_template_or_a_parent_are_refused() -> None:
 
 def test_without_room_docstrings_go_first_then_the_head_then_it_is_an_error() -> None:
     parent = observation()
-    whole = repair_prompt(load_prompt_writer(None, limit_characters=ROOMY), parent)
+    whole = repair_prompt(load_prompt_writer(None, limit=in_characters(ROOMY)), parent)
     assert "Module words" in whole
-    shorter = repair_prompt(load_prompt_writer(None, limit_characters=len(whole) - 1), parent)
+    shorter = repair_prompt(load_prompt_writer(None, limit=in_characters(len(whole) - 1)), parent)
     assert "Module words" not in shorter
     assert "import torch" in shorter.split("An earlier attempt:")[1]
-    tail = repair_prompt(load_prompt_writer(None, limit_characters=len(shorter) - 1), parent)
+    tail = repair_prompt(load_prompt_writer(None, limit=in_characters(len(shorter) - 1)), parent)
     assert len(tail) <= len(shorter) - 1
     attempt = tail.split("An earlier attempt:")[1]
     assert re.search(r"# \(\d+ lines before this one are left out\)", attempt)
@@ -164,15 +168,15 @@ def test_without_room_docstrings_go_first_then_the_head_then_it_is_an_error() ->
     assert "        return x\n" in attempt
     assert PROBLEM.source in tail
     with pytest.raises(PromptTooLong, match=r"problem relu: .* limit is 400"):
-        repair_prompt(load_prompt_writer(None, limit_characters=400), parent)
+        repair_prompt(load_prompt_writer(None, limit=in_characters(400)), parent)
     with pytest.raises(PromptTooLong):
-        load_prompt_writer(None, limit_characters=400).render(PROBLEM, proposal(Operator.DRAFT), ())
+        load_prompt_writer(None, limit=in_characters(400)).render(PROBLEM, proposal(Operator.DRAFT), ())
 
 
 @given(limit_characters=st.integers(min_value=1200, max_value=2600))
 @settings(max_examples=40, deadline=None)
 def test_no_prompt_is_longer_than_its_limit(limit_characters: int) -> None:
-    writer = load_prompt_writer(None, limit_characters=limit_characters)
+    writer = load_prompt_writer(None, limit=in_characters(limit_characters))
     try:
         assert len(repair_prompt(writer, observation())) <= limit_characters
     except PromptTooLong:
@@ -209,11 +213,11 @@ def test_replacement_is_one_pass() -> None:
 )
 def test_undefined_and_unused_names_are_errors(template: str, says: str) -> None:
     with pytest.raises(PromptError, match=says):
-        PromptWriter({Operator.DRAFT: template}, training_template=None, limit_characters=ROOMY)
+        PromptWriter({Operator.DRAFT: template}, training_template=None, limit=in_characters(ROOMY))
 
 
 def test_every_operator_with_names_has_a_template_file() -> None:
-    load_prompt_writer(None, limit_characters=ROOMY)
+    load_prompt_writer(None, limit=in_characters(ROOMY))
     assert set(NAMES) == {Operator.DRAFT, Operator.REPAIR, Operator.IMPROVE, Operator.MERGE}
 
 
@@ -241,7 +245,7 @@ def test_a_checkpoints_own_template_is_used_to_the_character(tmp_path: Path) -> 
     folder = checkpoint(tmp_path, kernelllm__py=CHECKPOINT_FILE)
     assert read_training_template(folder) == SHIPPED
     assert read_training_template(folder / "kernelllm.py") == SHIPPED
-    writer = load_prompt_writer(folder, limit_characters=ROOMY)
+    writer = load_prompt_writer(folder, limit=in_characters(ROOMY))
     draft = writer.render(PROBLEM, proposal(Operator.DRAFT), ())
     assert draft == SHIPPED.replace("{}", PROBLEM.source.strip("\n"))
     repair = repair_prompt(writer, observation())
@@ -268,7 +272,7 @@ def test_a_text_template_is_used_and_goes_before_the_module(tmp_path: Path) -> N
 )
 def test_an_unusable_checkpoint_is_refused_in_one_line(tmp_path: Path, files: dict[str, Any], says: str) -> None:
     with pytest.raises(PromptError, match=says) as caught:
-        load_prompt_writer(checkpoint(tmp_path, **files), limit_characters=ROOMY)
+        load_prompt_writer(checkpoint(tmp_path, **files), limit=in_characters(ROOMY))
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
 
@@ -281,8 +285,56 @@ def test_a_missing_template_file_is_named(tmp_path: Path) -> None:
 def test_a_merge_shows_both_parents_and_the_figures_of_the_faster() -> None:
     near = observation("class ModelNew: near = 1\n", passed=True, speedup=1.5)
     far = observation('class ModelNew:\n    """Words."""\n    far = 1  # remark\n', passed=True, speedup=1.2)
-    writer = load_prompt_writer(None, limit_characters=ROOMY)
+    writer = load_prompt_writer(None, limit=in_characters(ROOMY))
     prompt = writer.render(PROBLEM, proposal(Operator.MERGE, near, far), (near, far))
     assert prompt.index("near = 1") < prompt.index("speedup of 1.50") < prompt.index("far = 1")
     assert "remark" not in prompt
     assert "Words." not in prompt
+
+
+def test_templates_come_from_the_configuration_then_the_checkpoint_then_the_package(tmp_path: Path) -> None:
+    held = checkpoint(tmp_path, prompt_template__txt="Trained on: {}\n")
+    (held / "repair.txt").write_text("{{task}}checkpoint {{attempt}} {{feedback}}")
+    parent, roomy = observation(), in_characters(ROOMY)
+    writer = load_prompt_writer(None, limit=roomy, checkpoint=held)
+    assert writer.render(PROBLEM, proposal(Operator.DRAFT), ()).startswith("Trained on: import torch")
+    assert repair_prompt(writer, parent).startswith("Trained on: import torch")
+    assert "checkpoint import torch" not in repair_prompt(writer, parent)
+    assert "\ncheckpoint " in repair_prompt(writer, parent)
+    improvement = writer.render(PROBLEM, proposal(Operator.IMPROVE, parent), (observation(passed=True),))
+    assert "gives right answers" in improvement  # the package's
+
+    named = tmp_path / "named"
+    named.mkdir()
+    (named / "repair.txt").write_text("{{task}}named {{attempt}} {{feedback}}")
+    both = load_prompt_writer(None, limit=roomy, checkpoint=held, operator_templates=named)
+    assert "\nnamed " in repair_prompt(both, parent)
+    assert both.render(PROBLEM, proposal(Operator.DRAFT), ()).startswith("Trained on: ")
+    (named / "draft.txt").write_text("Named: {{problem}}")
+    both = load_prompt_writer(None, limit=roomy, checkpoint=held, operator_templates=named)
+    assert both.render(PROBLEM, proposal(Operator.DRAFT), ()).startswith("Named: ")
+    (tmp_path / "own.txt").write_text("Own: {}")
+    own = load_prompt_writer(tmp_path / "own.txt", limit=roomy, checkpoint=held)
+    assert own.render(PROBLEM, proposal(Operator.DRAFT), ()).startswith("Own: ")
+
+
+def test_a_folder_of_templates_without_any_and_a_template_without_its_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=r"holds none of .*repair\.txt"):
+        load_prompt_writer(None, limit=in_characters(ROOMY), operator_templates=tmp_path)
+    (tmp_path / "repair.txt").write_text("{{task}} {{attempt}}")
+    with pytest.raises(PromptError, match=r"repair\.txt: never uses feedback"):
+        load_prompt_writer(None, limit=in_characters(ROOMY), operator_templates=tmp_path)
+
+
+def test_where_tokens_can_be_counted_they_are_what_limits(tiny_checkpoint: Path) -> None:
+    count = Tokens(tiny_checkpoint, bos="as_shipped").count
+    parent = observation(ATTEMPT + "\n".join(f"x{n} = {n}" for n in range(300)))
+    for most in (1300, 1600, 2000):
+        prompt = repair_prompt(load_prompt_writer(None, limit=Limit(most=most, length=count, unit="tokens")), parent)
+        assert most - 40 < count(prompt) <= most  # a line more would not have fitted
+        assert "lines before this one are left out" in prompt
+        assert "x299 = 299" in prompt
+    with pytest.raises(PromptTooLong, match=r"tokens at the least, and the limit is 300"):
+        repair_prompt(load_prompt_writer(None, limit=Limit(most=300, length=count, unit="tokens")), parent)
+    clipped = clip_feedback("import torch " * 500, limit=Limit(most=9999, length=count, unit="tokens"))
+    assert 240 < count(clipped) <= 250

@@ -59,7 +59,7 @@ def drafts_only(world: World, *, samples: int, number: int = 0, in_flight: int =
     return play(
         world,
         problem_number=number,
-        new_strategy=lambda seed: BestOfN(seed=seed, in_flight=in_flight, stop_when_passed=False),
+        new_strategy=lambda seed: BestOfN(seed=seed, in_flight=in_flight, stop_when_passed=False, fix=False),
         limits={"samples": samples},
         in_flight=in_flight,
         seed=0,

@@ -1,0 +1,86 @@
+"""Turns the `sampler` section of a configuration into a sampler and the writer of its prompts.
+
+Knows which kinds there are, and nothing of how they work; what is heavy is loaded when it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+from agent.checkpoint import locate, read_checkpoint
+from agent.config import (
+    HttpSamplerConfig,
+    LocalModelSection,
+    RecordedSamplerConfig,
+    RunConfig,
+    SamplerConfig,
+    TransformersSamplerConfig,
+)
+from agent.config_section import ConfigError
+from agent.prompts import Limit, PromptWriter, in_characters, load_prompt_writer
+from agent.sampler import RecordedSampler, Sampler
+from agent.tokens import Tokens
+
+
+def check_sampler(config: SamplerConfig) -> None:
+    """Raises SamplerRefused, RecordingError, CheckpointError or ConfigError. Asks no server and loads no model."""
+    if isinstance(config, HttpSamplerConfig):
+        from agent.http_sampler import access
+
+        access(config, environ=os.environ)
+    elif isinstance(config, LocalModelSection):
+        limit_of(config)
+    else:
+        RecordedSampler(config.path)
+
+
+def open_sampler(run: RunConfig) -> Sampler:
+    config = run.sampler
+    if isinstance(config, HttpSamplerConfig):
+        from agent.http_sampler import HttpSampler
+
+        return HttpSampler(config, environ=os.environ, jitter=random.Random())
+    if isinstance(config, TransformersSamplerConfig):
+        from agent.transformers_sampler import TransformersSampler
+
+        return TransformersSampler(config)
+    return RecordedSampler(config.path)
+
+
+def open_prompt_writer(config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection) -> PromptWriter:
+    """Raises PromptError, CheckpointError or ConfigError."""
+    if isinstance(config, RecordedSamplerConfig):
+        return load_prompt_writer(None, limit=in_characters(config.prompt_characters))
+    template = None if config.template is None else Path(config.template)
+    checkpoint = locate(config.model) if isinstance(config, LocalModelSection) else template
+    return load_prompt_writer(
+        template,
+        limit=limit_of(config),
+        operator_templates=None if config.operator_templates is None else Path(config.operator_templates),
+        checkpoint=checkpoint if checkpoint is not None and checkpoint.is_dir() else None,
+    )
+
+
+def limit_of(config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection) -> Limit:
+    """How long a prompt may be: in tokens where the checkpoint is at hand, else in characters.
+
+    Raises CheckpointError, or ConfigError where prompt and answer have no room together.
+    """
+    if not isinstance(config, LocalModelSection):
+        return in_characters(config.prompt_characters)
+    folder = locate(config.model)
+    context_tokens = read_checkpoint(folder).context_tokens
+    room = context_tokens - config.max_tokens
+    if room < 1:
+        raise ConfigError(
+            f"sampler.max_tokens: {config.max_tokens} leaves no room for a prompt: the context of {folder} is "
+            f"{context_tokens} tokens"
+        )
+    if config.prompt_tokens is not None and config.prompt_tokens > room:
+        raise ConfigError(
+            f"sampler.prompt_tokens: {config.prompt_tokens} and max_tokens {config.max_tokens} are more than the "
+            f"{context_tokens} tokens of the context of {folder}"
+        )
+    return Limit(most=config.prompt_tokens or room, length=Tokens(folder, bos=config.bos).count, unit="tokens")
