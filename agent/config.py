@@ -29,9 +29,14 @@ MIB = 2**20
 # About 15,000 tokens: with an answer of 2,048 it fits the smallest window that models of code are served with today.
 PROMPT_CHARACTERS = 48_000
 # Sections and their keys that name a file or folder to be read.
-READ_PATHS = (("problems", "path"), ("sampler", "path"), ("sampler", "template"), ("sampler", "operator_templates"), ("sampler", "tokenizer"))
+READ_PATHS = (
+    ("problems", "path"),
+    ("sampler", "path"),
+    ("sampler", "template"),
+    ("sampler", "operator_templates"),
+    ("sampler", "tokenizer"),
+)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-
 
 
 class ProblemsConfig(Section):

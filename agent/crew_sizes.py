@@ -59,7 +59,9 @@ def _num_engines(config: RayConfig, engines: EngineConfig, *, replaying: bool, n
     if engines.placement == "shared":
         num_shared = (config.judges or num_gpus) if replaying else num_gpus
         if (engines.num_engines or 0) > num_shared:
-            raise PoolError(f"engine.num_engines is {engines.num_engines}, and there are {num_shared} judges' GPUs to share")
+            raise PoolError(
+                f"engine.num_engines is {engines.num_engines}, and there are {num_shared} judges' GPUs to share"
+            )
         return engines.num_engines or num_shared
     num_for_judges = (config.judges or math.ceil(num_gpus / (1 + ENGINES_PER_JUDGE))) if replaying else 0
     num_engines = engines.num_engines or max(1, (num_gpus - num_for_judges) // engines.tensor_parallel)

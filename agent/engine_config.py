@@ -26,14 +26,15 @@ class RepetitionSection(Section):
 class EngineConfig(Section):
     """The vLLM engines of `sampler.kind: vllm`; nothing else reads this.
 
-    `num_engines` null is one for each GPU that judges leave, or one in all where there is no GPU. `placement` `own` gives
-    an engine `tensor_parallel` GPUs of its own; `shared` one that a judge has too: it sleeps while candidates are timed,
-    of which `time_together` are awaited, for `patience_seconds` at most while it has work. `memory_share` is of each
-    GPU's memory; null is 0.9 of an own GPU and 0.45 of a shared one.
+    `num_engines` null is one for each GPU that judges leave, or one in all where there is no GPU. `placement` `own`
+    gives an engine `tensor_parallel` GPUs of its own; `shared` one that a judge has too: it sleeps while candidates are
+    timed, of which `time_together` are awaited, for `patience_seconds` at most while it has work. `memory_share` is of
+    each GPU's memory; null is 0.9 of an own GPU and 0.45 of a shared one.
 
     `python` is the interpreter of another environment, with vLLM and this one's Ray and Python versions. `environment`
     has variables for the engine's process; it is stored with the run, so no secrets. `load_format` `dummy` draws random
-    weights. An engine may take `start_seconds` to come up, and is started again `max_restarts` times after it died.
+    weights. `arguments` are further ones of vLLM's AsyncEngineArgs, and take the place of ours. An engine may take
+    `start_seconds` to come up, and is started again `max_restarts` times after it died.
     """
 
     num_engines: Positive | None = None
@@ -46,6 +47,7 @@ class EngineConfig(Section):
     max_model_len: Positive | None = None
     memory_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     enforce_eager: bool = False
+    arguments: dict[str, str | int | float | bool] = Field(default={})
     start_seconds: PositiveFloat = 900.0
     max_restarts: Count = 3
     time_together: Positive = 16

@@ -1,4 +1,4 @@
-"""Starts a Ray of the run's own, or joins one.
+"""Starts a Ray of the run's own, or joins one, and says what it has room for.
 
 Knows nothing of what runs there.
 """
@@ -7,17 +7,29 @@ from __future__ import annotations
 
 import logging
 import socket
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
+from agent.config import RayConfig
+from agent.crew_sizes import CrewSizes, crew_sizes
+from agent.engine_config import EngineConfig
 from agent.pool import PoolError
 
 CONNECT_SECONDS = 10.0
 # Plans and prompts are all that passes through the store: some hundred kB each, one or two a worker.
 OBJECT_STORE_BYTES = 256 * 2**20
 MAX_QUOTED_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """A judge's place, for an engine to share: the node's id, and the GPU as CUDA_VISIBLE_DEVICES names it there."""
+
+    node_id: str
+    gpu: str
 
 
 def start_ray(address: str | None) -> bool:
@@ -39,6 +51,23 @@ def start_ray(address: str | None) -> bool:
         hint = "" if address is None else " (a cluster that wants a token also wants RAY_AUTH_MODE=token here)"
         raise PoolError(f"Ray could not {where}: {one_line(error)}{hint}") from error
     return True
+
+
+def sizes_here(config: RayConfig, *, replaying: bool, engines: EngineConfig | None) -> CrewSizes:
+    """For the cluster that is joined. Raises PoolError."""
+    total = ray.cluster_resources()
+    return crew_sizes(
+        config,
+        replaying=replaying,
+        engines=engines,
+        num_cores=int(total.get("CPU", 0)),
+        num_gpus=num_gpus_here(),
+    )
+
+
+def num_gpus_here() -> int:
+    """Of the whole cluster that is joined."""
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 def one_line(error: BaseException) -> str:

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,13 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from agent import vllm_engine
-from agent.config import VllmSamplerConfig
+from agent.config import RunConfig, VllmSamplerConfig
 from agent.engine_config import EngineConfig
-from agent.ray_cluster import one_line
+from agent.pool import Pool
+from agent.ray_cluster import Seat, num_gpus_here, one_line, sizes_here, start_ray
+from agent.ray_pool import RayPool
 from agent.vllm_engine import Answer, EngineDead, EngineFacts, RequestInvalid, VllmEngine
+from agent.vllm_sampler import Encode, VllmSampler
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -46,14 +48,6 @@ class EngineActor(VllmEngine):
         super().__init__(
             arguments, visible_gpus=booked if visible_gpus is None else visible_gpus, environment=environment
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
-    """A judge's place, for an engine to share: the node's id, and the GPU as CUDA_VISIBLE_DEVICES names it there."""
-
-    node_id: str
-    gpu: str
 
 
 class RayEngine:
@@ -120,6 +114,27 @@ class RayEngine:
             raise EngineDead(one_line(error)) from error
 
 
+def open_over_engines(
+    config: RunConfig, *, sampler: VllmSamplerConfig, replaying: bool, encode: Encode, pool: Pool
+) -> VllmSampler:
+    """The sampler of a run, whose engines are not started yet. Raises PoolError where the cluster has no room.
+
+    Engines run on the cluster of a Ray pool; else on the one that `config.ray.address` names, or on this machine.
+    """
+    start_ray(config.ray.address)
+    engine = config.engine
+    sizes = sizes_here(config.ray, replaying=replaying, engines=engine)
+    lease = pool.lease if isinstance(pool, RayPool) else None
+    engines = open_engines(
+        sampler,
+        engine,
+        num_engines=sizes.num_engines,
+        seats=pool.seats() if isinstance(pool, RayPool) and lease is not None else None,
+        on_gpu=num_gpus_here() > 0,
+    )
+    return VllmSampler(sampler, engines, encode=encode, max_restarts=engine.max_restarts, lease=lease)
+
+
 def open_engines(
     config: VllmSamplerConfig,
     engine: EngineConfig,
@@ -128,13 +143,18 @@ def open_engines(
     seats: Sequence[Seat] | None,
     on_gpu: bool,
     engine_class: type = EngineActor,
+    arguments: Mapping[str, Any] | None = None,
 ) -> list[RayEngine]:
-    """As many as asked for, not started yet. Ray must be up. With `seats` each shares one of them."""
+    """As many as asked for, not started yet. Ray must be up. With `seats` each shares one of them.
+
+    A scripted `engine_class` brings `arguments` of its own.
+    """
     if engine.python is not None:
         # The other environment has Ray and vLLM, and need not have us.
         for module in (vllm_engine, sys.modules[__name__]):
             ray.cloudpickle.register_pickle_by_value(module)
-    arguments = engine_arguments(config, engine)
+    if arguments is None:
+        arguments = engine_arguments(config, engine, on_gpu=on_gpu)
     return [
         RayEngine(
             f"engine {number}",
@@ -173,7 +193,7 @@ def _spawn(
     return actor.remote(arguments, visible_gpus=None if seat is None else seat.gpu, environment=environment)
 
 
-def engine_arguments(config: VllmSamplerConfig, engine: EngineConfig) -> dict[str, Any]:
+def engine_arguments(config: VllmSamplerConfig, engine: EngineConfig, *, on_gpu: bool) -> dict[str, Any]:
     """AsyncEngineArgs' own keywords."""
     shared = engine.placement == "shared"
     arguments: dict[str, Any] = {
@@ -192,7 +212,9 @@ def engine_arguments(config: VllmSamplerConfig, engine: EngineConfig) -> dict[st
         arguments["max_model_len"] = engine.max_model_len
     if engine.tensor_parallel > 1:  # inside of an actor vLLM might place its own workers with Ray
         arguments["distributed_executor_backend"] = "mp"
-    return arguments
+    if not on_gpu:  # vLLM 0.32 on a CPU dies over a prompt in two chunks whose request has a seed
+        arguments["enable_chunked_prefill"] = False
+    return arguments | engine.arguments
 
 
 def engine_environment(model: str, engine: EngineConfig) -> dict[str, str]:

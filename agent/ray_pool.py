@@ -21,12 +21,11 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from agent.config import RayConfig
-from agent.crew_sizes import CrewSizes, crew_sizes
+from agent.crew_sizes import CrewSizes
 from agent.engine_config import EngineConfig
 from agent.gpu_lease import GpuLease
 from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError, confirmation_of, confirming, kept_plan
-from agent.ray_cluster import one_line, start_ray
-from agent.ray_engines import Seat
+from agent.ray_cluster import Seat, one_line, sizes_here, start_ray
 from sandbox.bounded import Recent
 from sandbox.gpu_workers import GpuUnusable
 from sandbox.judge import Judge, ProblemFailed, SandboxError, Traced, Tracer, open_judge, verdict_of
@@ -126,10 +125,11 @@ class Crew:
         for worker in self._workers:
             self._idle.put_nowait(worker)
 
-    async def seats(self) -> list[Seat]:
-        """Raises PoolError."""
+    def seats(self) -> list[Seat]:
+        """Where the workers are. Raises PoolError."""
         try:
-            return [await worker.seat.remote() for worker in self._workers]
+            seats: list[Seat] = ray.get([worker.seat.remote() for worker in self._workers])
+            return seats
         except RayError as error:
             raise PoolError(f"a {self._kind} did not say where it is: {one_line(error)}") from error
 
@@ -254,7 +254,6 @@ class RayPool:
                 ray.shutdown()
             raise
         self._num_workers = sizes.num_tracers + sizes.num_judges
-        self.num_engines = sizes.num_engines
 
     @property
     def capacity(self) -> int:
@@ -290,9 +289,14 @@ class RayPool:
         async with self._alone():
             return Confirmation(verdict=await self._judges.do(job, subject=subject), plan=kept_plan(traced))
 
-    async def seats(self) -> list[Seat]:
+    @property
+    def lease(self) -> GpuLease | None:
+        """By which engines share the judges' GPUs; None where they do not."""
+        return self._lease
+
+    def seats(self) -> list[Seat]:
         """Where the judges are. Raises PoolError."""
-        return await self._judges.seats()
+        return self._judges.seats()
 
     async def _judged(self, arguments: Mapping[str, Any], *, subject: str) -> Verdict:
         """Correctness first, where engines share the GPUs: that may be checked while they generate."""
@@ -305,7 +309,9 @@ class RayPool:
                 before = verdict.spend
         async with self._alone():
             verdict = await self._judges.do(partial(_judge, **arguments), subject=subject)
-        return replace(verdict, spend=replace(verdict.spend, gpu_seconds=verdict.spend.gpu_seconds + before.gpu_seconds))
+        return replace(
+            verdict, spend=replace(verdict.spend, gpu_seconds=verdict.spend.gpu_seconds + before.gpu_seconds)
+        )
 
     def _alone(self) -> contextlib.AbstractAsyncContextManager[None]:
         return contextlib.nullcontext() if self._lease is None else self._lease.timing()
@@ -337,18 +343,6 @@ def _forget_failure(
 ) -> None:
     if task.cancelled() or task.exception() is not None:
         known.pop(key)
-
-
-def sizes_here(config: RayConfig, *, replaying: bool, engines: EngineConfig | None) -> CrewSizes:
-    """For the cluster that is joined. Raises PoolError."""
-    total = ray.cluster_resources()
-    return crew_sizes(
-        config,
-        replaying=replaying,
-        engines=engines,
-        num_cores=int(total.get("CPU", 0)),
-        num_gpus=int(total.get("GPU", 0)),
-    )
 
 
 def _judge_crew(settings: JudgeSettings, *, sizes: CrewSizes, factory: JudgeFactory) -> Crew:

@@ -19,18 +19,20 @@ from rich.console import Console
 
 from agent import report
 from agent.checkpoint import CheckpointError
-from agent.config import ProblemsConfig, RunConfig, TransformersSamplerConfig, load_config
+from agent.config import ProblemsConfig, RunConfig, TransformersSamplerConfig, VllmSamplerConfig, load_config
 from agent.config_section import ConfigError
 from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
 from agent.events import Outcome, RunSummary, Starting
+from agent.gpu_lease import GpuLease
 from agent.ledger import Ledger
 from agent.pool import Pool, PoolError, SerialPool, confirming
 from agent.progress import PLAIN_WIDTH, Display, JsonDisplay, LiveDisplay, PlainDisplay
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
-from agent.sampler import Sampler, SamplerRefused
+from agent.sampler import Sampler, SamplerError, SamplerRefused
 from agent.sampling import check_sampler, open_prompt_writer, open_sampler
+from agent.vllm_sampler import VllmSampler
 from sandbox import environment
 from sandbox.isolation import probe
 from sandbox.problems import ProblemError, scan_problems
@@ -117,14 +119,14 @@ def carry_out(folder: RunFolder, *, config: RunConfig, problems: list[Problem], 
     with Ledger.open(folder.ledger) as ledger, open_display(as_json=as_json) as display:
         ledger.record_problems({problem.id: problem.key for problem in problems})  # refused before anything is started
         what = "Ray and the sandbox" if config.ray.pool == "ray" else "the sandbox"
-        display.show(Starting(run_dir=str(folder.root), what=what))
+        display.show(Starting(run_dir=str(folder.root), what=f"{what}, some seconds"))
         try:
             pool = open_pool(config)  # outside of the event loop, which would hold an interrupt back for seconds
             running = work(folder, config=config, problems=problems, ledger=ledger, pool=pool, display=display)
             summary = asyncio.run(running)
         except KeyboardInterrupt:
             return told_to_resume(folder, reason="interrupted")
-        except PoolError as error:  # the pool did not open; later on, the controller takes it
+        except (PoolError, SamplerError) as error:  # what the run needs did not start; later, the controller takes it
             return told_to_resume(folder, reason=str(error))
     return conclude(folder, summary=summary, as_json=as_json)
 
@@ -151,8 +153,18 @@ async def work(
     )
     async with contextlib.AsyncExitStack() as closing:
         closing.push_async_callback(pool.close)
-        sampler = open_sampler(config)
-        closing.push_async_callback(sampler.close)
+        sampler: Sampler
+        sampling_slots = config.sampler.concurrency
+        if isinstance(config.sampler, VllmSamplerConfig):
+            sampler = open_vllm_sampler(config, sampler=config.sampler, pool=pool)
+            closing.push_async_callback(sampler.close)
+            sampling_slots = sampler.num_slots
+            what = f"vLLM with {config.sampler.model}, some minutes"
+            display.show(Starting(run_dir=str(folder.root), what=what))
+            await sampler.wait_until_up()
+        else:
+            sampler = open_sampler(config)
+            closing.push_async_callback(sampler.close)
         controller = Controller(
             plan,
             sampler=sampler,
@@ -166,7 +178,7 @@ async def work(
                 most=config.confirm.most,
                 settings=confirming(settings_of(config)),
             ),
-            sampling_slots=config.sampler.concurrency,
+            sampling_slots=sampling_slots,
             on_event=display.show,
             clock=time.monotonic,
         )
@@ -237,12 +249,26 @@ def settings_of(config: RunConfig) -> JudgeSettings:
     return config.judge.settings(config.seed, gpu_available=on_cluster or environment.gpu_usable())
 
 
+def open_vllm_sampler(config: RunConfig, *, sampler: VllmSamplerConfig, pool: Pool) -> VllmSampler:
+    """Its engines are not started yet. Raises PoolError."""
+    from agent.ray_engines import open_over_engines
+
+    replaying = settings_of(config).mode == "replay"
+    return open_over_engines(config, sampler=sampler, replaying=replaying, encode=open_tokens(sampler).encode, pool=pool)
+
+
 def open_pool(config: RunConfig) -> Pool:
     if config.ray.pool == "serial":
         return SerialPool(settings_of(config))
     from agent.ray_pool import RayPool
 
-    return RayPool(settings_of(config), config.ray)
+    settings = settings_of(config)
+    if not isinstance(config.sampler, VllmSamplerConfig):
+        return RayPool(settings, config.ray)
+    engine, lease = config.engine, None
+    if engine.placement == "shared" and settings.mode == "replay":
+        lease = GpuLease(batch=engine.time_together, patience_seconds=engine.patience_seconds)
+    return RayPool(settings, config.ray, engines=engine, lease=lease)
 
 
 def open_display(*, as_json: bool) -> Display:

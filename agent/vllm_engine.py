@@ -7,7 +7,6 @@ values, so that it may run under another Python environment than the rest.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import subprocess
 import sys
@@ -56,7 +55,9 @@ class EngineFacts(NamedTuple):
 class VllmEngine:
     """Holds one `AsyncLLM`. Calls overlap; `start` comes before all others."""
 
-    def __init__(self, arguments: Mapping[str, Any], *, visible_gpus: str | None, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: Mapping[str, Any], *, visible_gpus: str | None, environment: Mapping[str, str]
+    ) -> None:
         """`arguments` are AsyncEngineArgs' own. `visible_gpus` None leaves the choice of GPUs to the environment."""
         os.environ.update(environment)
         if visible_gpus is not None:  # before anything asks CUDA: Ray hides no GPU from a process that books none
@@ -81,7 +82,9 @@ class VllmEngine:
         except Exception as error:  # noqa: BLE001  vLLM's own types do not pickle to where it is not installed
             raise EngineDead(f"did not start: {one_line(error)}") from None
 
-    async def generate(self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str) -> Answer:
+    async def generate(
+        self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str
+    ) -> Answer:
         """One completion. `options` are SamplingParams' own and hold max_tokens. Raises EngineDead, RequestInvalid."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -146,7 +149,7 @@ def sampling_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def guard_over(pid: int) -> subprocess.Popen[bytes]:
     """A process that outlives `pid` by an instant and ends its present children. It ends when this process does."""
-    children = [child for child in children_of(pid)]
+    children = children_of(pid)
     guard = subprocess.Popen([sys.executable, "-c", _GUARD], stdin=subprocess.PIPE, start_new_session=True)
     assert guard.stdin is not None
     guard.stdin.write("".join(f"{child}\n" for child in children).encode())

@@ -118,6 +118,7 @@ class VllmSampler:
     async def sample(self, request: SampleRequest) -> Completion:
         self._begin()
         token_ids = list(self._encode(request.prompt))
+        self._check_length(len(token_ids))
         num_unanswered = 0
         while True:
             answer = await self._asked(token_ids, request=request)
@@ -134,6 +135,13 @@ class VllmSampler:
             num_unanswered += 1
             if num_unanswered == MAX_UNANSWERED:
                 raise SamplerError(f"vLLM gave a request up {num_unanswered} times, last: {answer.finish_reason}")
+
+    def _check_length(self, num_tokens: int) -> None:
+        """Raises PromptRefused where prompt and answer do not fit together; what no engine has said yet is let pass."""
+        lengths = [place.facts.max_model_len for place in self._places if place.facts is not None]
+        if lengths and num_tokens + self._config.max_tokens > min(lengths):
+            told = f"a prompt of {num_tokens} tokens and an answer of {self._config.max_tokens}"
+            raise PromptRefused(f"vLLM: {told} are more than the model's context of {min(lengths)}")
 
     async def close(self) -> None:
         self._closed = True

@@ -180,8 +180,7 @@ class GpuJudge:
 
     def verify(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
         """As `judge`, but nothing is timed and nothing is remembered."""
-        known = traced.plan_hash is not None and (problem.key, traced.plan_hash) in self._verdicts
-        if known or traced.plan is None:
+        if traced.plan_hash is None or self._verdicts.get((problem.key, traced.plan_hash)) is not None:
             return self.judge(problem, candidate, traced)
         return self._judge(problem, traced, timed=False)
 
