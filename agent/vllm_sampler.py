@@ -106,6 +106,11 @@ class VllmSampler:
         """How many requests are worked on at once."""
         return self._config.concurrency * len(self._places)
 
+    @property
+    def num_deaths(self) -> int:
+        """Of engines, so far."""
+        return sum(place.num_deaths for place in self._places)
+
     async def wait_until_up(self) -> list[EngineFacts]:
         """Starts all engines, some minutes, and gives those that came up. Raises SamplerError if none did."""
         self._begin()
@@ -160,6 +165,8 @@ class VllmSampler:
         request_id = f"{request.problem.id}/{request.proposal.id}/{uuid.uuid4().hex[:8]}"
         try:
             async with self._generating():
+                if place.facts is None:  # it died while the GPU was somebody else's
+                    return None
                 life = place.life
                 try:
                     async with asyncio.timeout(self._config.timeout_seconds):

@@ -1,4 +1,5 @@
-"""Skips tests marked `gpu` on machines without one. Asks no framework, so that collecting stays fast.
+"""Skips tests marked `gpu` on machines without one, and those marked `vllm` where that is not to be had. Asks no
+framework, so that collecting stays fast.
 
 Property tests try the same examples each time; `--hypothesis-profile=deep` looks for new ones, for as long as it takes.
 """
@@ -6,6 +7,7 @@ Property tests try the same examples each time; `--hypothesis-profile=deep` look
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,11 @@ if importlib.util.find_spec("hypothesis") is not None:  # a GPU machine may have
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if importlib.util.find_spec("vllm") is None and "KERNELLOOP_VLLM_PYTHON" not in os.environ:
+        skip = pytest.mark.skip(reason="needs vLLM here, or KERNELLOOP_VLLM_PYTHON: an interpreter that has it")
+        for item in items:
+            if "vllm" in item.keywords:
+                item.add_marker(skip)
     if any(Path("/dev").glob("nvidia[0-9]*")):
         return
     skip = pytest.mark.skip(reason="needs an NVIDIA GPU")

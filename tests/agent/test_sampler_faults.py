@@ -25,89 +25,19 @@ from typing import Any
 import pytest
 
 from agent.config import HttpSamplerConfig, VllmSamplerConfig
-from agent.confirm import Confirmer
-from agent.controller import Controller, RunPlan
 from agent.engine_config import EngineConfig
-from agent.events import Outcome, RunSummary, Sampled
+from agent.events import Outcome
 from agent.http_sampler import HttpSampler
-from agent.ledger import Ledger
-from agent.pool import Confirmation
-from agent.run_folder import RunFolder
-from agent.sampler import Sampler, SamplerError
+from agent.sampler import SamplerError
 from agent.vllm_engine import Answer, EngineDead, EngineFacts, RequestInvalid
 from agent.vllm_sampler import VllmSampler
-from sandbox.types import Budget, Candidate, Failure, Observation, Problem, Proposal, Status, Verdict
-from strategies import Repair
-from tests.judge_settings import judge_settings
+from tests.small_run import NUM_PROBLEMS, NUM_SAMPLES, assert_whole, run, sampled_in
 
 ray = pytest.importorskip("ray")
 
 from agent.ray_engines import RayEngine, open_engines  # noqa: E402  after the check that Ray is there
 
-NUM_PROBLEMS, NUM_SAMPLES = 6, 8
 PROMPT_TOKENS, COMPLETION_TOKENS = 11, 4
-
-
-class WrongPool:
-    """Whatever it is given is wrong, at once, so that repairs are asked for."""
-
-    capacity = 4
-
-    async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
-        failure = Failure(error_class="Wrong", message="it is wrong")
-        return Verdict(candidate_id=candidate.id, status=Status.WRONG_VALUES, failure=failure)
-
-    async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
-        return Confirmation(verdict=await self.judge(problem, candidate), plan=None)
-
-    async def close(self) -> None: ...
-
-
-def prompt(problem: Problem, proposal: Proposal, parents: tuple[Observation, ...]) -> str:
-    return f"{problem.id} {proposal.id}"
-
-
-async def run(root: Path, sampler: Sampler) -> RunSummary:
-    """One run, or the rest of one, in `root`."""
-    ledger, folder, pool = Ledger.open(root / "ledger.sqlite"), RunFolder(root), WrongPool()
-    folder.write_environment({"gpu": None})
-    controller = Controller(
-        RunPlan(
-            problems=[Problem(id=f"p{n}", source=f"# {n}", origin="test") for n in range(NUM_PROBLEMS)],
-            new_strategy=lambda seed: Repair(seed=seed, in_flight=3, max_repairs=2, stop_when_passed=False),
-            render=prompt,
-            budget=Budget(samples=NUM_SAMPLES),
-            seed=0,
-        ),
-        sampler=sampler,
-        pool=pool,
-        ledger=ledger,
-        folder=folder,
-        confirmer=Confirmer(pool=pool, ledger=ledger, folder=folder, most=0, settings=judge_settings()),
-        sampling_slots=8,
-        on_event=lambda event: None,
-        clock=time.monotonic,
-    )
-    try:
-        return await controller.run()
-    finally:
-        await sampler.close()
-
-
-def sampled_in(root: Path) -> list[Sampled]:
-    with Ledger.open(root / "ledger.sqlite") as ledger:
-        return [entry.event for entry in ledger.events() if isinstance(entry.event, Sampled)]
-
-
-def assert_whole(root: Path, summary: RunSummary) -> None:
-    """Every proposal has one completion in the ledger, and each search was charged for those and no more."""
-    assert (summary.outcome, summary.error) == (Outcome.COMPLETED, None)
-    asked = Counter((event.problem_id, event.proposal.id) for event in sampled_in(root))
-    assert set(asked.values()) == {1}
-    assert len(asked) == NUM_PROBLEMS * NUM_SAMPLES
-    for search in summary.searches:
-        assert search.spend.samples == NUM_SAMPLES
-        assert search.spend.tokens == NUM_SAMPLES * (PROMPT_TOKENS + COMPLETION_TOKENS)
 
 
 # HTTP
@@ -189,6 +119,7 @@ def http_sampler(server: FaultyServer, *, max_retries: int) -> HttpSampler:
 
 def test_a_run_over_a_server_that_fails_in_every_way_is_whole(faulty: FaultyServer, tmp_path: Path) -> None:
     assert_whole(tmp_path, asyncio.run(run(tmp_path, http_sampler(faulty, max_retries=60))))
+    assert {event.num_tokens for event in sampled_in(tmp_path)} == {PROMPT_TOKENS + COMPLETION_TOKENS}
     assert next(faulty.numbers) >= 3 * NUM_PROBLEMS * NUM_SAMPLES - 2
 
 
