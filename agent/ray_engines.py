@@ -115,7 +115,7 @@ class RayEngine:
 
 
 def open_over_engines(
-    config: RunConfig, *, sampler: VllmSamplerConfig, replaying: bool, encode: Encode, pool: Pool
+    config: RunConfig, *, sampler: VllmSamplerConfig, replaying: bool, encode: Encode, pool: Pool | None
 ) -> VllmSampler:
     """The sampler of a run, whose engines are not started yet. Raises PoolError where the cluster has no room.
 

@@ -31,7 +31,7 @@ from agent.progress import PLAIN_WIDTH, Display, JsonDisplay, LiveDisplay, Plain
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
 from agent.sampler import Sampler, SamplerError, SamplerRefused
-from agent.sampling import check_sampler, open_prompt_writer, open_sampler
+from agent.sampling import check_sampler, open_prompt_writer, open_sampler, tokens_of
 from agent.vllm_sampler import VllmSampler
 from sandbox import environment
 from sandbox.isolation import probe
@@ -254,7 +254,7 @@ def open_vllm_sampler(config: RunConfig, *, sampler: VllmSamplerConfig, pool: Po
     from agent.ray_engines import open_over_engines
 
     replaying = settings_of(config).mode == "replay"
-    return open_over_engines(config, sampler=sampler, replaying=replaying, encode=open_tokens(sampler).encode, pool=pool)
+    return open_over_engines(config, sampler=sampler, replaying=replaying, encode=tokens_of(sampler).encode, pool=pool)
 
 
 def open_pool(config: RunConfig) -> Pool:

@@ -17,6 +17,7 @@ from agent.config import (
     RunConfig,
     SamplerConfig,
     TransformersSamplerConfig,
+    VllmSamplerConfig,
 )
 from agent.config_section import ConfigError
 from agent.prompts import Limit, PromptWriter, in_characters, load_prompt_writer
@@ -30,6 +31,8 @@ def check_sampler(config: SamplerConfig) -> None:
         from agent.http_sampler import access
 
         access(config, environ=os.environ)
+        if config.tokenizer is not None:
+            Tokens(Path(config.tokenizer), bos=config.bos)
     elif isinstance(config, LocalModelSection):
         limit_of(config)
     else:
@@ -37,16 +40,29 @@ def check_sampler(config: SamplerConfig) -> None:
 
 
 def open_sampler(run: RunConfig) -> Sampler:
+    """One that has the machine to itself: vLLM's engines get all GPUs. Raises PoolError where there is no room."""
     config = run.sampler
     if isinstance(config, HttpSamplerConfig):
         from agent.http_sampler import HttpSampler
 
-        return HttpSampler(config, environ=os.environ, jitter=random.Random())
+        encode = None
+        if config.tokenizer is not None:
+            encode = Tokens(Path(config.tokenizer), bos=config.bos).encode
+        return HttpSampler(config, environ=os.environ, jitter=random.Random(), encode=encode)
     if isinstance(config, TransformersSamplerConfig):
         from agent.transformers_sampler import TransformersSampler
 
         return TransformersSampler(config)
+    if isinstance(config, VllmSamplerConfig):
+        from agent.ray_engines import open_over_engines
+
+        return open_over_engines(run, sampler=config, encode=tokens_of(config).encode, pool=None, replaying=False)
     return RecordedSampler(config.path)
+
+
+def tokens_of(config: LocalModelSection) -> Tokens:
+    """Raises CheckpointError."""
+    return Tokens(locate(config.model), bos=config.bos)
 
 
 def open_prompt_writer(config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection) -> PromptWriter:

@@ -136,6 +136,7 @@ class VllmSampler:
                     prompt_tokens=len(token_ids),
                     completion_tokens=len(answer.token_ids),
                     token_ids=answer.token_ids,
+                    sampler=f"vllm {self._config.model}",
                 )
             num_unanswered += 1
             if num_unanswered == MAX_UNANSWERED:

@@ -72,7 +72,7 @@ async def all_of(sampler: Sampler, *requests: SampleRequest) -> list[Completion]
     return await asyncio.gather(*(sampler.sample(each) for each in requests))
 
 
-async def check_sampler(sampler: Sampler, *, model: Path) -> None:
+async def check(sampler: Sampler, *, model: Path) -> None:
     """What holds of every sampler over vLLM."""
     tokenizer = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
     many = await all_of(sampler, *(request(n) for n in range(24)))
@@ -112,7 +112,7 @@ def test_engines_under_ray_answer_and_survive_a_kill_in_mid_request(
         start = time.monotonic()
         (facts,) = await sampler.wait_until_up()
         up_seconds = time.monotonic() - start
-        await check_sampler(sampler, model=model)
+        await check(sampler, model=model)
         start = time.monotonic()
         answers = await all_of(sampler, *(request(n, prompt="def forward(self, x):\n" * 12) for n in range(64)))
         rate = sum(answer.completion_tokens for answer in answers) / (time.monotonic() - start)
@@ -178,7 +178,7 @@ def test_the_http_sampler_over_a_real_vllm_serve(model: Path, tmp_path: Path, mo
             for encode in (None, lambda prompt: tokenizer.encode(prompt).ids):
                 sampler = HttpSampler(config, environ={}, jitter=random.Random(0), encode=encode)
                 try:
-                    await check_sampler(sampler, model=model)
+                    await check(sampler, model=model)
                 finally:
                     await sampler.close()
             sampler = HttpSampler(config, environ={}, jitter=random.Random(0))
