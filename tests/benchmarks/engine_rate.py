@@ -4,8 +4,8 @@
     python -m tests.benchmarks.engine_rate --tiny --out FILE      # a tiny shape, also on a CPU: does the script work?
 
 The model has the shape of Llama-3.1-8B, dummy weights and a tokenizer trained on this repository's files, filled up to
-the same vocabulary: rates are those of the shape, the text is noise. Prompts are 16 times 16 equal ones of random tokens,
-as 16 samples of 16 problems, all in flight at once. Phases, in order, each only while the budget lasts:
+the same vocabulary: rates are those of the shape, the text is noise. Prompts are 16 times 16 equal ones of random
+tokens, as 16 samples of 16 problems, all in flight at once. Phases, in order, each only while the budget lasts:
 
     bare      `LLM.generate` in a process of its own: without seeds, and with a seed for each sample, as ours are
     ours      the sampler over one engine in a Ray actor
