@@ -147,12 +147,12 @@ MODELS = [each for each, kind in zip(EVERY, KINDS, strict=True) if kind.asks_a_m
 def using(kind: Kind, checkpoint: Path, folder: Path, work: Callable[[Sampler], Awaitable[T]]) -> T:
     """What `work` gives with a fresh sampler, which is closed afterwards."""
 
+    seconds = 600 if kind.name == "vllm" else 120  # a real engine has to start
+
     async def whole() -> T:
         with kind.open(checkpoint, folder) as sampler:
             try:
-                return await asyncio.wait_for(
-                    asyncio.ensure_future(work(sampler)), timeout=600 if kind.name == "vllm" else 120
-                )
+                return await asyncio.wait_for(asyncio.ensure_future(work(sampler)), timeout=seconds)
             finally:
                 await asyncio.wait_for(sampler.close(), timeout=60)
 

@@ -26,7 +26,7 @@ import pytest
 
 from agent.config import HttpSamplerConfig, VllmSamplerConfig
 from agent.engine_config import EngineConfig
-from agent.events import Outcome
+from agent.events import Outcome, RunSummary
 from agent.http_sampler import HttpSampler
 from agent.sampler import SamplerError
 from agent.vllm_engine import Answer, EngineDead, EngineFacts, RequestInvalid
@@ -124,7 +124,7 @@ def test_a_run_over_a_server_that_fails_in_every_way_is_whole(faulty: FaultyServ
 
 
 def test_a_run_that_gave_up_on_its_server_is_resumed_and_charged_once(faulty: FaultyServer, tmp_path: Path) -> None:
-    outcomes = []
+    outcomes: list[RunSummary] = []
     while not outcomes or outcomes[-1].outcome is Outcome.FAILED:
         assert len(outcomes) < 200
         outcomes.append(asyncio.run(run(tmp_path, http_sampler(faulty, max_retries=0))))

@@ -32,7 +32,7 @@ from typing import Any
 
 from agent.config import VllmSamplerConfig
 from agent.engine_config import EngineConfig
-from agent.sampler import Completion, SampleRequest
+from agent.sampler import Completion, Sampler, SampleRequest
 from agent.vllm_engine import children_of
 from sandbox.types import Operator, Problem, Proposal
 from tests.benchmarks.budget import Budget, run_within
@@ -41,7 +41,7 @@ from tests.llama_folder import LLAMA_8B, TINY, make_folder
 PHASES = ("bare", "ours", "sleep", "kill")
 NUM_PROMPTS = 16
 ROUNDS = 2  # of all prompts; the first warms up
-SAMPLING = {"temperature": 1.0, "top_p": 0.97}
+TEMPERATURE, TOP_P = 1.0, 0.97
 
 
 def prompts_of(length: int, *, vocabulary: int) -> list[list[int]]:
@@ -87,7 +87,9 @@ def bare(args: argparse.Namespace) -> dict[str, Any]:
     asked: Any = [{"prompt_token_ids": prompts[number % NUM_PROMPTS]} for number in range(args.in_flight)]
     for name, seeded in (("warm_up", False), ("unseeded", False), ("seeded", True)):
         params = [
-            SamplingParams(max_tokens=args.max_tokens, seed=number if seeded else None, **SAMPLING)
+            SamplingParams(
+                max_tokens=args.max_tokens, seed=number if seeded else None, temperature=TEMPERATURE, top_p=TOP_P
+            )
             for number in range(args.in_flight)
         ]
         start = time.monotonic()
@@ -144,7 +146,7 @@ class EngineRate:
         args = self._args
         config = VllmSamplerConfig(
             kind="vllm", model=args.model, max_tokens=args.max_tokens, concurrency=args.in_flight, repetition=None,
-            **SAMPLING,
+            temperature=TEMPERATURE, top_p=TOP_P,
         )  # fmt: skip
         engine = EngineConfig(
             load_format="dummy", python=args.python, memory_share=0.3 if args.tiny else None, max_restarts=1,
@@ -241,11 +243,11 @@ def request(number: int) -> SampleRequest:
     )
 
 
-async def all_answers(sampler: Any, *, num: int) -> Sequence[Completion]:
+async def all_answers(sampler: Sampler, *, num: int) -> Sequence[Completion]:
     return await asyncio.gather(*(sampler.sample(request(number)) for number in range(num)))
 
 
-async def rate(sampler: Any, *, num: int) -> float:
+async def rate(sampler: Sampler, *, num: int) -> float:
     """Output tokens a second, from the first request to the last answer."""
     start = time.monotonic()
     answers = await all_answers(sampler, num=num)
