@@ -65,7 +65,10 @@ class RayEngine:
 
     async def start(self) -> EngineFacts:
         await self.stop()
-        self._actor = self._spawn()
+        try:
+            self._actor = self._spawn()
+        except (RayError, ValueError) as error:  # a node or an interpreter that is not there
+            raise EngineDead(one_line(error)) from error
         facts = await self._call("start", seconds=self._start_seconds)
         return EngineFacts(*facts)
 

@@ -31,7 +31,7 @@ from agent.progress import PLAIN_WIDTH, Display, JsonDisplay, LiveDisplay, Plain
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
 from agent.sampler import Sampler, SamplerError, SamplerRefused
-from agent.sampling import check_sampler, open_prompt_writer, open_sampler, tokens_of
+from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler, tokens_of
 from agent.vllm_sampler import VllmSampler
 from sandbox import environment
 from sandbox.isolation import probe
@@ -79,7 +79,8 @@ def check_parts(config: RunConfig, *, path: Path) -> list[Problem]:
     """The problems. Raises the errors of whatever the configuration in `path` names and is not usable."""
     try:
         problems = find_problems(config.problems)
-        settings_of(config)
+        settings = settings_of(config)
+        check_engines(config, replaying=settings.mode == "replay")
         open_prompt_writer(config.sampler)
         check_sampler(config.sampler)
         check_gpu_is_left_alone(config)

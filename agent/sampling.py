@@ -5,6 +5,7 @@ Knows which kinds there are, and nothing of how they work; what is heavy is load
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 from pathlib import Path
@@ -37,6 +38,22 @@ def check_sampler(config: SamplerConfig) -> None:
         limit_of(config)
     else:
         RecordedSampler(config.path)
+
+
+def check_engines(run: RunConfig, *, replaying: bool) -> None:
+    """Raises ConfigError where vLLM engines could not be started as `engine` says. Starts none."""
+    if not isinstance(run.sampler, VllmSamplerConfig):
+        return
+    python = run.engine.python
+    if python is not None and run.ray.address is None and not os.access(python, os.X_OK):
+        raise ConfigError(f"engine.python: {python!r} is no program; it must be the interpreter of an environment")
+    if python is None and run.ray.address is None and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "sampler.kind: vllm needs vLLM: pip install 'kernelloop[vllm]' here, or name the interpreter of another "
+            "environment with engine.python, or run `vllm serve` and use kind: http"
+        )
+    if replaying and run.ray.pool == "serial":
+        raise ConfigError("ray.pool: serial judges on a GPU that Ray would give to a vLLM engine; use ray.pool: ray")
 
 
 def open_sampler(run: RunConfig) -> Sampler:

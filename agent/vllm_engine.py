@@ -50,6 +50,7 @@ class EngineFacts(NamedTuple):
     pid: int
     vllm: str
     max_model_len: int
+    detects_repetition: bool
 
 
 class VllmEngine:
@@ -78,7 +79,8 @@ class VllmEngine:
 
             self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments))
             self._guard = guard_over(os.getpid())
-            return EngineFacts(os.getpid(), vllm.__version__, int(self._engine.model_config.max_model_len))
+            context = int(self._engine.model_config.max_model_len)
+            return EngineFacts(os.getpid(), vllm.__version__, context, repetition_class() is not None)
         except Exception as error:  # noqa: BLE001  vLLM's own types do not pickle to where it is not installed
             raise EngineDead(f"did not start: {one_line(error)}") from None
 
@@ -134,17 +136,20 @@ class VllmEngine:
 
 
 def sampling_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """SamplingParams' keywords, with `repetition_detection` as vLLM's record. Raises RequestInvalid where this vLLM
-    has none."""
+    """SamplingParams' keywords. `repetition_detection` becomes vLLM's record, and is left out where this vLLM has none:
+    `EngineFacts.detects_repetition` says so, for whoever asked for it."""
     plain = dict(options)
-    repetition = plain.pop("repetition_detection", None)
-    if repetition is not None:
-        try:
-            from vllm.sampling_params import RepetitionDetectionParams
-        except ImportError:
-            raise RequestInvalid("this vLLM has no repetition_detection; leave sampler.repetition out") from None
-        plain["repetition_detection"] = RepetitionDetectionParams(**repetition)
+    repetition, record = plain.pop("repetition_detection", None), repetition_class()
+    if repetition is not None and record is not None:
+        plain["repetition_detection"] = record(**repetition)
     return plain
+
+
+def repetition_class() -> Any:
+    """vLLM's record of how repetition is detected; None in versions without it."""
+    from vllm import sampling_params
+
+    return getattr(sampling_params, "RepetitionDetectionParams", None)
 
 
 def guard_over(pid: int) -> subprocess.Popen[bytes]:

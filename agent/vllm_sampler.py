@@ -237,6 +237,8 @@ class VllmSampler:
             else:
                 place.life += 1
                 log.info("engine_up: %s: %s", place.engine.name, place.facts)
+                if self._config.repetition is not None and not place.facts.detects_repetition:
+                    log.warning("engine_without_repetition_detection: answers that repeat themselves run to max_tokens")
         self._tell()
 
     async def _sleep(self) -> None:

@@ -141,7 +141,7 @@ class TwinEngine:
     async def start(self) -> EngineFacts:
         self.num_starts += 1
         self.asleep = False
-        return EngineFacts(1, "twin", 1000)
+        return EngineFacts(1, "twin", 1000, True)
 
     async def generate(
         self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str

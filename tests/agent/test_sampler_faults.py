@@ -157,7 +157,7 @@ class TwinEngine:
     async def start(self) -> EngineFacts:
         if self._die_at == 0:
             raise EngineDead("did not start: no memory")
-        return EngineFacts(os.getpid(), "twin", 100_000)
+        return EngineFacts(os.getpid(), "twin", 100_000, True)
 
     async def generate(
         self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str

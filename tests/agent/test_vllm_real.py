@@ -38,7 +38,7 @@ tokenizers = pytest.importorskip("tokenizers")
 from agent.ray_engines import open_engines  # noqa: E402  after the check that Ray is there
 from agent.vllm_sampler import VllmSampler  # noqa: E402
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
 CONTEXT = 1024
 MAX_TOKENS = 48
@@ -98,7 +98,7 @@ def test_engines_under_ray_answer_and_survive_a_kill_in_mid_request(
         kind="vllm", model=str(model), max_tokens=MAX_TOKENS, temperature=1.0, concurrency=32, repetition=None
     )
     engine = EngineConfig(
-        python=PYTHON, environment=CPU, enforce_eager=True, max_model_len=CONTEXT, memory_share=0.3, start_seconds=600
+        python=PYTHON, environment=CPU, enforce_eager=True, max_model_len=CONTEXT, memory_share=0.3, start_seconds=900
     )
     sampler = VllmSampler(
         config,
@@ -147,7 +147,7 @@ def served(model: Path, *, log: Path) -> Iterator[str]:
             command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **CPU}, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + 600
+        deadline = time.monotonic() + 1200
         while True:
             assert server.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < deadline, log.read_text()[-3000:]
