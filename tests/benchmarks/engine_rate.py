@@ -150,7 +150,7 @@ class EngineRate:
         )  # fmt: skip
         engine = EngineConfig(
             load_format="dummy", python=args.python, memory_share=0.3 if args.tiny else None, max_restarts=1,
-            arguments={**engine_options(args), "enable_sleep_mode": on_gpu()},
+            arguments={**engine_options(args), "enable_sleep_mode": self._sleeps()},
         )  # fmt: skip
         engines = open_engines(config, engine, num_engines=1, seats=None, on_gpu=on_gpu())
         prompts = prompts_of(args.prompt_tokens, vocabulary=shape_of(args).vocabulary)
@@ -166,7 +166,7 @@ class EngineRate:
                 self._phase = f"ours: round {number + 1} of {ROUNDS}"
                 ours["warm_up" if number == 0 else "tokens_per_second"] = await rate(sampler, num=args.in_flight)
             ours["memory_mib"] = gpu_mib()
-            if "sleep" in args.phases and on_gpu():
+            if self._sleeps():
                 self._phase = "sleep"
                 await self._time_sleep(sampler, engines[0])
             if "kill" in args.phases and self._budget.left_seconds > 0:
@@ -174,6 +174,9 @@ class EngineRate:
                 await self._time_death(sampler, pid=facts.pid)
         finally:
             await sampler.close()
+
+    def _sleeps(self) -> bool:
+        return "sleep" in self._args.phases and on_gpu()
 
     async def _time_sleep(self, sampler: Any, engine: Any) -> None:
         found = self._found["sleep"] = {"before_mib": gpu_mib()}
@@ -230,6 +233,9 @@ class EngineRate:
     def close(self) -> None:
         if self._child is not None:
             os.killpg(self._child.pid, signal.SIGKILL)
+        for pid in children_of(os.getpid()):  # Ray's and vLLM's: this process ends without their doing
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def request(number: int) -> SampleRequest:
