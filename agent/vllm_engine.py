@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 
 _CHECK_SECONDS = 30.0
 # Ends what an engine started when the engine's process is gone, however it went: SIGKILL runs no handler, and an orphan
-# would hold the GPU's memory. Reads process ids until the pipe from the engine closes.
+# would hold the GPU's memory. It waits until the pipe from the engine closes. A process is known by id and start time.
 _GUARD = """
 import os, signal, sys
-pids = [int(line) for line in sys.stdin]
-for pid in pids:
+for line in sys.stdin.readlines():
+    pid, began = line.split()
     try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
+        if open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[19] == began:
+            os.kill(int(pid), signal.SIGKILL)
+    except OSError:
         pass
 """
 
@@ -153,23 +154,21 @@ def repetition_class() -> Any:
 
 
 def guard_over(pid: int) -> subprocess.Popen[bytes]:
-    """A process that outlives `pid` by an instant and ends its present children. It ends when this process does."""
-    children = children_of(pid)
+    """A process that outlives this one by an instant, and then ends what are now the descendants of `pid`."""
+    descendants = children_of(pid)
     guard = subprocess.Popen([sys.executable, "-c", _GUARD], stdin=subprocess.PIPE, start_new_session=True)
     assert guard.stdin is not None
-    guard.stdin.write("".join(f"{child}\n" for child in children).encode())
+    for child in descendants:
+        if (stat := stat_of(child)) is not None:
+            guard.stdin.write(f"{child} {stat[19]}\n".encode())
     guard.stdin.flush()
     return guard
 
 
 def children_of(pid: int) -> list[int]:
     """Ids of the processes that `pid` started, and of those that they started."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):  # it has just ended
-            continue
+    stats = {int(folder.name): stat_of(int(folder.name)) for folder in Path("/proc").glob("[0-9]*")}
+    parents = {child: int(stat[1]) for child, stat in stats.items() if stat is not None}
     found, todo = [], [pid]
     while todo:
         parent = todo.pop()
@@ -177,6 +176,14 @@ def children_of(pid: int) -> list[int]:
         found += mine
         todo += mine
     return found
+
+
+def stat_of(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on (proc(5)); None when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
 
 
 def one_line(error: BaseException) -> str:
