@@ -127,7 +127,9 @@ class VllmEngine:
         await self._engine.sleep(level=1)
 
     async def wake_up(self) -> None:
+        """Raises EngineDead where it did not come back well."""
         await self._engine.wake_up()
+        await self.check()
 
     async def stop(self) -> None:
         """Ends the engine's processes."""
