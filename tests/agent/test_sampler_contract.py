@@ -147,7 +147,7 @@ MODELS = [each for each, kind in zip(EVERY, KINDS, strict=True) if kind.asks_a_m
 def using(kind: Kind, checkpoint: Path, folder: Path, work: Callable[[Sampler], Awaitable[T]]) -> T:
     """What `work` gives with a fresh sampler, which is closed afterwards."""
 
-    seconds = 600 if kind.name == "vllm" else 120  # a real engine has to start
+    seconds = 1200 if kind.name == "vllm" else 120  # a real engine has to start
 
     async def whole() -> T:
         with kind.open(checkpoint, folder) as sampler:
