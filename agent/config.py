@@ -20,7 +20,8 @@ from pydantic_core import PydanticCustomError
 
 from agent.allocator import Allocator, ExpectedGain, Uniform
 from agent.config_section import ConfigError as ConfigError  # handed on: callers catch what load_config raises
-from agent.config_section import Section, one_line
+from agent.config_section import Count, Positive, PositiveFloat, Section, one_line
+from agent.engine_config import EngineConfig, RepetitionSection
 from sandbox.settings import JudgeSettings, Limits
 from sandbox.types import Budget
 
@@ -29,12 +30,15 @@ MIB = 2**20
 # About 15,000 tokens: with an answer of 2,048 it fits the smallest window that models of code are served with today.
 PROMPT_CHARACTERS = 48_000
 # Sections and their keys that name a file or folder to be read.
-READ_PATHS = (("problems", "path"), ("sampler", "path"), ("sampler", "template"), ("sampler", "operator_templates"))
+READ_PATHS = (
+    ("problems", "path"),
+    ("sampler", "path"),
+    ("sampler", "template"),
+    ("sampler", "operator_templates"),
+    ("sampler", "tokenizer"),
+)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
-Positive = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -100,10 +104,28 @@ class TransformersSamplerConfig(LocalModelSection):
     threads: Positive | None = None
 
 
+class VllmSamplerConfig(LocalModelSection):
+    """vLLM engines of the run's own, under Ray, where and how `engine` says; a request goes to the least loaded.
+
+    `concurrency` is for each engine. `stop` are texts that end an answer. `repetition` null lets it repeat itself. An
+    engine that gives no answer within `timeout_seconds` counts as dead.
+    """
+
+    kind: Literal["vllm"]
+    concurrency: Positive = 256
+    stop: list[str] = Field(default=[])
+    repetition: RepetitionSection | None = RepetitionSection()
+    timeout_seconds: PositiveFloat = 900.0
+
+
 class HttpSamplerConfig(GenerationSection):
     """Any OpenAI-compatible server. `api_key_env` names the environment variable that holds the key.
 
-    A prompt is cut to `prompt_characters`; one that cannot be cut so far is not sent.
+    A prompt is cut to `prompt_characters`; one that cannot be cut so far is not sent. `timeout_seconds` bounds one
+    attempt, `total_seconds` all attempts at one answer and the waits between them. `stop` are texts that end an answer.
+
+    vLLM and those who follow it understand more: `answer_token_ids` asks for the answer's token ids. With `tokenizer`,
+    a checkpoint's folder, the prompt goes out as token ids under its `bos` rule (`completions` only).
     """
 
     kind: Literal["http"]
@@ -113,7 +135,18 @@ class HttpSamplerConfig(GenerationSection):
     api_key_env: str | None = None
     prompt_characters: Positive = PROMPT_CHARACTERS
     timeout_seconds: PositiveFloat = 300.0
+    total_seconds: PositiveFloat = 3600.0
     max_retries: Count = 5
+    stop: list[str] = Field(default=[])
+    answer_token_ids: bool = False
+    tokenizer: str | None = None
+    bos: Literal["as_shipped", "single", "none"] = "as_shipped"
+
+    @model_validator(mode="after")
+    def _token_ids_are_for_completions(self) -> Self:
+        if self.tokenizer is not None and self.api == "chat":
+            raise PydanticCustomError("unfit", "a chat server takes no token ids: api must be completions")
+        return self
 
 
 class BestOfNConfig(Section):
@@ -311,7 +344,8 @@ class RayConfig(Section):
 
 
 SamplerConfig = Annotated[
-    RecordedSamplerConfig | HttpSamplerConfig | TransformersSamplerConfig, Field(discriminator="kind")
+    RecordedSamplerConfig | HttpSamplerConfig | TransformersSamplerConfig | VllmSamplerConfig,
+    Field(discriminator="kind"),
 ]
 StrategyConfig = Annotated[
     BestOfNConfig | RepairConfig | BeamConfig | EvolveConfig | AbMctsConfig | PortfolioConfig,
@@ -329,6 +363,7 @@ class RunConfig(Section):
     judge: JudgeConfig = JudgeConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     ray: RayConfig = RayConfig()
+    engine: EngineConfig = EngineConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     run_dir: str | None = None
     allocator: AllocatorConfig = AllocatorConfig()

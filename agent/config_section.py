@@ -6,10 +6,15 @@ Knows none of the sections.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
+
+Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class ConfigError(ValueError):
@@ -50,7 +55,7 @@ def one_line(error: ValidationError) -> str:
             message = "is missing"
         case "model_type" | "model_attributes_type":
             message = f"holds keys and values, not {value!r}"
-        case "unbounded":
+        case "unbounded" | "unfit":
             pass  # says all there is to say
         case _:
             message = f"{message[0].lower()}{message[1:]}, not {value!r}{_number_hint(value)}"

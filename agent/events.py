@@ -139,7 +139,7 @@ class SearchSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Starting:
-    """The first event: the run has its folder, and what it needs is being started, which takes seconds."""
+    """The first events: the run has its folder, and what it needs is being started. `what` says how long it takes."""
 
     run_dir: str
     what: str

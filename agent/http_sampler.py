@@ -7,12 +7,13 @@ and stands in no log line and no error.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -30,6 +31,8 @@ MAX_CONNECT_SECONDS = 20.0
 MAX_QUOTED_CHARACTERS = 300
 # How servers word a prompt that is too long: OpenAI and vLLM; llama.cpp; SGLang and others. They send 400, 413 or 422.
 TOO_LONG = re.compile(r"context[ _-]?(length|size|window)|maximum model length|prompt.{0,40}too long", re.IGNORECASE)
+# Finish reasons of what a server gave up: that is no answer, though it comes with status 200.
+GIVEN_UP = ("abort", "error")
 PATHS = {"completions": "completions", "chat": "chat/completions"}
 
 logger = logging.getLogger(__name__)
@@ -42,11 +45,12 @@ class Message(BaseModel):
 
 
 class Choice(BaseModel):
-    """One answer: `text` in the completions form, `message` in the chat form."""
+    """One answer: `text` in the completions form, `message` in the chat form. vLLM adds `token_ids` when asked to."""
 
     text: str | None = None
     message: Message | None = None
     finish_reason: str | None = None
+    token_ids: list[int] | None = None
 
 
 class Reply(BaseModel):
@@ -70,7 +74,8 @@ class HttpSampler:
     Tried again, up to `max_retries` times and with exponential backoff and jitter: 408, 429 and 5xx (for as long as
     Retry-After says, if it does), timeouts, lost connections, and replies that are not the promised JSON. Any other
     status is SamplerRefused at once, or PromptRefused where the reply says that the prompt is too long.
-    `timeout_seconds` bounds one whole attempt.
+    `timeout_seconds` bounds one whole attempt, `total_seconds` all of them. Whatever was tried, `sample` gives one
+    completion or an error, so that nothing is charged for attempts.
     """
 
     def __init__(
@@ -79,11 +84,13 @@ class HttpSampler:
         *,
         environ: Mapping[str, str],
         jitter: random.Random,
+        encode: Callable[[str], Sequence[int]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Raises SamplerRefused when the address or the key's variable is not usable."""
+        """With `encode` prompts go out as token ids. Raises SamplerRefused when address or key are not usable."""
         self._config = config
         self._url, self._key = access(config, environ=environ)
+        self._encode = encode
         self._jitter = jitter
         self._sleep = sleep
         self._waited_out: Counter[str] = Counter()  # requests that wait now, by reason
@@ -97,31 +104,47 @@ class HttpSampler:
 
     async def sample(self, request: SampleRequest) -> Completion:
         body = self._body(request)
+        last = "nothing"
         async with self._slots:
-            attempt = 0
-            while True:
-                outcome = await self._attempt(body, prompt=request.prompt)
-                if isinstance(outcome, Completion):
-                    return outcome
-                if attempt >= self._config.max_retries:
-                    raise SamplerError(f"{self._url}: no completion in {attempt + 1} attempts, last: {outcome.reason}")
-                await self._wait_out(outcome, attempt=attempt)
-                attempt += 1
+            try:
+                async with asyncio.timeout(self._config.total_seconds):
+                    for attempt in itertools.count():
+                        outcome = await self._attempt(body, prompt=request.prompt)
+                        if isinstance(outcome, Completion):
+                            return outcome
+                        last = outcome.reason
+                        if attempt == self._config.max_retries:
+                            raise SamplerError(f"{self._url}: no completion in {attempt + 1} attempts, last: {last}")
+                        await self._wait_out(outcome, attempt=attempt)
+            except TimeoutError as error:
+                seconds = self._config.total_seconds
+                raise SamplerError(f"{self._url}: no completion within {seconds:g} s, last: {last}") from error
+        raise AssertionError("counting has no end")
 
     async def close(self) -> None:
         await self._client.aclose()
 
     def _body(self, request: SampleRequest) -> dict[str, Any]:
-        asked: dict[str, Any] = {"prompt": request.prompt}
-        if self._config.api == "chat":
+        config = self._config
+        asked: dict[str, Any] = {
+            "prompt": request.prompt if self._encode is None else list(self._encode(request.prompt))
+        }
+        if config.api == "chat":
             asked = {"messages": [{"role": "user", "content": request.prompt}]}
+        # What not every server knows is sent only where it is asked for.
+        more: dict[str, Any] = {"top_k": config.top_k} if config.top_k else {}
+        if config.stop:
+            more["stop"] = list(config.stop)
+        if config.answer_token_ids:
+            more["return_token_ids"] = True
         return {
-            "model": self._config.model,
+            "model": config.model,
             **asked,
+            **more,
             "n": 1,
-            "max_tokens": self._config.max_tokens,
-            "temperature": self._config.temperature,
-            "top_p": self._config.top_p,
+            "max_tokens": config.max_tokens,
+            "temperature": config.temperature,
+            "top_p": config.top_p,
             "seed": request.seed,
             "stream": False,
         }
@@ -156,7 +179,9 @@ class HttpSampler:
             text = None if choice.message is None else choice.message.content or ""
         if text is None:
             return Fault(reason=f"a reply without an answer: {self._quoted(response)}")
-        return completion_of(
+        if choice.finish_reason in GIVEN_UP:
+            return Fault(reason=f"the server gave the request up: finish reason {choice.finish_reason}")
+        completion = completion_of(
             text,
             prompt=prompt,
             finish_reason=choice.finish_reason,
@@ -164,6 +189,8 @@ class HttpSampler:
             completion_tokens=_count(reply.usage, "completion_tokens"),
             sampler=f"http {self._config.model}",
         )
+        ids = choice.token_ids
+        return completion if ids is None else replace(completion, token_ids=tuple(ids))
 
     async def _wait_out(self, fault: Fault, *, attempt: int) -> None:
         """Of requests that fail together, the first alone is told."""

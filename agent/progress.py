@@ -66,7 +66,7 @@ def tally_lines(tally: Tally) -> list[str]:
 
 
 def starting_text(event: Starting) -> str:
-    return f"starting {event.what}, some seconds ..."
+    return f"starting {event.what} ..."
 
 
 class LiveDisplay:
@@ -74,11 +74,14 @@ class LiveDisplay:
 
     def __init__(self, *, console: Console, clock: Callable[[], float]) -> None:
         self._tally = Tally(clock=clock)
+        self._run_dir: str | None = None  # that was told
         self._live = Live(console=console, refresh_per_second=REFRESHES_PER_SECOND, transient=True)
 
     def show(self, event: Event) -> None:
         if isinstance(event, Starting):
-            self._live.console.print(f"run folder: {event.run_dir}", markup=False, highlight=False, soft_wrap=True)
+            if event.run_dir != self._run_dir:
+                self._run_dir = event.run_dir
+                self._live.console.print(f"run folder: {event.run_dir}", markup=False, highlight=False, soft_wrap=True)
             self._live.update(Text(starting_text(event)))
             return
         self._tally.add(event)
@@ -107,10 +110,14 @@ class PlainDisplay:
         self._clock = clock
         self._tally = Tally(clock=clock)
         self._shown_at: float | None = None
+        self._run_dir: str | None = None  # that was told
 
     def show(self, event: Event) -> None:
         if isinstance(event, Starting):
-            print(f"run folder: {event.run_dir}\n{starting_text(event)}", file=self._stream, flush=True)
+            if event.run_dir != self._run_dir:
+                self._run_dir = event.run_dir
+                print(f"run folder: {event.run_dir}", file=self._stream)
+            print(starting_text(event), file=self._stream, flush=True)
             return
         self._tally.add(event)
         now = self._clock()

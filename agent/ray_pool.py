@@ -1,6 +1,6 @@
 """Judges candidates on Ray: trace workers on any cores, and one judge a GPU or interpreters on cores.
 
-The only file that imports Ray. Knows nothing of strategies, samplers or the ledger, and no candidate code runs in its
+Knows nothing of strategies, samplers or the ledger, and no candidate code runs in its
 processes: the tracers and judges that its workers hold keep that in sandboxed children.
 
 Every node must have KernelLoop installed. Deadlines are kept inside the workers, never by Ray.
@@ -9,10 +9,10 @@ Every node must have KernelLoop installed. Deadlines are kept inside the workers
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -21,13 +21,16 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from agent.config import RayConfig
-from agent.crew_sizes import CrewSizes, crew_sizes
+from agent.crew_sizes import CrewSizes
+from agent.engine_config import EngineConfig
+from agent.gpu_lease import GpuLease
 from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError, confirmation_of, confirming, kept_plan
+from agent.ray_cluster import Seat, one_line, sizes_here, start_ray
 from sandbox.bounded import Recent
 from sandbox.gpu_workers import GpuUnusable
 from sandbox.judge import Judge, ProblemFailed, SandboxError, Traced, Tracer, open_judge, verdict_of
 from sandbox.settings import JudgeSettings
-from sandbox.types import Candidate, Problem, Spend, Verdict
+from sandbox.types import Candidate, Problem, Spend, Status, Verdict
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -35,14 +38,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0  # a node that joins may still have to load KernelLoop's modules from a cold disk
-CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
-# Plans are all that passes through the store: some hundred kB each, one or two a worker.
-OBJECT_STORE_BYTES = 256 * 2**20
-MAX_QUOTED_CHARACTERS = 300
 # What is remembered: plans of some hundred kB each, verdicts of some kB.
 MAX_TRACES = 500
 MAX_VERDICTS = 10_000
+
+# What a judge finds beside a generating engine stands, but for what an engine may have caused, and what is yet to be
+# timed.
+NEEDS_GPU_ALONE = frozenset({Status.PASSED, Status.TIMEOUT, Status.OUT_OF_MEMORY})
 
 ResultT = TypeVar("ResultT")
 Job = Callable[[Any], ResultT]
@@ -67,6 +70,10 @@ class Worker:
 
     def pid(self) -> int:
         return os.getpid()
+
+    def seat(self) -> Seat:
+        """Raises no error: a worker without a GPU has none to share, and is never asked."""
+        return Seat(node_id=ray.get_runtime_context().get_node_id(), gpu=os.environ["CUDA_VISIBLE_DEVICES"])
 
     def do(self, job: Job[ResultT]) -> ResultT:
         """Raises SandboxError."""
@@ -114,9 +121,17 @@ class Crew:
         try:
             ray.get(up)
         except RayError as error:
-            raise PoolError(f"a {self._kind} did not start: {_one_line(error)}") from error
+            raise PoolError(f"a {self._kind} did not start: {one_line(error)}") from error
         for worker in self._workers:
             self._idle.put_nowait(worker)
+
+    def seats(self) -> list[Seat]:
+        """Where the workers are. Raises PoolError."""
+        try:
+            seats: list[Seat] = ray.get([worker.seat.remote() for worker in self._workers])
+            return seats
+        except RayError as error:
+            raise PoolError(f"a {self._kind} did not say where it is: {one_line(error)}") from error
 
     async def do(self, job: Job[ResultT], *, subject: str) -> ResultT:
         """The job's result, after up to MAX_ATTEMPTS attempts. Raises PoolError, and ProblemFailed from the job."""
@@ -125,10 +140,10 @@ class Crew:
                 return await self._attempt(job, subject=subject)
             except (SandboxError, WorkerDied) as error:
                 if self._closed or number == MAX_ATTEMPTS:
-                    raise PoolError(f"{subject}: attempt {number} at a {self._kind}: {_one_line(error)}") from error
+                    raise PoolError(f"{subject}: attempt {number} at a {self._kind}: {one_line(error)}") from error
                 event = "worker_died" if isinstance(error, WorkerDied) else "sandbox_failed"
                 place = f"a {self._kind}, attempt {number} of {MAX_ATTEMPTS}"
-                log.warning("%s: %s, %s: %s", event, subject, place, _one_line(error))
+                log.warning("%s: %s, %s: %s", event, subject, place, one_line(error))
         raise AssertionError("the last attempt returns or raises")
 
     async def close(self) -> None:
@@ -161,10 +176,10 @@ class Crew:
                 raise GpuUnusable(str(error.cause)) from error
             if isinstance(error.cause, SandboxError | ProblemFailed):
                 raise type(error.cause)(str(error.cause)) from error
-            raise PoolError(f"{subject}: a {self._kind} is at fault: {_one_line(error.cause)}") from error
+            raise PoolError(f"{subject}: a {self._kind} is at fault: {one_line(error.cause)}") from error
         except RayError as error:
             alive = False
-            raise WorkerDied(_one_line(error)) from error
+            raise WorkerDied(one_line(error)) from error
         finally:
             # A cancelled caller leaves the worker at its job; the next one then queues behind it.
             if alive:
@@ -186,7 +201,7 @@ class Crew:
         try:
             pid = await asyncio.wait_for(worker.pid.remote(), timeout=START_SECONDS)
         except (RayError, TimeoutError) as error:
-            self._drop(worker, reason=_one_line(error))
+            self._drop(worker, reason=one_line(error))
             return
         log.warning("worker_replaced: a %s, now process %d", self._kind, pid)
         self._idle.put_nowait(worker)
@@ -211,18 +226,24 @@ class RayPool:
         settings: JudgeSettings,
         config: RayConfig,
         *,
+        engines: EngineConfig | None = None,
+        lease: GpuLease | None = None,
         tracer_factory: TracerFactory = Tracer,
         judge_factory: JudgeFactory = open_judge,
     ) -> None:
-        """Returns when all workers are up, in some seconds. Both factories must pickle. Raises PoolError."""
+        """Returns when all workers are up, in some seconds. Both factories must pickle. Raises PoolError.
+
+        `engines` are GPUs' other users, for whom room is left. With a `lease` they share the judges' GPUs: what needs a
+        GPU to itself is done while it says so.
+        """
         self._settings = settings
         self._traces: Recent[tuple[str, str], asyncio.Task[Traced]] = Recent(limit=MAX_TRACES)
         self._verdicts: Recent[tuple[str, str], asyncio.Task[Verdict]] = Recent(limit=MAX_VERDICTS)
-        self._owns_ray = not ray.is_initialized()
-        if self._owns_ray:
-            _start_ray(config.address)
+        self._lease = lease
+        self._batch = 0 if engines is None else engines.time_together
+        self._owns_ray = start_ray(config.address)
         try:
-            sizes = _sizes_here(config, replaying=settings.mode == "replay")
+            sizes = sizes_here(config, replaying=settings.mode == "replay", engines=engines)
             # Judges are placed first: trace workers must not take the few cores that a GPU's node may have.
             self._judges = _judge_crew(settings, sizes=sizes, factory=judge_factory)
             self._judges.wait_until_up()
@@ -236,8 +257,8 @@ class RayPool:
 
     @property
     def capacity(self) -> int:
-        """Twice the workers: one candidate at work and one that waits."""
-        return 2 * self._num_workers
+        """Twice the workers: one candidate at work and one that waits; and those that wait to be timed together."""
+        return 2 * self._num_workers + (0 if self._lease is None else self._batch)
 
     async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
         """Raises PoolError, and ProblemFailed when the problem itself cannot be judged."""
@@ -248,9 +269,9 @@ class RayPool:
         )
         if traced.plan_hash is None or traced.failure is not None:
             return verdict_of(traced)
-        job = partial(_judge, problem=problem, candidate=candidate, traced=traced)
+        arguments = {"problem": problem, "candidate": candidate, "traced": traced}
         verdict = await _once(
-            self._verdicts, (problem.key, traced.plan_hash), lambda: self._judges.do(job, subject=subject)
+            self._verdicts, (problem.key, traced.plan_hash), lambda: self._judged(arguments, subject=subject)
         )
         if verdict.candidate_id == candidate.id:
             return verdict
@@ -265,7 +286,35 @@ class RayPool:
         job = partial(
             confirmation_of, problem=problem, candidate=candidate, traced=traced, settings=confirming(self._settings)
         )
-        return Confirmation(verdict=await self._judges.do(job, subject=subject), plan=kept_plan(traced))
+        async with self._alone():
+            return Confirmation(verdict=await self._judges.do(job, subject=subject), plan=kept_plan(traced))
+
+    @property
+    def lease(self) -> GpuLease | None:
+        """By which engines share the judges' GPUs; None where they do not."""
+        return self._lease
+
+    def seats(self) -> list[Seat]:
+        """Where the judges are. Raises PoolError."""
+        return self._judges.seats()
+
+    async def _judged(self, arguments: Mapping[str, Any], *, subject: str) -> Verdict:
+        """Correctness first, where engines share the GPUs: that may be checked while they generate."""
+        before = Spend()
+        if self._lease is not None:
+            with contextlib.suppress(ProblemFailed):  # it may have found no room beside an engine
+                verdict = await self._judges.do(partial(_verify, **arguments), subject=subject)
+                if verdict.status not in NEEDS_GPU_ALONE:
+                    return verdict
+                before = verdict.spend
+        async with self._alone():
+            verdict = await self._judges.do(partial(_judge, **arguments), subject=subject)
+        return replace(
+            verdict, spend=replace(verdict.spend, gpu_seconds=verdict.spend.gpu_seconds + before.gpu_seconds)
+        )
+
+    def _alone(self) -> contextlib.AbstractAsyncContextManager[None]:
+        return contextlib.nullcontext() if self._lease is None else self._lease.timing()
 
     async def close(self) -> None:
         """Ends the workers, and Ray if this pool started it."""
@@ -296,35 +345,6 @@ def _forget_failure(
         known.pop(key)
 
 
-def _start_ray(address: str | None) -> None:
-    """Raises PoolError. A Ray of our own is reached by token only, which Ray keeps in the user's home."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if address is None:  # "local", and not whatever RAY_ADDRESS names
-            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
-        else:
-            _check_reachable(address)
-            ray.init(address=address, **quiet)
-    except (RayError, RuntimeError, ValueError, OSError) as error:
-        where = "start on this machine" if address is None else f"connect to {address}"
-        hint = "" if address is None else " (a cluster that wants a token also wants RAY_AUTH_MODE=token here)"
-        raise PoolError(f"Ray could not {where}: {_one_line(error)}{hint}") from error
-
-
-def _check_reachable(address: str) -> None:
-    """Raises OSError. Ray itself tries for ten minutes where nobody listens."""
-    host, _, port = address.rpartition(":")
-    if port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-
-
-def _sizes_here(config: RayConfig, *, replaying: bool) -> CrewSizes:
-    total = ray.cluster_resources()
-    return crew_sizes(
-        config, replaying=replaying, num_cores=int(total.get("CPU", 0)), num_gpus=int(total.get("GPU", 0))
-    )
-
-
 def _judge_crew(settings: JudgeSettings, *, sizes: CrewSizes, factory: JudgeFactory) -> Crew:
     replaying = settings.mode == "replay"
     actor = ray.remote(num_cpus=sizes.cores_per_worker, num_gpus=1 if replaying else 0)(Worker)
@@ -346,5 +366,5 @@ def _judge(judge: Judge, *, problem: Problem, candidate: Candidate, traced: Trac
     return judge.judge(problem, candidate, traced)
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_QUOTED_CHARACTERS]}"
+def _verify(judge: Judge, *, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
+    return judge.verify(problem, candidate, traced)

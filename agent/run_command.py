@@ -19,19 +19,21 @@ from rich.console import Console
 
 from agent import report
 from agent.checkpoint import CheckpointError
-from agent.config import ProblemsConfig, RunConfig, TransformersSamplerConfig, load_config
+from agent.config import ProblemsConfig, RunConfig, TransformersSamplerConfig, VllmSamplerConfig, load_config
 from agent.config_section import ConfigError
 from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
 from agent.events import Outcome, RunSummary, Starting
+from agent.gpu_lease import GpuLease
 from agent.ledger import Ledger
 from agent.pool import Pool, PoolError, SerialPool, confirming
 from agent.progress import PLAIN_WIDTH, Display, JsonDisplay, LiveDisplay, PlainDisplay
 from agent.progress_file import ProgressFile
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
-from agent.sampler import Sampler, SamplerRefused
-from agent.sampling import check_sampler, open_prompt_writer, open_sampler
+from agent.sampler import Sampler, SamplerError, SamplerRefused
+from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler, tokens_of
+from agent.vllm_sampler import VllmSampler
 from sandbox import environment
 from sandbox.isolation import probe
 from sandbox.problems import ProblemError, scan_problems
@@ -86,7 +88,8 @@ def check_parts(config: RunConfig, *, path: Path) -> list[Problem]:
     try:
         problems = find_problems(config.problems)
         check_weights(config, problems=problems)
-        settings_of(config)
+        settings = settings_of(config)
+        check_engines(config, replaying=settings.mode == "replay")
         open_prompt_writer(config.sampler)
         check_sampler(config.sampler)
         check_gpu_is_left_alone(config)
@@ -134,14 +137,14 @@ def carry_out(folder: RunFolder, *, config: RunConfig, problems: list[Problem], 
     with Ledger.open(folder.ledger) as ledger, shown as display:
         ledger.record_problems({problem.id: problem.key for problem in problems})  # refused before anything is started
         what = "Ray and the sandbox" if config.ray.pool == "ray" else "the sandbox"
-        display.show(Starting(run_dir=str(folder.root), what=what))
+        display.show(Starting(run_dir=str(folder.root), what=f"{what}, some seconds"))
         try:
             pool = open_pool(config)  # outside of the event loop, which would hold an interrupt back for seconds
             running = work(folder, config=config, problems=problems, ledger=ledger, pool=pool, display=display)
             summary = asyncio.run(running)
         except KeyboardInterrupt:
             return told_to_resume(folder, reason="interrupted")
-        except PoolError as error:  # the pool did not open; later on, the controller takes it
+        except (PoolError, SamplerError) as error:  # what the run needs did not start; later, the controller takes it
             return told_to_resume(folder, reason=str(error))
     return conclude(folder, summary=summary, as_json=as_json)
 
@@ -169,8 +172,18 @@ async def work(
     )
     async with contextlib.AsyncExitStack() as closing:
         closing.push_async_callback(pool.close)
-        sampler = open_sampler(config)
-        closing.push_async_callback(sampler.close)
+        sampler: Sampler
+        sampling_slots = config.sampler.concurrency
+        if isinstance(config.sampler, VllmSamplerConfig):
+            sampler = open_vllm_sampler(config, sampler=config.sampler, pool=pool)
+            closing.push_async_callback(sampler.close)
+            sampling_slots = sampler.num_slots
+            what = f"vLLM with {config.sampler.model}, some minutes"
+            display.show(Starting(run_dir=str(folder.root), what=what))
+            await sampler.wait_until_up()
+        else:
+            sampler = open_sampler(config)
+            closing.push_async_callback(sampler.close)
         controller = Controller(
             plan,
             sampler=sampler,
@@ -184,7 +197,7 @@ async def work(
                 most=config.confirm.most,
                 settings=confirming(settings_of(config)),
             ),
-            sampling_slots=config.sampler.concurrency,
+            sampling_slots=sampling_slots,
             on_event=display.show,
             clock=time.monotonic,
         )
@@ -255,12 +268,26 @@ def settings_of(config: RunConfig) -> JudgeSettings:
     return config.judge.settings(config.seed, gpu_available=on_cluster or environment.gpu_usable())
 
 
+def open_vllm_sampler(config: RunConfig, *, sampler: VllmSamplerConfig, pool: Pool) -> VllmSampler:
+    """Its engines are not started yet. Raises PoolError."""
+    from agent.ray_engines import open_over_engines
+
+    replaying = settings_of(config).mode == "replay"
+    return open_over_engines(config, sampler=sampler, replaying=replaying, encode=tokens_of(sampler).encode, pool=pool)
+
+
 def open_pool(config: RunConfig) -> Pool:
     if config.ray.pool == "serial":
         return SerialPool(settings_of(config))
     from agent.ray_pool import RayPool
 
-    return RayPool(settings_of(config), config.ray)
+    settings = settings_of(config)
+    if not isinstance(config.sampler, VllmSamplerConfig):
+        return RayPool(settings, config.ray)
+    engine, lease = config.engine, None
+    if engine.placement == "shared" and settings.mode == "replay":
+        lease = GpuLease(batch=engine.time_together, patience_seconds=engine.patience_seconds)
+    return RayPool(settings, config.ray, engines=engine, lease=lease)
 
 
 def open_display(*, as_json: bool) -> Display:

@@ -21,7 +21,7 @@ from agent.checkpoint import locate, read_checkpoint
 from agent.config import RunConfig, config_of, load_config
 from agent.config_section import ConfigError
 from agent.sampler import Completion, PromptRefused, Sampler, SampleRequest, SamplerExhausted, SlowToStart
-from agent.sampling import check_sampler, open_prompt_writer, open_sampler
+from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler
 from agent.wording import printable
 from sandbox.extract import extract
 from sandbox.problems import load_problems
@@ -51,6 +51,7 @@ def sample(
 ) -> int:
     """0 if there was any answer. Raises the errors of whatever is not usable."""
     config = sampling_config(problem_path, config_path=config_path, model=model, overrides=overrides)
+    check_engines(config, replaying=False)
     check_sampler(config.sampler)
     (problem,) = load_problems(problem_path)
     prompt = open_prompt_writer(config.sampler).render(problem, proposal(0), ())

@@ -5,6 +5,7 @@ Knows which kinds there are, and nothing of how they work; what is heavy is load
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 from pathlib import Path
@@ -17,6 +18,7 @@ from agent.config import (
     RunConfig,
     SamplerConfig,
     TransformersSamplerConfig,
+    VllmSamplerConfig,
 )
 from agent.config_section import ConfigError
 from agent.prompts import Limit, PromptWriter, in_characters, load_prompt_writer
@@ -30,23 +32,54 @@ def check_sampler(config: SamplerConfig) -> None:
         from agent.http_sampler import access
 
         access(config, environ=os.environ)
+        if config.tokenizer is not None:
+            Tokens(Path(config.tokenizer), bos=config.bos)
     elif isinstance(config, LocalModelSection):
         limit_of(config)
     else:
         RecordedSampler(config.path)
 
 
+def check_engines(run: RunConfig, *, replaying: bool) -> None:
+    """Raises ConfigError where vLLM engines could not be started as `engine` says. Starts none."""
+    if not isinstance(run.sampler, VllmSamplerConfig):
+        return
+    python = run.engine.python
+    if python is not None and run.ray.address is None and not os.access(python, os.X_OK):
+        raise ConfigError(f"engine.python: {python!r} is no program; it must be the interpreter of an environment")
+    if python is None and run.ray.address is None and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "sampler.kind: vllm needs vLLM: pip install 'kernelloop[vllm]' here, or name the interpreter of another "
+            "environment with engine.python, or run `vllm serve` and use kind: http"
+        )
+    if replaying and run.ray.pool == "serial":
+        raise ConfigError("ray.pool: serial judges on a GPU that Ray would give to a vLLM engine; use ray.pool: ray")
+
+
 def open_sampler(run: RunConfig) -> Sampler:
+    """One that has the machine to itself: vLLM's engines get all GPUs. Raises PoolError where there is no room."""
     config = run.sampler
     if isinstance(config, HttpSamplerConfig):
         from agent.http_sampler import HttpSampler
 
-        return HttpSampler(config, environ=os.environ, jitter=random.Random())
+        encode = None
+        if config.tokenizer is not None:
+            encode = Tokens(Path(config.tokenizer), bos=config.bos).encode
+        return HttpSampler(config, environ=os.environ, jitter=random.Random(), encode=encode)
     if isinstance(config, TransformersSamplerConfig):
         from agent.transformers_sampler import TransformersSampler
 
         return TransformersSampler(config)
+    if isinstance(config, VllmSamplerConfig):
+        from agent.ray_engines import open_over_engines
+
+        return open_over_engines(run, sampler=config, encode=tokens_of(config).encode, pool=None, replaying=False)
     return RecordedSampler(config.path)
+
+
+def tokens_of(config: LocalModelSection) -> Tokens:
+    """Raises CheckpointError."""
+    return Tokens(locate(config.model), bos=config.bos)
 
 
 def open_prompt_writer(config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection) -> PromptWriter:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MODEL_NAME = "ModelNew"
+CUT_OFF = ("length", "repetition")  # finish reasons; vLLM has the second
 
 _FENCE = "```"
 _TAG = re.compile(r"[A-Za-z0-9_+.-]*[ \t]*(?:\n|\Z)")
@@ -59,13 +60,14 @@ class _Block:
 def extract(text: str, *, finish_reason: str | None) -> Extraction:
     """The text after the first fence up to the next, or the whole text without one.
 
-    `finish_reason` is the server's; "length" means that the answer was cut off, and so does a fence that never closes.
+    `finish_reason` is the server's; "length" means that the answer was cut off, "repetition" that it went round in
+    circles until it was, and a fence that never closes says so too.
     """
-    notes: list[Note] = [Note.LENGTH_LIMIT] if finish_reason == "length" else []
+    notes: list[Note] = [Note.LENGTH_LIMIT] if finish_reason in CUT_OFF else []
     text = _without_wrapping(text.replace("\r\n", "\n"), notes=notes)
     blocks = list(_fenced_blocks(text))
     source = _from_blocks(text, blocks=blocks, notes=notes) if blocks else _from_bare_text(text, notes=notes)
-    truncated = finish_reason == "length" or Note.UNCLOSED_FENCE in notes
+    truncated = finish_reason in CUT_OFF or Note.UNCLOSED_FENCE in notes
     if source is None or not source.strip():
         return Extraction(source=None, truncated=truncated, notes=tuple(notes))
     source = _dedented(source, notes=notes).strip("\n") + "\n"

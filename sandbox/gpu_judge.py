@@ -169,9 +169,15 @@ class GpuJudge:
         key = (problem.key, traced.plan_hash)
         known = self._verdicts.get(key)
         if known is None:
-            known = self._verdicts[key] = self._judge(problem, traced)
+            known = self._verdicts[key] = self._judge(problem, traced, timed=self._settings.timing_rounds > 0)
             return known
         return dataclasses.replace(again(known, traced), spend=Spend(judged=1))
+
+    def verify(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
+        """As `judge`, but nothing is timed and nothing is remembered."""
+        if traced.plan_hash is None or self._verdicts.get((problem.key, traced.plan_hash)) is not None:
+            return self.judge(problem, candidate, traced)
+        return self._judge(problem, traced, timed=False)
 
     def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
         """In a process that has seen neither problem nor candidate. It stays this judge's, which opens its problems
@@ -191,7 +197,7 @@ class GpuJudge:
         assert told is not None
         return Calibration.from_json(told)
 
-    def _judge(self, problem: Problem, traced: Traced) -> Verdict:
+    def _judge(self, problem: Problem, traced: Traced, *, timed: bool) -> Verdict:
         assert traced.plan is not None and traced.spec is not None
         plan, raw, spec = decode(traced.plan), [traced.plan], traced.spec
         labels, refused = precheck(plan, self._settings)
@@ -217,7 +223,7 @@ class GpuJudge:
         labels = (*labels, f"weights_{correctness.weights}", *verified["labels"])
         if refused is not None:
             return stages.failed(_Blame(*refused), labels=labels, correctness=correctness)
-        if self._settings.timing_rounds == 0:  # asked for correctness only
+        if not timed:  # asked for correctness only
             return stages.passed(labels=labels, correctness=correctness, performance=None)
         task = TimingTask(
             problem=problem, spec=spec, seed=opened["seeds"][0], timing_seeds=tuple(opened["timing_seeds"])

@@ -54,6 +54,10 @@ class Judge(Protocol):
         """The verdict. Raises SandboxError when the fault is ours, ProblemFailed when it is the problem's."""
         ...
 
+    def verify(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
+        """As `judge`, but nothing is timed: the GPU may be busy with something else. Not remembered."""
+        ...
+
     def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
         """The verdict of another judge: fresh secret seeds, fresh processes, nothing known from before. Raises as
         `judge` does."""
@@ -233,6 +237,9 @@ class InterpretJudge:
             self._verdicts[problem.key, traced.plan_hash] = known
             return known
         return again(known, traced)
+
+    def verify(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
+        return self.judge(problem, candidate, traced)
 
     def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
         """Shares the warm process alone, which forks a fresh child for each plan."""

@@ -1,4 +1,5 @@
-"""Skips tests marked `gpu` or `browser` on machines without one. Asks no framework, so that collecting stays fast.
+"""Skips tests marked `gpu`, `browser` or `vllm` on machines without one. Asks no framework, so that collecting stays
+fast.
 
 Property tests try the same examples each time; `--hypothesis-profile=deep` looks for new ones, for as long as it takes.
 """
@@ -6,6 +7,7 @@ Property tests try the same examples each time; `--hypothesis-profile=deep` look
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,11 @@ if importlib.util.find_spec("hypothesis") is not None:  # a GPU machine may have
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    has_vllm = importlib.util.find_spec("vllm") is not None or "KERNELLOOP_VLLM_PYTHON" in os.environ
     missing = {
         "gpu": None if any(Path("/dev").glob("nvidia[0-9]*")) else "needs an NVIDIA GPU",
         "browser": None if chromium() is not None else "needs chromium and chromedriver",
+        "vllm": None if has_vllm else "needs vLLM here, or KERNELLOOP_VLLM_PYTHON: an interpreter that has it",
     }
     for item in items:
         for marker, reason in missing.items():

@@ -16,8 +16,8 @@ OURS = ("agent", "sandbox", "strategies")
 FILES = [path.relative_to(ROOT) for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
 HEAVY = ("torch", "triton", "ray", "vllm", "transformers", "jinja2", "pygments", "pyarrow")
 HOMES = {
-    "ray": {Path("agent/ray_pool.py")},
-    "vllm": set[Path](),
+    "ray": {Path(f"agent/{name}.py") for name in ("ray_cluster", "ray_engines", "ray_pool")},
+    "vllm": {Path("agent/vllm_engine.py")},
     "transformers": {Path("agent/decoding.py")},
     "jinja2": {Path("agent/html_report.py")},
     "pygments": {Path("agent/source_view.py")},

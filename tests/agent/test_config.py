@@ -50,7 +50,10 @@ def test_a_written_configuration_reads_back_equal(config_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("bugdet=1", "bugdet: unknown key; known keys: problems, sampler, strategy, budget, judge, confirm, ray, seed"),
+        (
+            "bugdet=1",
+            "bugdet: unknown key; known keys: problems, sampler, strategy, budget, judge, confirm, ray, engine, seed",
+        ),
         (
             "budget.sample=1",
             "budget.sample: unknown key; known keys: samples, tokens, judged, gpu_seconds, wall_seconds",

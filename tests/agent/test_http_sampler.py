@@ -180,7 +180,7 @@ def test_a_completions_server_gets_all_settings_and_its_answer_comes_back(serve:
     server = serve(RIGHT)
     sampler = Setup().sampler(server, temperature=0.6, top_p=0.9, max_tokens=77)
     assert sample(sampler, request(seed=2**40 + 3)) == [
-        Completion(text="code", finish_reason="stop", prompt_tokens=21, completion_tokens=5)
+        Completion(text="code", finish_reason="stop", prompt_tokens=21, completion_tokens=5, sampler="http m")
     ]
     ((path, headers, body),) = server.seen
     assert path == "/v1/completions"
@@ -195,6 +195,27 @@ def test_a_completions_server_gets_all_settings_and_its_answer_comes_back(serve:
         "seed": 2**40 + 3,
         "stream": False,
     }
+
+
+def test_what_not_every_server_knows_is_sent_where_it_is_asked_for(serve: Any) -> None:
+    told = {"text": "code", "finish_reason": "stop", "token_ids": [7, 8, 1]}
+    server = serve(answers({"choices": [told], "usage": {"prompt_tokens": 3, "completion_tokens": 3}}))
+    config = Setup().config(server, top_k=40, stop=["<end>"], answer_token_ids=True)
+    sampler = HttpSampler(config, environ={}, jitter=random.Random(1), encode=lambda prompt: (5, 0, len(prompt)))
+    (completion,) = sample(sampler, request())
+    assert completion.token_ids == (7, 8, 1)
+    ((_, _, body),) = server.seen
+    assert body["prompt"] == [5, 0, len("Write a kernel.")]
+    assert (body["top_k"], body["stop"], body["return_token_ids"]) == (40, ["<end>"], True)
+
+
+def test_all_attempts_together_have_a_deadline(serve: Any) -> None:
+    server = serve(says(503, b"loading", Retry_After="60"))
+    config = Setup().config(server, total_seconds=0.3, max_retries=1000)
+    sampler = HttpSampler(config, environ={}, jitter=random.Random(1))
+    with pytest.raises(SamplerError, match=r"no completion within 0\.3 s, last: status 503: loading"):
+        sample(sampler, request())
+    assert len(server.seen) == 1
 
 
 def test_a_chat_server_gets_a_message_and_its_own_path(serve: Any) -> None:
@@ -238,6 +259,7 @@ def test_missing_counts_are_estimated_and_said_to_be(serve: Any, usage: Any) -> 
         answers({"error": {"message": "overloaded"}}),
         answers({"choices": []}),
         answers({"choices": [{"message": {"content": "the other form"}}]}),
+        answers({"choices": [{"text": "half of it", "finish_reason": "abort"}], "usage": USAGE}),
         hangs,
         hangs_up,
         breaks_off,

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TypeVar
 import pytest
 
 from agent.config import JudgeConfig, RayConfig
+from agent.gpu_lease import GpuLease
 from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError
 from sandbox.gpu_workers import GpuUnusable
 from sandbox.judge import ProblemFailed, SandboxError, Traced
@@ -105,6 +106,19 @@ class TwinJudge(Twin):
             spend=Spend(judged=1),
         )
 
+    def verify(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
+        """Finds `wrong_...` wrong, and says `crowded_...` has no room."""
+        note(self.folder, f"verify {candidate.source}")
+        found = {"wrong": Status.WRONG_VALUES, "crowded": Status.OUT_OF_MEMORY}
+        status = found.get(candidate.source.partition(":")[0])
+        if candidate.source.startswith("problem:"):
+            raise ProblemFailed("no room for the reference")
+        if status is None:
+            verdict = self.judge(problem, candidate, traced)
+            return replace(verdict, spend=Spend(judged=1, gpu_seconds=0.25))
+        failure = Failure(error_class="Scripted", message="as told")
+        return Verdict(candidate_id=candidate.id, status=status, failure=failure, spend=Spend(judged=1))
+
     def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
         note(self.folder, f"confirm on {settings.num_seeds} seeds, racing {settings.racing}")
         return replace(self.judge(problem, candidate, traced), labels=("anew",))
@@ -124,13 +138,26 @@ def candidate(source: str) -> Candidate:
     return Candidate(problem_id=PROBLEM.id, source=source, operator=Operator.DRAFT)
 
 
-def open_pool(folder: Path, *, judges: int = 1) -> RayPool:
+def open_pool(folder: Path, *, judges: int = 1, lease: GpuLease | None = None) -> RayPool:
     return RayPool(
         SETTINGS,
         RayConfig(trace_workers=1, judges=judges),
+        lease=lease,
         tracer_factory=partial(open_tracer, folder=folder),  # type: ignore[arg-type]  # a twin
         judge_factory=partial(open_judge, folder=folder),
     )
+
+
+class NotedLease(GpuLease):
+    """Counts what had a GPU to itself."""
+
+    num_alone = 0
+
+    @contextlib.asynccontextmanager
+    async def timing(self) -> AsyncIterator[None]:
+        async with super().timing():
+            self.num_alone += 1
+            yield
 
 
 def judged(folder: Path, *sources: str, judges: int = 1) -> list[Verdict | BaseException]:
@@ -372,3 +399,22 @@ def test_a_confirmation_that_finds_no_plan_or_dies_is_told_as_any_verdict(cluste
     unplanned, survived = asyncio.run(work())
     assert (unplanned.verdict.status, unplanned.plan) == (Status.COMPILE_ERROR, None)
     assert survived.verdict.passed
+
+
+def test_beside_engines_only_what_needs_it_has_a_gpu_to_itself(cluster: None, tmp_path: Path) -> None:
+    async def work() -> tuple[list[Verdict], int]:
+        lease = NotedLease(batch=3, patience_seconds=60.0, idle_seconds=0.01)
+        pool = open_pool(tmp_path, lease=lease)
+        try:
+            sources = ("wrong:a", "right:b", "crowded:c", "problem:d")
+            results = await asyncio.gather(*(pool.judge(PROBLEM, candidate(source)) for source in sources))
+            return results, lease.num_alone
+        finally:
+            await pool.close()
+
+    (wrong, right, crowded, problem), num_alone = asyncio.run(work())
+    assert wrong.status is Status.WRONG_VALUES
+    assert (right.status, crowded.status, problem.status) == (Status.PASSED,) * 3
+    assert num_alone == 3, "what was wrong beside an engine is wrong"
+    assert right.spend == Spend(judged=1, gpu_seconds=0.25), "both times on the GPU are charged"
+    assert noted(tmp_path).count("judge wrong:a") == 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import random
 import threading
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from agent.config import HttpSamplerConfig, TransformersSamplerConfig
+from agent.config import HttpSamplerConfig, TransformersSamplerConfig, VllmSamplerConfig
 from agent.sampler import Completion, PromptRefused, RecordedSampler, Sampler, SampleRequest
 from agent.tokens import Tokens
 from sandbox.types import Operator, Problem, Proposal
@@ -113,10 +112,16 @@ def transformers(checkpoint: Path, folder: Path) -> Iterator[Sampler]:
 
 @contextlib.contextmanager
 def vllm(checkpoint: Path, folder: Path) -> Iterator[Sampler]:
-    if importlib.util.find_spec("vllm") is None:
-        pytest.skip("vllm is not installed")
-    raise NotImplementedError("open the vllm sampler here")
-    yield
+    from agent.vllm_sampler import VllmSampler
+    from tests.shared_engine import shared_engine
+
+    yield VllmSampler(
+        VllmSamplerConfig(kind="vllm", model=str(checkpoint), max_tokens=MAX_TOKENS, concurrency=8, repetition=None),
+        [shared_engine(checkpoint, max_model_len=CONTEXT_TOKENS)],
+        encode=Tokens(checkpoint, bos="as_shipped").encode,
+        max_restarts=0,
+        lease=None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,16 +140,19 @@ KINDS = [
     Kind(name="transformers", open=transformers, asks_a_model=True, tells_ids=True),
     Kind(name="vllm", open=vllm, asks_a_model=True, tells_ids=True),
 ]
-MODELS = [kind for kind in KINDS if kind.asks_a_model]
+EVERY = [pytest.param(kind, marks=[pytest.mark.vllm] if kind.name == "vllm" else [], id=kind.name) for kind in KINDS]
+MODELS = [each for each, kind in zip(EVERY, KINDS, strict=True) if kind.asks_a_model]
 
 
 def using(kind: Kind, checkpoint: Path, folder: Path, work: Callable[[Sampler], Awaitable[T]]) -> T:
     """What `work` gives with a fresh sampler, which is closed afterwards."""
 
+    seconds = 1200 if kind.name == "vllm" else 120  # a real engine has to start
+
     async def whole() -> T:
         with kind.open(checkpoint, folder) as sampler:
             try:
-                return await asyncio.wait_for(asyncio.ensure_future(work(sampler)), timeout=120)
+                return await asyncio.wait_for(asyncio.ensure_future(work(sampler)), timeout=seconds)
             finally:
                 await asyncio.wait_for(sampler.close(), timeout=60)
 
@@ -155,7 +163,7 @@ async def all_of(sampler: Sampler, *requests: SampleRequest) -> list[Completion]
     return await asyncio.gather(*(sampler.sample(item) for item in requests))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", EVERY)
 def test_many_at_once_get_each_its_own_answer_with_true_counts(
     kind: Kind, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -175,10 +183,11 @@ def test_many_at_once_get_each_its_own_answer_with_true_counts(
             assert not completion.tokens_estimated
             ended_by_token = completion.finish_reason == "stop"
             said = completion.token_ids[:-1] if ended_by_token else completion.token_ids
-            assert completion.text == tokens.decode(said)
+            # vLLM keeps half a character at the very end to itself.
+            assert completion.text.rstrip("\ufffd") == tokens.decode(said).rstrip("\ufffd")
 
 
-@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", MODELS)
 def test_a_seed_gives_the_same_text_again_and_another_seed_another(
     kind: Kind, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -190,7 +199,7 @@ def test_a_seed_gives_the_same_text_again_and_another_seed_another(
     assert len({first.text, other.text, another.text}) == 3
 
 
-@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", MODELS)
 def test_an_answer_says_whether_it_ended_or_ran_out_of_room(kind: Kind, tiny_checkpoint: Path, tmp_path: Path) -> None:
     async def work(sampler: Sampler) -> list[Completion]:
         return await all_of(sampler, *(request(n) for n in range(30)))
@@ -202,7 +211,7 @@ def test_an_answer_says_whether_it_ended_or_ran_out_of_room(kind: Kind, tiny_che
         assert completion.finish_reason == "stop" or completion.completion_tokens == MAX_TOKENS
 
 
-@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", MODELS)
 def test_a_prompt_beyond_the_context_is_refused_and_others_are_answered(
     kind: Kind, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -215,7 +224,7 @@ def test_a_prompt_beyond_the_context_is_refused_and_others_are_answered(
     assert isinstance(answered, Completion)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", EVERY)
 def test_who_gives_up_holds_nobody_else_back(kind: Kind, tiny_checkpoint: Path, tmp_path: Path) -> None:
     async def work(sampler: Sampler) -> tuple[list[Any], Completion]:
         tasks = [asyncio.create_task(sampler.sample(request(n))) for n in range(12)]
@@ -229,7 +238,7 @@ def test_who_gives_up_holds_nobody_else_back(kind: Kind, tiny_checkpoint: Path, 
     assert isinstance(later, Completion)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", EVERY)
 def test_closed_after_all_have_given_up_it_leaves_no_thread_behind(
     kind: Kind, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

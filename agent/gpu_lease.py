@@ -1,0 +1,141 @@
+"""Who has the GPUs that engines and judges share: by turns engines generate, or candidates are timed.
+
+Knows nothing of Ray, vLLM or verdicts. One lease stands for all shared GPUs of a run, since a batch of candidates is
+timed on all of them at once. See docs/decisions/005-engines-and-judges-on-one-gpu.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from enum import StrEnum
+
+log = logging.getLogger(__name__)
+
+# Between two answers of one strategy the engines have nothing to do for an instant; that is no reason to put them to
+# sleep, which takes seconds.
+IDLE_SECONDS = 1.0
+
+
+class Turn(StrEnum):
+    """Whose turn it is, or is about to be."""
+
+    GENERATE = "generate"
+    DRAIN = "drain"  # no new request is let in, and those let in finish
+    TIME = "time"
+    WAKE = "wake"
+
+
+class GpuLease:
+    """Both sides ask before they use a GPU, and hold what they were given for one request or one timing.
+
+    Timing gets its turn when `batch` candidates wait, when one has waited `patience_seconds`, or when the engines are
+    idle. What comes to be timed meanwhile is timed in the same turn: candidates come from engines, so it dries up. The
+    turn goes back when somebody wants to generate and nobody is left to be timed.
+    """
+
+    def __init__(self, *, batch: int, patience_seconds: float, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._batch = batch
+        self._patience_seconds = patience_seconds
+        self._idle_seconds = idle_seconds
+        self._turn = Turn.GENERATE
+        self._changed = asyncio.Event()  # set for an instant whenever the turn passes
+        self._generating = self._to_generate = self._timing = self._to_time = 0
+        self._timing_asked_at = self._idle_since = 0.0
+        self._sleep: Callable[[], Awaitable[None]] | None = None
+        self._wake_up: Callable[[], Awaitable[None]] | None = None
+        self._switching: asyncio.Task[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def attach(self, *, sleep: Callable[[], Awaitable[None]], wake_up: Callable[[], Awaitable[None]]) -> None:
+        """What frees the GPUs, and what takes them back. Neither raises."""
+        self._sleep, self._wake_up = sleep, wake_up
+
+    @property
+    def turn(self) -> Turn:
+        return self._turn
+
+    @contextlib.asynccontextmanager
+    async def generating(self) -> AsyncIterator[None]:
+        """While an engine has a request, or is being started."""
+        self._to_generate += 1
+        try:
+            self._consider()
+            await self._until(Turn.GENERATE)
+            self._generating += 1
+        finally:
+            self._to_generate -= 1
+            self._consider()
+        try:
+            yield
+        finally:
+            self._generating -= 1
+            self._consider()
+
+    @contextlib.asynccontextmanager
+    async def timing(self) -> AsyncIterator[None]:
+        """While a candidate is timed, or anything else that must have a GPU to itself."""
+        if self._to_time == 0:
+            self._timing_asked_at = asyncio.get_running_loop().time()
+        self._to_time += 1
+        try:
+            self._consider()
+            await self._until(Turn.TIME)
+            self._timing += 1
+        finally:
+            self._to_time -= 1
+            self._consider()
+        try:
+            yield
+        finally:
+            self._timing -= 1
+            self._consider()
+
+    async def _until(self, turn: Turn) -> None:
+        while self._turn is not turn:
+            await self._changed.wait()
+
+    def _consider(self) -> None:
+        """Passes the turn on if it is time to. Only the loop's thread comes here, so nothing changes meanwhile."""
+        now = asyncio.get_running_loop().time()
+        if self._generating or self._to_generate:
+            self._idle_since = now
+        if self._turn is Turn.GENERATE and self._to_time:
+            wait_seconds = self._seconds_to_timing(now)
+            if wait_seconds <= 0:
+                self._turn = Turn.DRAIN
+            else:
+                self._look_again_in(wait_seconds)
+        if self._turn is Turn.DRAIN and not self._generating and self._switching is None:
+            self._switching = asyncio.create_task(self._switch(self._sleep, to=Turn.TIME))
+        if self._turn is Turn.TIME and self._to_generate and not self._timing and not self._to_time:
+            self._turn = Turn.WAKE
+            self._switching = asyncio.create_task(self._switch(self._wake_up, to=Turn.GENERATE))
+
+    def _seconds_to_timing(self, now: float) -> float:
+        if self._to_time >= self._batch:
+            return 0.0
+        patience_seconds = self._timing_asked_at + self._patience_seconds - now
+        if self._generating or self._to_generate:
+            return patience_seconds
+        return min(patience_seconds, self._idle_since + self._idle_seconds - now)
+
+    def _look_again_in(self, seconds: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_later(seconds, self._consider)
+
+    async def _switch(self, work: Callable[[], Awaitable[None]] | None, *, to: Turn) -> None:
+        if work is not None:
+            start = asyncio.get_running_loop().time()
+            await work()
+            log.info("gpu_lease: %s after %.1f s", to, asyncio.get_running_loop().time() - start)
+        self._turn, self._switching = to, None
+        if to is Turn.GENERATE:
+            self._timing_asked_at = asyncio.get_running_loop().time()
+        self._changed.set()
+        self._changed.clear()
+        # After those who were let in have come in.
+        asyncio.get_running_loop().call_soon(self._consider)

@@ -1,0 +1,281 @@
+"""Completions from vLLM engines of the run's own: spreads requests over them, and outlives the ones that die.
+
+Knows nothing of how an engine is held: neither Ray nor vLLM is loaded here. Tokens of a request whose engine died are
+charged to nobody; the answer that comes in the end is, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import uuid
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agent.config import VllmSamplerConfig
+from agent.gpu_lease import GpuLease
+from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused
+from agent.vllm_engine import Answer, EngineDead, EngineFacts, RequestInvalid
+
+log = logging.getLogger(__name__)
+
+MAX_UNANSWERED = 3  # times that a living engine gives a request up before it is an error
+# How vLLM words a prompt that is too long, in the versions that are supported.
+TOO_LONG = re.compile(r"context length|maximum model length|max_model_len|longer than", re.IGNORECASE)
+NO_ANSWER = (None, "abort", "error")  # finish reasons: what the engine gave up is no completion
+
+Encode = Callable[[str], Sequence[int]]
+
+
+class Engine(Protocol):
+    """One engine, which can be started again after it died. Calls overlap."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def start(self) -> EngineFacts:
+        """From nothing; what is left of an earlier one is ended first. Raises EngineDead."""
+        ...
+
+    async def generate(
+        self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str
+    ) -> Answer:
+        """Raises EngineDead and RequestInvalid."""
+        ...
+
+    async def sleep(self) -> None:
+        """Frees the GPU; nothing is in flight. Raises EngineDead."""
+        ...
+
+    async def wake_up(self) -> None:
+        """Raises EngineDead."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Place:
+    """An engine and how it stands. `life` counts its starts, so that a death that many notice is told once."""
+
+    engine: Engine
+    facts: EngineFacts | None = None  # None: not up
+    life: int = 0
+    num_deaths: int = 0
+    num_open: int = 0
+    given_up: bool = False
+    asleep: bool = False
+    starting: asyncio.Task[None] | None = field(default=None)
+
+
+class VllmSampler:
+    """At most `config.concurrency` requests on each engine; who finds none free waits.
+
+    A dead engine is started again, `max_restarts` times in all, while its requests go to others or wait. Without any
+    engine left there is SamplerError with the last cause. An engine that does not come up the first time is given up
+    at once: it would not the next time.
+    """
+
+    def __init__(
+        self,
+        config: VllmSamplerConfig,
+        engines: Sequence[Engine],
+        *,
+        encode: Encode,
+        max_restarts: int,
+        lease: GpuLease | None,
+    ) -> None:
+        """`encode` makes a prompt's token ids. With a `lease` the engines share their GPUs and sleep when it says."""
+        self._config = config
+        self._encode = encode
+        self._max_restarts = max_restarts
+        self._lease = lease
+        self._places = [_Place(engine=engine) for engine in engines]
+        self._changed = asyncio.Event()  # set for an instant whenever a place may have become free
+        self._begun = self._closed = False
+        self._last_cause = "no engine was started"
+        self._options = generation_options(config)
+        if lease is not None:
+            lease.attach(sleep=self._sleep, wake_up=self._wake_up)
+
+    @property
+    def num_slots(self) -> int:
+        """How many requests are worked on at once."""
+        return self._config.concurrency * len(self._places)
+
+    @property
+    def num_deaths(self) -> int:
+        """Of engines, so far."""
+        return sum(place.num_deaths for place in self._places)
+
+    async def wait_until_up(self) -> list[EngineFacts]:
+        """Starts all engines, some minutes, and gives those that came up. Raises SamplerError if none did."""
+        self._begin()
+        await asyncio.gather(*(place.starting for place in self._places if place.starting is not None))
+        facts = [place.facts for place in self._places if place.facts is not None]
+        if not facts:
+            raise SamplerError(f"no vLLM engine came up: {self._last_cause}")
+        return facts
+
+    async def sample(self, request: SampleRequest) -> Completion:
+        self._begin()
+        token_ids = list(self._encode(request.prompt))
+        self._check_length(len(token_ids))
+        num_unanswered = 0
+        while True:
+            answer = await self._asked(token_ids, request=request)
+            if answer is None:
+                continue
+            if answer.finish_reason not in NO_ANSWER:
+                return Completion(
+                    text=answer.text,
+                    finish_reason=answer.finish_reason,
+                    prompt_tokens=len(token_ids),
+                    completion_tokens=len(answer.token_ids),
+                    token_ids=answer.token_ids,
+                    sampler=f"vllm {self._config.model}",
+                )
+            num_unanswered += 1
+            if num_unanswered == MAX_UNANSWERED:
+                raise SamplerError(f"vLLM gave a request up {num_unanswered} times, last: {answer.finish_reason}")
+
+    def _check_length(self, num_tokens: int) -> None:
+        """Raises PromptRefused where prompt and answer do not fit together; what no engine has said yet is let pass."""
+        lengths = [place.facts.max_model_len for place in self._places if place.facts is not None]
+        if lengths and num_tokens + self._config.max_tokens > min(lengths):
+            told = f"a prompt of {num_tokens} tokens and an answer of {self._config.max_tokens}"
+            raise PromptRefused(f"vLLM: {told} are more than the model's context of {min(lengths)}")
+
+    async def close(self) -> None:
+        self._closed = True
+        starting = [place.starting for place in self._places if place.starting is not None]
+        for task in starting:
+            task.cancel()
+        await asyncio.gather(*starting, return_exceptions=True)
+        await asyncio.gather(*(place.engine.stop() for place in self._places))
+        self._tell()
+
+    async def _asked(self, token_ids: list[int], *, request: SampleRequest) -> Answer | None:
+        """An engine's answer, or None where it died over it. Raises PromptRefused, SamplerRefused, SamplerError."""
+        place = await self._free_place()
+        place.num_open += 1
+        # A request that is asked again is another one for the engine, which may still hold the first.
+        request_id = f"{request.problem.id}/{request.proposal.id}/{uuid.uuid4().hex[:8]}"
+        try:
+            async with self._generating():
+                if place.facts is None:  # it died while the GPU was somebody else's
+                    return None
+                life = place.life
+                try:
+                    async with asyncio.timeout(self._config.timeout_seconds):
+                        return await place.engine.generate(token_ids, self._options, request.seed, request_id)
+                except TimeoutError:
+                    self._died(place, life=life, cause=f"no answer within {self._config.timeout_seconds:g} s")
+                except EngineDead as error:
+                    self._died(place, life=life, cause=str(error))
+        except RequestInvalid as error:
+            if TOO_LONG.search(str(error)):
+                raise PromptRefused(f"vLLM: {error}") from error
+            raise SamplerRefused(f"vLLM: {error}") from error
+        finally:
+            place.num_open -= 1
+            self._tell()
+        return None
+
+    def _generating(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Never held while waiting for an engine: one that is being started waits for the same turn."""
+        return contextlib.nullcontext() if self._lease is None else self._lease.generating()
+
+    async def _free_place(self) -> _Place:
+        """The engine with the fewest requests. Raises SamplerError where none is left to wait for."""
+        while True:
+            if self._closed:
+                raise SamplerError("the sampler is closed")
+            if free := self._free():
+                return min(free, key=lambda place: place.num_open)
+            if all(place.given_up for place in self._places):
+                raise SamplerError(f"no vLLM engine is left: {self._last_cause}")
+            await self._changed.wait()
+
+    def _free(self) -> list[_Place]:
+        most = self._config.concurrency
+        return [place for place in self._places if place.facts is not None and place.num_open < most]
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            for place in self._places:
+                place.starting = asyncio.create_task(self._start(place))
+
+    def _died(self, place: _Place, *, life: int, cause: str) -> None:
+        """Takes the engine out of service and has it started again; all but the first to tell are not heard."""
+        if place.life != life or place.facts is None or self._closed:
+            return
+        place.facts, place.asleep = None, False
+        place.num_deaths += 1
+        place.given_up = place.num_deaths > self._max_restarts
+        self._last_cause = f"{place.engine.name}: {cause}"
+        log.warning("engine_died: %s, death %d: %s", place.engine.name, place.num_deaths, cause)
+        place.starting = asyncio.create_task(self._start(place) if not place.given_up else place.engine.stop())
+        self._tell()
+
+    async def _start(self, place: _Place) -> None:
+        """Until it is up or given up."""
+        while place.facts is None and not place.given_up:
+            await place.engine.stop()  # at once: what is left of a dead engine holds its GPU
+            try:
+                async with self._generating():
+                    place.facts = await place.engine.start()
+            except EngineDead as error:
+                place.num_deaths += 1
+                self._last_cause = f"{place.engine.name}: {error}"
+                log.warning("engine_not_started: %s: %s", place.engine.name, error)
+                place.given_up = place.life == 0 or place.num_deaths > self._max_restarts
+            else:
+                place.life += 1
+                log.info("engine_up: %s: %s", place.engine.name, place.facts)
+                if self._config.repetition is not None and not place.facts.detects_repetition:
+                    log.warning("engine_without_repetition_detection: answers that repeat themselves run to max_tokens")
+        self._tell()
+
+    async def _sleep(self) -> None:
+        await asyncio.gather(*(self._switched(place, place.engine.sleep(), asleep=True) for place in self._up()))
+
+    async def _wake_up(self) -> None:
+        sleeping = [place for place in self._up() if place.asleep]
+        await asyncio.gather(*(self._switched(place, place.engine.wake_up(), asleep=False) for place in sleeping))
+
+    async def _switched(self, place: _Place, work: Coroutine[Any, Any, None], *, asleep: bool) -> None:
+        """An engine that dies of it is ended, which frees its GPU as well, and started again."""
+        life = place.life
+        try:
+            await work
+            place.asleep = asleep
+        except EngineDead as error:
+            await place.engine.stop()
+            self._died(place, life=life, cause=str(error))
+
+    def _up(self) -> list[_Place]:
+        return [place for place in self._places if place.facts is not None]
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed.clear()
+
+
+def generation_options(config: VllmSamplerConfig) -> dict[str, Any]:
+    """SamplingParams' own keywords, without the seed."""
+    options: dict[str, Any] = {
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "top_k": config.top_k,
+        "max_tokens": config.max_tokens,
+    }
+    if config.stop:
+        options["stop"] = list(config.stop)
+    if config.repetition is not None:
+        options["repetition_detection"] = config.repetition.model_dump()
+    return options

@@ -1,0 +1,192 @@
+"""Engines and judges on one GPU: they never use it at once, and turns are few."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.config import VllmSamplerConfig
+from agent.gpu_lease import GpuLease, Turn
+from agent.sampler import SampleRequest
+from agent.vllm_engine import Answer, EngineDead, EngineFacts
+from agent.vllm_sampler import VllmSampler
+from sandbox.types import Operator, Problem, Proposal
+
+SOON = 0.02
+
+
+@dataclass
+class Scene:
+    """A lease, and who uses the GPU. `events` has each turn that was passed."""
+
+    lease: GpuLease
+    events: list[str] = field(default_factory=list)
+    generating: int = 0
+    timing: int = 0
+    num_timed: int = 0
+
+    def __post_init__(self) -> None:
+        self.lease.attach(sleep=self.told("sleep"), wake_up=self.told("wake_up"))
+
+    def told(self, event: str) -> Callable[[], Awaitable[None]]:
+        async def switch() -> None:
+            assert self.generating == self.timing == 0
+            await asyncio.sleep(0.001)
+            self.events.append(event)
+
+        return switch
+
+    async def generate(self, seconds: float) -> None:
+        async with self.lease.generating():
+            self.generating += 1
+            assert self.timing == 0
+            await asyncio.sleep(seconds)
+            assert self.timing == 0
+            self.generating -= 1
+
+    async def time(self, seconds: float = 0.001) -> None:
+        async with self.lease.timing():
+            self.timing += 1
+            assert self.generating == 0
+            await asyncio.sleep(seconds)
+            assert self.generating == 0
+            self.timing -= 1
+            self.num_timed += 1
+
+
+def scene(*, batch: int = 4, patience_seconds: float = 60.0, idle_seconds: float = SOON) -> Scene:
+    return Scene(GpuLease(batch=batch, patience_seconds=patience_seconds, idle_seconds=idle_seconds))
+
+
+def test_candidates_are_timed_in_batches_while_engines_are_busy() -> None:
+    async def work() -> Scene:
+        on = scene()
+        busy = [asyncio.create_task(generate_on_and_on(on)) for _ in range(5)]
+        await asyncio.sleep(SOON)
+        waiting = [asyncio.create_task(on.time()) for _ in range(3)]
+        await asyncio.sleep(5 * SOON)
+        assert on.events == [], "three are no batch"
+        await asyncio.gather(*waiting, *(on.time() for _ in range(5)))
+        await asyncio.sleep(SOON)
+        for task in busy:
+            task.cancel()
+        await asyncio.gather(*busy, return_exceptions=True)
+        return on
+
+    on = asyncio.run(work())
+    assert on.num_timed == 8
+    assert on.events == ["sleep", "wake_up"], "one turn for all"
+
+
+async def generate_on_and_on(on: Scene) -> None:
+    while True:
+        await on.generate(0.002)
+
+
+def test_idle_engines_give_way_to_a_single_candidate_and_wake_when_they_are_wanted() -> None:
+    async def work() -> Scene:
+        on = scene()
+        await on.generate(0.001)
+        await on.time()
+        await on.time()
+        assert on.events == ["sleep"], "nobody wants to generate, so nobody is woken"
+        assert on.lease.turn is Turn.TIME
+        await on.generate(0.001)
+        return on
+
+    assert asyncio.run(work()).events == ["sleep", "wake_up"]
+
+
+def test_patience_has_an_end_while_engines_are_busy() -> None:
+    async def work() -> Scene:
+        on = scene(patience_seconds=3 * SOON)
+        busy = asyncio.create_task(generate_on_and_on(on))
+        await asyncio.sleep(SOON)
+        async with asyncio.timeout(10):
+            await on.time()
+        busy.cancel()
+        return on
+
+    assert asyncio.run(work()).num_timed == 1
+
+
+def test_who_gives_up_waiting_holds_nobody_up() -> None:
+    async def work() -> Scene:
+        on = scene(batch=1)
+        long = asyncio.create_task(on.generate(5 * SOON))
+        await asyncio.sleep(0)
+        given_up = [asyncio.create_task(on.time()), asyncio.create_task(on.generate(SOON))]
+        await asyncio.sleep(SOON)
+        for task in given_up:
+            task.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.gather(long, *(on.generate(0.001) for _ in range(3)), on.time())
+        return on
+
+    assert asyncio.run(work()).num_timed == 1
+
+
+@dataclass
+class TwinEngine:
+    """Dies when it is woken for the first time, or over a request of `fatal` tokens."""
+
+    on: Scene
+    name: str = "engine 0"
+    asleep: bool = False
+    num_starts: int = 0
+    num_wakings: int = 0
+
+    async def start(self) -> EngineFacts:
+        self.num_starts += 1
+        self.asleep = False
+        return EngineFacts(1, "twin", 1000, True)
+
+    async def generate(
+        self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str
+    ) -> Answer:
+        assert not self.asleep and self.on.timing == 0
+        await asyncio.sleep(0.002)
+        return Answer("text", (1, 2), "stop")
+
+    async def sleep(self) -> None:
+        self.asleep = True
+
+    async def wake_up(self) -> None:
+        self.num_wakings += 1
+        if self.num_wakings == 1:
+            raise EngineDead("CUDA out of memory")
+        self.asleep = False
+
+    async def stop(self) -> None: ...
+
+
+def test_a_sampler_sleeps_while_candidates_are_timed_and_outlives_a_failed_waking() -> None:
+    async def work() -> tuple[TwinEngine, Scene]:
+        on = scene(batch=2)
+        engine = TwinEngine(on)
+        config = VllmSamplerConfig(kind="vllm", model="m", max_tokens=8)
+        sampler = VllmSampler(config, [engine], encode=lambda text: (1,), max_restarts=2, lease=on.lease)
+        async with asyncio.timeout(10):
+            for _ in range(3):
+                answers = [sampler.sample(request(number)) for number in range(6)]
+                done = await asyncio.gather(*answers, on.time(), on.time())
+                assert [completion.text for completion in done[:6] if completion is not None] == ["text"] * 6
+        await sampler.close()
+        return engine, on
+
+    engine, on = asyncio.run(work())
+    assert on.num_timed == 6
+    assert engine.num_starts == 2, "the first waking killed it"
+
+
+def request(number: int) -> SampleRequest:
+    return SampleRequest(
+        problem=Problem(id="p", source="class Model: ...", origin="test"),
+        proposal=Proposal(id=f"p{number}", operator=Operator.DRAFT),
+        ordinal=number,
+        prompt="a prompt",
+        parents=(),
+        seed=number,
+    )
