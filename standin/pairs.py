@@ -15,7 +15,9 @@ from random import Random
 from typing import Literal
 
 from standin.answer_text import draw_dialect, write_answer
+from standin.families.broadcast import BroadcastFamily
 from standin.families.elementwise import Elementwise
+from standin.families.loss import LossFamily
 from standin.families.rows import NORM, REDUCTION, SOFTMAX
 from standin.problem_text import write_problem
 from standin.shapes import Size
@@ -23,7 +25,7 @@ from standin.task import Family
 
 Split = Literal["train", "held_out"]
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (Elementwise(), REDUCTION, SOFTMAX, NORM)}
+FAMILIES: Mapping[str, Family] = {family.name: family for family in (Elementwise(), BroadcastFamily(), REDUCTION, SOFTMAX, NORM, LossFamily())}
 # Of all compositions, in a hundred.
 HELD_OUT_PERCENT = 13
 # So many seeds in a row share one problem, each with an answer of its own: describing a problem and computing what is

@@ -69,9 +69,9 @@ class _Writer:
             return f"{walked}{d.cols}"
         return f"{d.row} * {d.width} + {d.cols}" if out and work.kind.scalar else f"base + {walked}{d.cols}"
 
-    def _load(self, steps: list[str]) -> list[str]:
-        """The elements, with what is computed before and the neutral value past the end. `steps` were drawn once, so
-        that every pass computes the same."""
+    def _load(self, steps: list[str], *, neutral_past_end: bool = True) -> list[str]:
+        """The elements, with what is computed before and, where they are combined, the neutral value past the end.
+        `steps` were drawn once, so that every pass computes the same."""
         d, work = self.dialect, self.work
         neutral = work.kind.neutral
         plain = not work.before
@@ -80,7 +80,7 @@ class _Writer:
             other = f", other={neutral if plain else ZERO}" if work.form != "columns" or plain else ""
             lines.append(f"{value} = tl.load({pointer} + {self._at()}, mask={d.mask}{other})")
         lines += steps
-        if not plain and work.form != "columns":
+        if not plain and neutral_past_end and work.form != "columns":
             lines.append(f"{self._value} = tl.where({d.mask}, {self._value}, {neutral})")
         return lines
 
@@ -152,7 +152,7 @@ class _Writer:
             lines += self._pass(each, drawn, element=number == 1)
         if work.kind.scalar:
             return [*lines, *self._finish(element=False)]
-        return [*lines, *self._loop([*self._load(drawn), *self._finish(element=True)])]
+        return [*lines, *self._loop([*self._load(drawn, neutral_past_end=False), *self._finish(element=True)])]
 
     def _loop(self, body: Sequence[str]) -> list[str]:
         d = self.dialect
