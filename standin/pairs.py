@@ -18,14 +18,23 @@ from standin.answer_text import draw_dialect, write_answer
 from standin.families.broadcast import BroadcastFamily
 from standin.families.elementwise import Elementwise
 from standin.families.loss import LossFamily
+from standin.families.matmul import MatmulFamily
+from standin.families.matmul_rows import HELD_OUT_MEETINGS, MatmulRowsFamily
+from standin.families.planes import PlaneFamily
+from standin.families.pooling import PoolingFamily
 from standin.families.rows import NORM, REDUCTION, SOFTMAX
+from standin.families.scan import ScanFamily
 from standin.problem_text import write_problem
 from standin.shapes import Size
 from standin.task import Family
 
 Split = Literal["train", "held_out"]
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (Elementwise(), BroadcastFamily(), REDUCTION, SOFTMAX, NORM, LossFamily())}
+_ALL: tuple[Family, ...] = (
+    Elementwise(), BroadcastFamily(), REDUCTION, SOFTMAX, NORM, LossFamily(), MatmulFamily(), PoolingFamily(),
+    ScanFamily(), MatmulRowsFamily(), PlaneFamily(),
+)  # fmt: skip
+FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 # Of all compositions, in a hundred.
 HELD_OUT_PERCENT = 13
 # So many seeds in a row share one problem, each with an answer of its own: describing a problem and computing what is
@@ -75,6 +84,8 @@ def composition(seed: int, *, split: Split) -> str:
 
 def held_out(family: str, operations: tuple[str, ...]) -> bool:
     """Whether training never sees that composition."""
+    if any(first in operations and second in operations for first, second in HELD_OUT_MEETINGS):
+        return True
     digest = hashlib.sha256(_key(family, operations).encode()).digest()
     return int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -36,71 +36,54 @@ class RowTask:
         kernel = row_kernel(name, work, dialect, rng)
         weights = [(expression.rsplit(".", 1)[-1], expression) for _, expression in self.kind.weights]
         arguments = (*((n, n) for n in self.module.forward), *weights)
-        tensors = ", ".join(f"{{{n}}}" for n, _ in arguments)
-        body = self._literal_body(name, tensors, form, dialect, rng)
-        if body is None:
-            body = self._body(name, tensors, form, dialect, rng)
+        body = row_launch(
+            name, [f"{{{n}}}" for n, _ in arguments], self.shape, form, dialect, rng, out=row_out(f"{{{self.module.forward[0]}}}", self.kind, self.shape, dialect, columns=self.columns, keep=self.keep),
+        )
         return Answer(kernels=(kernel,), body=tuple(body), arguments=tuple(arguments), style=f"{dialect.name}/{form}")
 
-    def _out(self, sizes: tuple[str, ...] | None) -> str:
-        """The expression that allocates the output; `sizes` are texts of the dimensions."""
-        first = f"{{{self.module.forward[0]}}}"
-        if not self.kind.scalar:
-            return f"torch.empty_like({first})"
-        dtype = "torch.int64" if self.kind.whole else f"{first}.dtype"
-        at = len(self.shape.values) - (2 if self.columns else 1)
-        if sizes is None and not self.columns:
-            kept = f"{first}.shape[:-1]"
-            shape = f"(*{kept}, 1)" if self.keep else kept
-        else:
-            texts = list(sizes or (f"{first}.shape[{i}]" for i in range(len(self.shape.values))))
-            texts[at : at + 1] = ["1"] if self.keep else []
-            shape = f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
-        return f"torch.empty({shape}, device={first}.device, dtype={dtype})"
 
-    def _literal_body(self, name: str, tensors: str, form: Form, dialect: Dialect, rng: Random) -> list[str] | None:
-        """With sizes as numbers; None where the dialect takes them from tensors."""
-        if not dialect.literal:
-            return None
-        values, out = self.shape.values, dialect.out
-        width, block = values[-1], _block(rng, form)
-        if form == "whole":
-            block = 1 << (width - 1).bit_length()
-        options = launch_options(rng, {dialect.block: block})
-        lines = [f"{out} = {self._out(tuple(map(str, values)))}"]
-        if form == "columns":
-            grid = (*map(str, values[:-2]), f"triton.cdiv({width}, {block})")
-            sizes = f"{values[-2]}, {width}"
-        else:
-            grid, sizes = (str(self.shape.num_elements // width),), str(width)
-        call = f"{name}[({', '.join(grid)}{',' if len(grid) == 1 else ''})]({tensors}, {out}, {sizes}, {options})"
-        return [*lines, call, f"return {out}"]
-
-    def _body(self, name: str, tensors: str, form: Form, dialect: Dialect, rng: Random) -> list[str]:
-        first, out, width = f"{{{self.module.forward[0]}}}", dialect.out, dialect.width
-        rank, block = len(self.shape.values), str(_block(rng, form))
-        sizes = width
-        if form == "columns":
-            names = ("batch", "n_rows", width)[-rank:]
-            lines = [f"{', '.join(names)} = {first}.shape", f"{out} = {self._out(names)}"]
-            grid, sizes = (*names[:-2], f"triton.cdiv({width}, {block})"), f"n_rows, {width}"
-        elif rank == 2:
-            lines = [f"n_rows, {width} = {first}.shape"]
-            lines.append(f"{out} = {self._out(('n_rows', width))}")
-            grid = ("n_rows",)
-        else:
-            lines = [f"{width} = {first}.shape[-1]", f"n_rows = {first}.numel() // {width}", f"{out} = {self._out(None)}"]
-            grid = ("n_rows",)
-        if form == "whole":
-            block = f"triton.next_power_of_2({width})"
-        options = launch_options(rng, {dialect.block: block})
-        call = f"{name}[({', '.join(grid)}{',' if len(grid) == 1 else ''})]({tensors}, {out}, {sizes}, {options})"
-        return [*lines, call, f"return {out}"]
+def row_out(first: str, kind: RowKind, shape: Shape, dialect: Dialect, *, columns: bool, keep: bool) -> str:
+    """The expression that allocates what row work on the tensor `first` gives."""
+    rank = len(shape.values)
+    if not kind.scalar:
+        return f"torch.empty_like({first})"
+    dtype = "torch.int64" if kind.whole else f"{first}.dtype"
+    if rank == 3 and not columns and not dialect.literal:
+        text = f"(*{first}.shape[:-1], 1)" if keep else f"{first}.shape[:-1]"
+    else:
+        names = ("batch", "n_rows", dialect.width)[-rank:]
+        texts = list(map(str, shape.values) if dialect.literal else names)
+        at = rank - (2 if columns else 1)
+        texts[at : at + 1] = ["1"] if keep else []
+        text = f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
+    return f"torch.empty({text}, device={first}.device, dtype={dtype})"
 
 
-def _block(rng: Random, form: Form) -> int:
-    """Narrow enough, often, that a small problem takes several blocks too."""
-    return rng.choice((64, 128, 256) if form == "columns" else (64, 128, 256, 1024))
+def row_launch(
+    name: str, tensors: Sequence[str], shape: Shape, form: Form, dialect: Dialect, rng: Random, *, out: str
+) -> list[str]:
+    """The lines from the sizes to the return. `tensors` are what the kernel is given before its output, the first of
+    that shape; `out` allocates the output, and may say the names of the sizes."""
+    values, width, block = shape.values, dialect.width, str(rng.choice((64, 128, 256)))
+    columns, rank = form == "columns", len(values)
+    if not columns and form == "blocks" and rng.random() < 0.3:
+        block = "1024"
+    if dialect.literal:
+        lines, width, n_rows = [], str(values[-1]), str(values[-2] if columns else shape.num_elements // values[-1])
+        batch = [str(values[0])] if rank == 3 else []
+    elif columns or rank == 2:
+        names = ("batch", "n_rows", width)[-rank:]
+        lines, n_rows, batch = [f"{', '.join(names)} = {tensors[0]}.shape"], "n_rows", list(names[:-2])
+    else:
+        n_rows, batch = "n_rows", []
+        lines = [f"{width} = {tensors[0]}.shape[-1]", f"n_rows = {tensors[0]}.numel() // {width}"]
+    if form == "whole":
+        block = str(1 << (values[-1] - 1).bit_length()) if dialect.literal else f"triton.next_power_of_2({width})"
+    grid = ", ".join([*batch, f"triton.cdiv({width}, {block})"]) if columns else n_rows
+    sizes = f"{n_rows}, {width}" if columns else width
+    options = launch_options(rng, {dialect.block: block})
+    call = f"{name}[({grid}{'' if columns and batch else ','})]({', '.join(tensors)}, {dialect.out}, {sizes}, {options})"
+    return [*lines, f"{dialect.out} = {out}", call, f"return {dialect.out}"]
 
 
 class Rows:
