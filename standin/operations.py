@@ -6,9 +6,12 @@ Each Triton form agrees with PyTorch's to its last few bits on any input, since 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
+from types import SimpleNamespace
 
 SOFTPLUS = "tl.where({x} > 20.0, {x}, libdevice.log1p(tl.exp({x})))"
 
@@ -17,8 +20,7 @@ SOFTPLUS = "tl.where({x} > 20.0, {x}, libdevice.log1p(tl.exp({x})))"
 class Operation:
     """`{x}` is the value so far, `{y}` a second tensor, `{c}` one of `constants`.
 
-    `module` is the constructor of an `nn` module that does the same. `grows` marks what leaves float32's range soon,
-    `positive` what never gives a negative value, `signed` what does nothing to values that are not negative.
+    `module` is the constructor of an `nn` module that does the same. `grows` marks what leaves float32's range soon.
     """
 
     name: str
@@ -27,8 +29,6 @@ class Operation:
     module: str | None = None
     constants: tuple[str, ...] = ()
     grows: bool = False
-    positive: bool = False
-    signed: bool = False
 
 
 def _op(name: str, torch: str | tuple[str, ...], triton: str | tuple[str, ...], **rest: object) -> Operation:
@@ -39,38 +39,35 @@ def _op(name: str, torch: str | tuple[str, ...], triton: str | tuple[str, ...], 
 
 _UNARY = (
     _op("relu", ("torch.relu({x})", "F.relu({x})"), ("tl.maximum({x}, 0.0)", "tl.where({x} > 0, {x}, 0.0)"),
-        module="nn.ReLU()", positive=True, signed=True),
-    _op("sigmoid", "torch.sigmoid({x})", ("tl.sigmoid({x})", "1.0 / (1.0 + tl.exp(-{x}))"), module="nn.Sigmoid()",
-        positive=True),
+        module="nn.ReLU()"),
+    _op("sigmoid", "torch.sigmoid({x})", ("tl.sigmoid({x})", "1.0 / (1.0 + tl.exp(-{x}))"), module="nn.Sigmoid()"),
     _op("tanh", ("torch.tanh({x})", "F.tanh({x})"), "libdevice.tanh({x})", module="nn.Tanh()"),
-    _op("exp", "torch.exp({x})", "tl.exp({x})", grows=True, positive=True),
-    _op("abs", ("torch.abs({x})", "{x}.abs()"), "tl.abs({x})", positive=True, signed=True),
+    _op("exp", "torch.exp({x})", "tl.exp({x})", grows=True),
+    _op("abs", ("torch.abs({x})", "{x}.abs()"), "tl.abs({x})"),
     _op("neg", ("-{x}", "torch.neg({x})"), "-{x}"),
-    _op("square", ("{x} * {x}", "{x} ** 2", "torch.square({x})", "torch.pow({x}, 2)"), "{x} * {x}", grows=True,
-        positive=True),
-    _op("sqrt_abs", ("torch.sqrt(torch.abs({x}))", "torch.abs({x}).sqrt()"), "tl.sqrt(tl.abs({x}))", positive=True),
-    _op("log1p_abs", ("torch.log1p(torch.abs({x}))", "torch.log1p({x}.abs())"), "libdevice.log1p(tl.abs({x}))",
-        positive=True),
+    _op("square", ("{x} * {x}", "{x} ** 2", "torch.square({x})", "torch.pow({x}, 2)"), "{x} * {x}", grows=True),
+    _op("sqrt_abs", ("torch.sqrt(torch.abs({x}))", "torch.abs({x}).sqrt()"), "tl.sqrt(tl.abs({x}))"),
+    _op("log1p_abs", ("torch.log1p(torch.abs({x}))", "torch.log1p({x}.abs())"), "libdevice.log1p(tl.abs({x}))"),
     _op("gelu", "F.gelu({x})", "0.5 * {x} * (1.0 + tl.erf({x} * 0.7071067811865476))", module="nn.GELU()"),
     _op("gelu_tanh", 'F.gelu({x}, approximate="tanh")',
         "0.5 * {x} * (1.0 + libdevice.tanh(0.7978845608028654 * ({x} + 0.044715 * {x} * {x} * {x})))",
         module='nn.GELU(approximate="tanh")'),
     _op("silu", ("F.silu({x})", "{x} * torch.sigmoid({x})"), "{x} * tl.sigmoid({x})", module="nn.SiLU()"),
-    _op("softplus", "F.softplus({x})", SOFTPLUS, module="nn.Softplus()", positive=True),
+    _op("softplus", "F.softplus({x})", SOFTPLUS, module="nn.Softplus()"),
     _op("elu", ("F.elu({x})", "F.elu({x}, alpha=1.0)"), "tl.where({x} > 0, {x}, libdevice.expm1({x}))",
-        module="nn.ELU()", signed=True),
+        module="nn.ELU()"),
     _op("selu", ("torch.selu({x})", "F.selu({x})"),
         "1.0507009873554805 * tl.where({x} > 0, {x}, 1.6732632423543772 * libdevice.expm1({x}))", module="nn.SELU()"),
     _op("leaky_relu", ("F.leaky_relu({x}, {c})", "F.leaky_relu({x}, negative_slope={c})"),
-        "tl.where({x} > 0, {x}, {x} * {c})", module="nn.LeakyReLU({c})", constants=("0.01", "0.1", "0.2"), signed=True),
+        "tl.where({x} > 0, {x}, {x} * {c})", module="nn.LeakyReLU({c})", constants=("0.01", "0.1", "0.2")),
     _op("clamp", ("torch.clamp({x}, -{c}, {c})", "{x}.clamp(-{c}, {c})", "F.hardtanh({x}, -{c}, {c})",
         "torch.clamp({x}, min=-{c}, max={c})"), "tl.minimum(tl.maximum({x}, -{c}), {c})", module="nn.Hardtanh(-{c}, {c})",
         constants=("0.5", "1.0", "2.0")),
     _op("clamp_min", ("torch.clamp({x}, min={c})", "{x}.clamp(min={c})"), "tl.maximum({x}, {c})",
-        constants=("0.1", "0.5", "-0.5"), signed=True),
-    _op("relu6", "F.relu6({x})", "tl.minimum(tl.maximum({x}, 0.0), 6.0)", module="nn.ReLU6()", positive=True),
+        constants=("0.1", "0.5", "-0.5")),
+    _op("relu6", "F.relu6({x})", "tl.minimum(tl.maximum({x}, 0.0), 6.0)", module="nn.ReLU6()"),
     _op("hardsigmoid", "F.hardsigmoid({x})", "tl.minimum(tl.maximum({x} + 3.0, 0.0), 6.0) / 6.0",
-        module="nn.Hardsigmoid()", positive=True),
+        module="nn.Hardsigmoid()"),
     _op("hardswish", "F.hardswish({x})", "{x} * tl.minimum(tl.maximum({x} + 3.0, 0.0), 6.0) / 6.0",
         module="nn.Hardswish()"),
     _op("mish", ("F.mish({x})", "{x} * torch.tanh(F.softplus({x}))"), f"{{x}} * libdevice.tanh({SOFTPLUS})",
@@ -113,6 +110,19 @@ ACTIVATIONS = (
 )  # fmt: skip
 
 
+# Numbers such as those that operations are given: inputs, wide sums, and what is known of some results.
+GIVEN = tuple(i / 4 for i in range(-12, 13))
+WIDE = tuple(2.0 * i for i in range(-12, 13))
+POSITIVE = tuple(0.5 + i for i in range(25))
+SHARES = tuple(0.002 + i / 50 for i in range(25))
+NEGATIVE = tuple(-i / 3 for i in range(25))
+
+_ON_NUMBERS = SimpleNamespace(
+    maximum=max, minimum=min, where=lambda condition, a, b: a if condition else b, exp=math.exp, abs=abs,
+    sqrt=math.sqrt, erf=math.erf, sin=math.sin, cos=math.cos, sigmoid=lambda x: 1.0 / (1.0 + math.exp(-x)),
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One operation of a problem, with its constant and the name of its second tensor where it has them."""
@@ -123,27 +133,52 @@ class Step:
 
     @property
     def operation(self) -> Operation:
-        return UNARY[self.name] if self.name in UNARY else BINARY[self.name]
+        return known(self.name)
 
 
-def draw_names(rng: Random, count: int, *, among: Sequence[str] | None = None, first: str | None = None) -> list[str]:
-    """Names of unary operations in order. What would do nothing after the one before it is left out, and at most one
-    grows. `first` is what came before them."""
+def draw_names(
+    rng: Random, count: int, *, among: Sequence[str] | None = None, given: Sequence[float] = GIVEN
+) -> list[str]:
+    """Names of unary operations in order, of which each tells on values such as `given` and at most one grows."""
     names: list[str] = []
-    before = first
-    grown = first is not None and _known(first).grows
     while len(names) < count:
         name = rng.choice(among) if among else rng.choice(_COMMON if rng.random() < 0.35 else tuple(UNARY))
-        operation = UNARY[name]
-        last = None if before is None else _known(before)
-        if name == before or (grown and operation.grows) or (last and last.positive and operation.signed):
+        if UNARY[name].grows and any(UNARY[before].grows for before in names):
             continue
-        names.append(name)
-        before, grown = name, grown or operation.grows
+        if tells(tuple(names), name, given=tuple(given)):
+            names.append(name)
     return names
 
 
-def _known(name: str) -> Operation:
+@cache
+def tells(before: tuple[str, ...], name: str, *, given: tuple[float, ...]) -> bool:
+    """Whether the operation changes what comes before it, and leaves it far from constant, whatever its constants.
+
+    Tried on numbers: what does nothing, such as ReLU after a square, would be a problem that cannot be judged.
+    """
+    for end in (0, -1):
+        values = list(given)
+        for each in before:
+            values = _applied(each, values, end)
+        changed = _applied(name, values, end)
+        moved = sum(abs(new - old) > 1e-3 for new, old in zip(changed, values, strict=True))
+        distinct = len({round(value, 3) for value in changed})
+        if not all(map(math.isfinite, changed)) or moved < 0.3 * len(given) or distinct < 0.2 * len(given):
+            return False
+    return True
+
+
+def _applied(name: str, values: Sequence[float], end: int) -> list[float]:
+    """The operation on plain numbers, by its Triton form, with its first or last constant."""
+    operation = known(name)
+    text = operation.triton[0].format(x="x", y="y", c=operation.constants[end] if operation.constants else "")
+    try:
+        return [float(eval(text, {"tl": _ON_NUMBERS, "libdevice": math, "x": value, "y": 0.7})) for value in values]
+    except OverflowError:
+        return [math.inf for _ in values]
+
+
+def known(name: str) -> Operation:
     return UNARY[name] if name in UNARY else BINARY[name]
 
 
@@ -151,7 +186,7 @@ def draw_steps(rng: Random, names: Sequence[str], *, others: Sequence[str] = ())
     """The operations with constants drawn; those with a second tensor take `others` in order."""
     remaining, steps = iter(others), []
     for name in names:
-        constants = _known(name).constants
+        constants = known(name).constants
         steps.append(
             Step(
                 name=name,

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from standin.operations import GIVEN, NEGATIVE, POSITIVE, SHARES, WIDE
+
 Combine = Literal["sum", "max", "min", "argmax", "argmin"]
 MINUS_INF, INF, ZERO = '-float("inf")', 'float("inf")', "0.0"
 
@@ -37,7 +39,7 @@ class RowKind:
     """`torch` forms say `{x}`, the dimension `{d}` and what keeps it `{k}`; `triton` is the result, of each element or,
     where `scalar`, of the row. `neutral` stands past the row's end. `weights` are vectors along the row: the names
     that the kernel gives them, with what PyTorch calls them; `state` makes them, of width `{dim}`. `last` kinds are for
-    the last dimension alone, `whole` ones for rows that are held at once.
+    the last dimension alone, `whole` ones for rows that are held at once. `gives` are numbers such as the result's.
     """
 
     name: str
@@ -52,6 +54,7 @@ class RowKind:
     state: tuple[str, ...] = ()
     last: bool = False
     whole: bool = False
+    gives: tuple[float, ...] = GIVEN
 
 
 _PEAK = Pass(value="{x}", combine="max", then="peak = {r}")
@@ -71,27 +74,27 @@ def _reduction(name: str, torch: tuple[str, ...], *passes: Pass, triton: str, **
 
 _REDUCTIONS = (
     _reduction("sum", ("torch.sum({x}, dim={d}{k})", "{x}.sum(dim={d}{k})"),
-               Pass(value="{x}", then="total = {r}"), triton="total"),
+               Pass(value="{x}", then="total = {r}"), triton="total", gives=WIDE),
     _reduction("mean", ("torch.mean({x}, dim={d}{k})", "{x}.mean(dim={d}{k})"), _MEAN, triton="mean"),
     _reduction("max", ("torch.max({x}, dim={d}{k})[0]", "torch.amax({x}, dim={d}{k})", "{x}.max(dim={d}{k}).values"),
                _PEAK, triton="peak", neutral=MINUS_INF),
     _reduction("min", ("torch.min({x}, dim={d}{k})[0]", "torch.amin({x}, dim={d}{k})", "{x}.min(dim={d}{k}).values"),
                Pass(value="{x}", combine="min", then="low = {r}"), triton="low", neutral=INF),
     _reduction("l2", ("torch.norm({x}, p=2, dim={d}{k})", "torch.norm({x}, dim={d}{k})"),
-               Pass(value="{x} * {x}", then="norm = tl.sqrt({r})"), triton="norm"),
+               Pass(value="{x} * {x}", then="norm = tl.sqrt({r})"), triton="norm", gives=POSITIVE),
     _reduction("l1", ("torch.norm({x}, p=1, dim={d}{k})", "torch.sum(torch.abs({x}), dim={d}{k})"),
-               Pass(value="tl.abs({x})", then="norm = {r}"), triton="norm"),
+               Pass(value="tl.abs({x})", then="norm = {r}"), triton="norm", gives=POSITIVE),
     _reduction("mean_square", ("torch.mean({x} ** 2, dim={d}{k})", "({x} * {x}).mean(dim={d}{k})"),
-               Pass(value="{x} * {x}", then="mean = {r} / {n}"), triton="mean"),
+               Pass(value="{x} * {x}", then="mean = {r} / {n}"), triton="mean", gives=POSITIVE),
     _reduction("sum_square", ("torch.sum({x} ** 2, dim={d}{k})", "({x} * {x}).sum(dim={d}{k})"),
-               Pass(value="{x} * {x}", then="total = {r}"), triton="total"),
+               Pass(value="{x} * {x}", then="total = {r}"), triton="total", gives=POSITIVE),
     _reduction("abs_max", ("torch.amax(torch.abs({x}), dim={d}{k})", "torch.max({x}.abs(), dim={d}{k})[0]"),
-               Pass(value="tl.abs({x})", combine="max", then="peak = {r}"), triton="peak"),
+               Pass(value="tl.abs({x})", combine="max", then="peak = {r}"), triton="peak", gives=POSITIVE),
     _reduction("var", ("torch.var({x}, dim={d}{k})", "{x}.var(dim={d}{k})"),
-               _MEAN, _VAR_UNBIASED, triton="var", element=_D),
-    _reduction("var_biased", ("torch.var({x}, dim={d}, unbiased=False{k})",), _MEAN, _VAR, triton="var", element=_D),
+               _MEAN, _VAR_UNBIASED, triton="var", element=_D, gives=POSITIVE),
+    _reduction("var_biased", ("torch.var({x}, dim={d}, unbiased=False{k})",), _MEAN, _VAR, triton="var", element=_D, gives=POSITIVE),
     _reduction("std", ("torch.std({x}, dim={d}{k})", "{x}.std(dim={d}{k})"), _MEAN, _VAR_UNBIASED,
-               triton="tl.sqrt(var)", element=_D),
+               triton="tl.sqrt(var)", element=_D, gives=POSITIVE),
     _reduction("argmax", ("torch.argmax({x}, dim={d}{k})", "{x}.argmax(dim={d}{k})"),
                Pass(value="{x}", combine="argmax", then="index = {r}"), triton="index", neutral=MINUS_INF, whole=True),
     _reduction("argmin", ("torch.argmin({x}, dim={d}{k})",),
@@ -101,16 +104,16 @@ _REDUCTIONS = (
 _SOFTMAXES = (
     RowKind(name="softmax", torch=("torch.softmax({x}, dim={d})", "F.softmax({x}, dim={d})", "{x}.softmax(dim={d})"),
             passes=(_PEAK, _TOTAL_OF_EXP), element=_EXP, triton="num / total", neutral=MINUS_INF,
-            module="nn.Softmax(dim={d})"),
+            module="nn.Softmax(dim={d})", gives=SHARES),
     RowKind(name="log_softmax", torch=("torch.log_softmax({x}, dim={d})", "F.log_softmax({x}, dim={d})"),
             passes=(_PEAK, _TOTAL_OF_EXP), element=_EXP, triton="{x} - peak - tl.log(total)", neutral=MINUS_INF,
-            module="nn.LogSoftmax(dim={d})"),
+            module="nn.LogSoftmax(dim={d})", gives=NEGATIVE),
     RowKind(name="softmin", torch=("F.softmin({x}, dim={d})", "torch.softmax(-{x}, dim={d})"),
             passes=(Pass(value="{x}", combine="min", then="low = {r}"), _TOTAL_OF_EXP),
             element=Element(name="num", value="tl.exp(low - {x})"), triton="num / total", neutral=INF,
-            module="nn.Softmin(dim={d})"),
+            module="nn.Softmin(dim={d})", gives=SHARES),
     _reduction("logsumexp", ("torch.logsumexp({x}, dim={d}{k})",), _PEAK, _TOTAL_OF_EXP,
-               triton="peak + tl.log(total)", element=_EXP, neutral=MINUS_INF),
+               triton="peak + tl.log(total)", element=_EXP, neutral=MINUS_INF, gives=POSITIVE),
 )  # fmt: skip
 
 _SCALE_SHIFT = (("w", "weight"), ("b", "bias"))
@@ -144,7 +147,7 @@ _NORMS = (
             passes=(_MEAN, _VAR_UNBIASED), element=_D, triton="d / (tl.sqrt(var) + 1e-5)"),
     RowKind(name="subtract_max", torch=("{x} - torch.amax({x}, dim={d}, keepdim=True)",
                                         "{x} - torch.max({x}, dim={d}, keepdim=True)[0]"),
-            passes=(_PEAK,), triton="{x} - peak", neutral=MINUS_INF),
+            passes=(_PEAK,), triton="{x} - peak", neutral=MINUS_INF, gives=NEGATIVE),
     RowKind(name="scale_by_max", torch=("{x} / (torch.amax(torch.abs({x}), dim={d}, keepdim=True) + 1e-6)",),
             passes=(Pass(value="tl.abs({x})", combine="max", then="peak = {r}"),), triton="{x} / (peak + 1e-6)"),
 )  # fmt: skip

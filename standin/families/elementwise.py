@@ -7,7 +7,7 @@ from random import Random
 
 from standin.answer_text import Answer, Dialect
 from standin.families.flat import flat_kernel, flat_launch, load
-from standin.operations import BINARY, Step, draw_names, draw_steps, triton_lines
+from standin.operations import BINARY, GIVEN, Step, draw_names, draw_steps, tells, triton_lines
 from standin.problem_text import Module, write_steps
 from standin.shapes import Shape, Size, draw_input, draw_shape
 
@@ -46,11 +46,13 @@ class Elementwise:
 
     def draw(self, rng: Random) -> tuple[str, ...]:
         count = rng.choices((1, 2, 3, 4, 5), (22, 30, 24, 15, 9))[0]
-        names = draw_names(rng, count)
-        for position in range(count):
-            if rng.random() < 0.22 and sum(name in BINARY for name in names) < 2:
-                names[position] = rng.choice(tuple(BINARY))
-        return tuple(names)
+        while True:
+            names = draw_names(rng, count)
+            for position in range(count):
+                if rng.random() < 0.22 and sum(name in BINARY for name in names) < 2:
+                    names[position] = rng.choice(tuple(BINARY))
+            if all(tells(tuple(names[:at]), name, given=GIVEN) for at, name in enumerate(names)):
+                return tuple(names)
 
     def settle(self, operations: tuple[str, ...], rng: Random, size: Size) -> Chain:
         others = rng.choice((("y", "z"), ("b", "c"), ("other", "scale")))[: sum(name in BINARY for name in operations)]

@@ -169,7 +169,7 @@ class LossFamily:
     def draw(self, rng: Random) -> tuple[str, ...]:
         loss = rng.choice((*LOSSES, CROSS_ENTROPY))
         before = draw_names(rng, 1, among=_BEFORE) if loss != CROSS_ENTROPY and rng.random() < 0.35 else []
-        return (*before, loss, rng.choices(("mean", "sum"), (3, 1))[0])
+        return (*before, loss, rng.choices(("mean", "sum"), (3, 1) if loss != "kl_div" else (0, 1))[0])
 
     def settle(self, operations: tuple[str, ...], rng: Random, size: Size) -> LossTask:
         *before, loss, reduction = operations

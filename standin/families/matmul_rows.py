@@ -57,7 +57,7 @@ class MatmulRowsFamily:
     def draw(self, rng: Random) -> tuple[str, ...]:
         kind = KINDS[rng.choice(_KINDS)]
         between = draw_names(rng, rng.choice((0, 0, 1)), among=ACTIVATIONS)
-        after = draw_names(rng, rng.choice((0, 0, 0, 1)), among=ACTIVATIONS) if not kind.whole else []
+        after = draw_names(rng, rng.choice((0, 0, 0, 1)), among=ACTIVATIONS, given=kind.gives) if not kind.whole else []
         return (rng.choice(_PRODUCTS), *between, kind.name, *after)
 
     def settle(self, operations: tuple[str, ...], rng: Random, size: Size) -> MatmulRows:

@@ -78,8 +78,9 @@ class PlaneFamily:
 
     def draw(self, rng: Random) -> tuple[str, ...]:
         before = draw_names(rng, rng.choice((0, 0, 1)), among=ACTIVATIONS)
-        after = draw_names(rng, rng.choice((0, 1)), among=ACTIVATIONS)
-        return (*before, rng.choice(tuple(PLANES)), *after)
+        name = rng.choice(tuple(PLANES))
+        after = draw_names(rng, rng.choice((0, 1)), among=ACTIVATIONS, given=KINDS[PLANES[name].row].gives)
+        return (*before, name, *after)
 
     def settle(self, operations: tuple[str, ...], rng: Random, size: Size) -> PlaneTask:
         at = next(i for i, name in enumerate(operations) if name in PLANES)

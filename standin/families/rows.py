@@ -103,7 +103,7 @@ class Rows:
             if rng.random() < 0.12:
                 before.insert(0, rng.choice(("add", "mul", "sub")))
             if rng.random() < self._after:
-                after = draw_names(rng, 1, among=ACTIVATIONS)
+                after = draw_names(rng, 1, among=(*ACTIVATIONS, "log1p_abs", "neg"), given=kind.gives)
             if not kind.scalar and rng.random() < 0.15:
                 after.append(rng.choice(("add", "mul")))
         return (*before, kind.name, *after)
@@ -111,7 +111,7 @@ class Rows:
     def settle(self, operations: tuple[str, ...], rng: Random, size: Size) -> RowTask:
         at = next(i for i, name in enumerate(operations) if name in KINDS and name not in (*UNARY, *BINARY))
         kind = KINDS[operations[at]]
-        others = rng.choice((("y", "z"), ("bias", "residual"), ("b", "c")))
+        others = rng.choice((("y", "z"), ("residual", "other"), ("u", "v")))
         others = others[: sum(name in BINARY for name in operations)]
         before = draw_steps(rng, operations[:at], others=others)
         after = draw_steps(rng, operations[at + 1 :], others=others[sum(bool(step.other) for step in before) :])
