@@ -64,7 +64,9 @@ def _everywhere(*changes: tuple[str, Sequence[str]]) -> _TEXT:
     return change
 
 
-_STEP = re.compile(r"^ +(\w+) = (?!.*tl\.(?:load|arange|program_id|zeros|full|dot))(?=.*\b(?:tl|libdevice|\d)\b).*\n", re.M)
+_STEP = re.compile(
+    r"^ +(\w+) = (?!.*tl\.(?:load|arange|program_id|zeros|full|dot))(?=.*\b(?:tl|libdevice|\d)\b).*\n", re.M
+)
 _LAUNCH = re.compile(r"^( +\w+\[.*?\]\()(.*)\)$", re.M)
 _NUMBER = re.compile(r"(?<![\w.\[(])(\d+\.\d+|\d+)(?![\w.])")
 
@@ -72,7 +74,7 @@ _NUMBER = re.compile(r"(?<![\w.\[(])(\d+\.\d+|\d+)(?![\w.])")
 def _forgotten_step(source: str, rng: Random) -> str | None:
     """A line of the kernel that computes a value from itself is left out."""
     found = [match for match in _STEP.finditer(source) if re.search(rf"= .*\b{match.group(1)}\b", match.group())]
-    found += [match for match in re.finditer(r"^ +(?:acc = acc \+ tl\.load|\w+ = tl\.where\(\w*mask).*\n", source, re.M)]
+    found += list(re.finditer(r"^ +(?:acc = acc \+ tl\.load|\w+ = tl\.where\(\w*mask).*\n", source, re.M))
     if not found:
         return None
     match = rng.choice(found)
@@ -85,7 +87,7 @@ def _launch_arguments(change: Callable[[list[str], Random], list[str] | None]) -
         if not launches:
             return None
         match = rng.choice(launches)
-        arguments = match.group(2).split(", ")
+        arguments = re.split(r", (?![^\[]*\])", match.group(2))  # not within an index
         changed = change(arguments, rng)
         if changed is None:
             return None
@@ -124,7 +126,9 @@ def _wrong_constant(source: str, rng: Random) -> str | None:
     if not found:
         return None
     match = rng.choice(found)
-    wrong = rng.choice([number for number in ("0.5", "1.0", "2.0", "0.1", "3.0", "0.01", "0.0") if number != match.group()])
+    wrong = rng.choice(
+        [number for number in ("0.5", "1.0", "2.0", "0.1", "3.0", "0.01", "0.0") if number != match.group()]
+    )
     return source[: match.start()] + wrong + source[match.end() :]
 
 
@@ -132,10 +136,13 @@ def _undefined(source: str, rng: Random) -> str | None:
     """One use of a name is misspelt, as by another author's habit."""
     habits = {
         "n_elements": "num_elements", "offsets": "offset", "mask": "msk", "BLOCK_SIZE": "BLOCK", "output": "out",
-        "cols": "col", "out": "output", "offs": "offsets", "xindex": "xoffset", "n_cols": "n_columns", "peak": "max_val",
-        "mean": "mu", "total": "sum", "rk": "k_offs", "xmask": "mask", "rnumel": "r_numel", "out_ptr": "y_ptr",
+        "cols": "col", "out": "output", "offs": "offsets", "xindex": "xoffset", "n_cols": "n_columns",
+        "peak": "max_val", "mean": "mu", "total": "sum", "rk": "k_offs", "xmask": "mask", "rnumel": "r_numel",
+        "out_ptr": "y_ptr",
     }  # fmt: skip
-    found = [match for match in re.finditer(r"(?<![\w.])[a-zA-Z_]\w*(?![\w=])(?! =)", source) if match.group() in habits]
+    found = [
+        match for match in re.finditer(r"(?<![\w.])[a-zA-Z_]\w*(?![\w=])(?! =)", source) if match.group() in habits
+    ]
     if not found:
         return None
     match = rng.choice(found)
@@ -150,8 +157,10 @@ _BREAKS: dict[str, tuple[float, _TEXT]] = {
         (r"\btl\.sigmoid\(", ("libdevice.sigmoid(", "tl.math.sigmoid(", "tl.nn.sigmoid(")),
         (r"libdevice\.(log1p|expm1|atan)\(", (r"tl.\1(", r"tl.math.\1(")),
         (rf"tl\.maximum\({_ONE_NAME}, 0\.0\)", (r"tl.relu(\1)", r"tl.math.relu(\1)", r"libdevice.relu(\1)")),
-        (rf"tl\.minimum\(tl\.maximum\({_ONE_NAME}, (\S+)\), (\S+)\)", (r"tl.clip(\1, \2, \3)", r"libdevice.clamp(\1, \2, \3)")),
-        (rf"0\.5 \* {_ONE_NAME} \* \(1\.0 \+ tl\.erf\(\1 \* 0\.7071067811865476\)\)", (r"tl.gelu(\1)", r"tl.math.gelu(\1)")),
+        (rf"tl\.minimum\(tl\.maximum\({_ONE_NAME}, (\S+)\), (\S+)\)",
+         (r"tl.clip(\1, \2, \3)", r"libdevice.clamp(\1, \2, \3)")),
+        (rf"0\.5 \* {_ONE_NAME} \* \(1\.0 \+ tl\.erf\(\1 \* 0\.7071067811865476\)\)",
+         (r"tl.gelu(\1)", r"tl.math.gelu(\1)")),
         (rf"tl\.where\({_ONE_NAME} > 20\.0, \1, .*\)$", (r"tl.softplus(\1)",)),
         (r"tl\.sum\((\w+), axis=0\) / \w+", (r"tl.mean(\1, axis=0)",)),
         (r"tl\.cumsum\((\w+), axis=0\)", (r"tl.scan(\1, axis=0)", r"tl.prefix_sum(\1)")),
@@ -166,7 +175,8 @@ _BREAKS: dict[str, tuple[float, _TEXT]] = {
     )),
     "wrong_stride": (4, _swap(
         (r"(row|xindex) \* (n_cols|rnumel) \+ (cols|offs|rindex)", (r"\1 + \3 * \2", r"\1 + \3", r"\3")),
-        (r"r \* (n_cols|rnumel)", ("r * n_rows", r"\1")), (r"\[:, None\] \* ([MNK])", (r"[:, None] * M", r"[:, None] * N")),
+        (r"r \* (n_cols|rnumel)", ("r * n_rows", r"\1")),
+        (r"\[:, None\] \* ([MNK])", (r"[:, None] * M", r"[:, None] * N")),
         (r"base = .*", ("base = 0",)), (r"(offs|offsets|xindex) (%|//) (n_cols|rnumel|hw)", (r"\1 // \3", r"\1 % \3")),
     )),
     "wrong_axis": (1.5, _swap((r"axis=0", ("axis=1",)), (r"program_id\(0\)", ("program_id(1)",)))),
@@ -174,10 +184,12 @@ _BREAKS: dict[str, tuple[float, _TEXT]] = {
     "wrong_size": (3, _swap(
         (r"(\w+)\.numel\(\)", (r"\1.shape[0]", r"\1.shape[-1]")), (r"\.shape\[-1\]", (".shape[0]",)),
         (r"n_rows, n_cols = (\w+)\.shape", (r"n_cols, n_rows = \1.shape",)), (r"\.shape\[:-1\]", (".shape",)),
-        (r"torch\.empty\(\((\w+),\)", (r"torch.empty((\1, 1)",)), (r"torch\.empty\(\((\w+), (\w+)\)", (r"torch.empty((\2, \1)",)),
+        (r"torch\.empty\(\((\w+),\)", (r"torch.empty((\1, 1)",)),
+        (r"torch\.empty\(\((\w+), (\w+)\)", (r"torch.empty((\2, \1)",)),
     )),
     "wrong_grid": (4, _swap(
-        (r"triton\.cdiv\((\w+), (\w+)\)", (r"\1 // \2", r"triton.cdiv(\1, \2) - 1")), (r"\[\((\w+),\)\]", (r"[(\1 - 1,)]",)),
+        (r"triton\.cdiv\((\w+), (\w+)\)", (r"\1 // \2", r"triton.cdiv(\1, \2) - 1")),
+        (r"\[\((\w+),\)\]", (r"[(\1 - 1,)]",)),
     )),
     "missing_import": (2, _swap(
         (r"^import triton\.language as tl\n", ("",)), (r"^from triton\.language\.extra import libdevice\n", ("",)),
@@ -195,17 +207,25 @@ _BREAKS: dict[str, tuple[float, _TEXT]] = {
     "undefined_name": (5, _undefined),
     "missing_constexpr": (2, _swap((r": tl\.constexpr", ("",)))),
     "forgotten_return": (1.5, _swap((r"^ +return \w+\n(?=\n|\Z)", ("",)))),
-    "no_power_of_two": (2, _swap((r"triton\.next_power_of_2\((\w+)\)", (r"\1",)), (r"(BLOCK\w*)=(\d+)", (r"\1=100", r"\1=1000")))),
+    "no_power_of_two": (2, _swap(
+        (r"triton\.next_power_of_2\((\w+)\)", (r"\1",)), (r"(BLOCK\w*)=(\d+)", (r"\1=100", r"\1=1000")),
+    )),
     "wrong_reduction": (3, _swap(
         (r"tl\.sum\(", ("tl.max(",)), (r"tl\.max\(", ("tl.sum(", "tl.min(")), (r"tl\.min\(", ("tl.max(",)),
         (r"tl\.exp\((\w+) - peak\)", (r"tl.exp(\1)",)), (r"acc \+= ", ("acc = ",)), (r"tl\.argmax", ("tl.argmin",)),
     )),
-    "wrong_divisor": (3, _swap((r" / (n_cols|rnumel|n_rows|n|n_elements|xnumel)\b", ("", " / 2")), (r"\((\w+) - 1\)", (r"\1",)))),
+    "wrong_divisor": (3, _swap(
+        (r" / (n_cols|rnumel|n_rows|n|n_elements|xnumel)\b", ("", " / 2")), (r"\((\w+) - 1\)", (r"\1",)),
+    )),
     "swapped_branches": (1.5, _swap((r"tl\.where\((\w+ > \S+), (\w+), ([^()]+)\)$", (r"tl.where(\1, \3, \2)",)))),
-    "wrong_sign": (2, _swap((r"(\w+) = (\w+) - (\w+)$", (r"\1 = \3 - \2", r"\1 = \2 + \3")), (r"\+ (\w+)$", (r"- \1",)))),
+    "wrong_sign": (2, _swap(
+        (r"(\w+) = (\w+) - (\w+)$", (r"\1 = \3 - \2", r"\1 = \2 + \3")), (r"\+ (\w+)$", (r"- \1",)),
+    )),
     "missing_device": (1.5, _swap((r"device=[\w.]+\.device, ", ("",)))),
-    "wrong_module": (1.5, _swap((r"triton\.cdiv", ("tl.cdiv", "torch.cdiv")), (r"triton\.next_power_of_2", ("tl.next_power_of_2",)),
-                                (r"self\.(?:norm|linear)\.", ("self.",)))),
+    "wrong_module": (1.5, _swap(
+        (r"triton\.cdiv", ("tl.cdiv", "torch.cdiv")), (r"triton\.next_power_of_2", ("tl.next_power_of_2",)),
+        (r"self\.(?:norm|linear)\.", ("self.",)),
+    )),
     "does_not_parse": (1, _swap((r"\)$", ("",)), (r":$", ("",)), (r"^(    return .*)$", (r"  \1",)))),
 }  # fmt: skip
 NAMES = tuple(_BREAKS)

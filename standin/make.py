@@ -101,9 +101,7 @@ def _verified(made: Pair, tally: Tally) -> bool:
             return True
         status, told = str(verdict.status), verdict.feedback or ", ".join(verdict.labels)
     where = composition(made.seed, split=made.split)
-    tally.refused.append(
-        Refusal(seed=made.seed, family=made.family, status=status, composition=where, told=told[:500])
-    )
+    tally.refused.append(Refusal(seed=made.seed, family=made.family, status=status, composition=where, told=told[:500]))
     return False
 
 

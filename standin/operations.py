@@ -7,7 +7,7 @@ Each Triton form agrees with PyTorch's to its last few bits on any input, since 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -61,8 +61,8 @@ _UNARY = (
     _op("leaky_relu", ("F.leaky_relu({x}, {c})", "F.leaky_relu({x}, negative_slope={c})"),
         "tl.where({x} > 0, {x}, {x} * {c})", module="nn.LeakyReLU({c})", constants=("0.01", "0.1", "0.2")),
     _op("clamp", ("torch.clamp({x}, -{c}, {c})", "{x}.clamp(-{c}, {c})", "F.hardtanh({x}, -{c}, {c})",
-        "torch.clamp({x}, min=-{c}, max={c})"), "tl.minimum(tl.maximum({x}, -{c}), {c})", module="nn.Hardtanh(-{c}, {c})",
-        constants=("0.5", "1.0", "2.0")),
+        "torch.clamp({x}, min=-{c}, max={c})"), "tl.minimum(tl.maximum({x}, -{c}), {c})",
+        module="nn.Hardtanh(-{c}, {c})", constants=("0.5", "1.0", "2.0")),
     _op("clamp_min", ("torch.clamp({x}, min={c})", "{x}.clamp(min={c})"), "tl.maximum({x}, {c})",
         constants=("0.1", "0.5", "-0.5")),
     _op("relu6", "F.relu6({x})", "tl.minimum(tl.maximum({x}, 0.0), 6.0)", module="nn.ReLU6()"),
@@ -150,32 +150,37 @@ def draw_names(
     return names
 
 
-@cache
 def tells(before: tuple[str, ...], name: str, *, given: tuple[float, ...]) -> bool:
     """Whether the operation changes what comes before it, and leaves it far from constant, whatever its constants.
 
     Tried on numbers: what does nothing, such as ReLU after a square, would be a problem that cannot be judged.
     """
     for end in (0, -1):
-        values = list(given)
-        for each in before:
-            values = _applied(each, values, end)
-        changed = _applied(name, values, end)
-        moved = sum(abs(new - old) > 1e-3 for new, old in zip(changed, values, strict=True))
-        distinct = len({round(value, 3) for value in changed})
-        if not all(map(math.isfinite, changed)) or moved < 0.3 * len(given) or distinct < 0.2 * len(given):
+        old, new = _on_numbers(before, given, end), _on_numbers((*before, name), given, end)
+        moved = sum(abs(a - b) > 1e-3 for a, b in zip(new, old, strict=True))
+        distinct = len({round(value, 3) for value in new if math.isfinite(value)})
+        if not all(map(math.isfinite, new)) or moved < 0.3 * len(given) or distinct < 0.2 * len(given):
             return False
     return True
 
 
-def _applied(name: str, values: Sequence[float], end: int) -> list[float]:
-    """The operation on plain numbers, by its Triton form, with its first or last constant."""
-    operation = known(name)
-    text = operation.triton[0].format(x="x", y="y", c=operation.constants[end] if operation.constants else "")
+@cache
+def _on_numbers(names: tuple[str, ...], given: tuple[float, ...], end: int) -> tuple[float, ...]:
+    """What the operations make of plain numbers, by their Triton forms, with their first or last constants."""
+    if not names:
+        return given
+    function = _function(names[-1], end)
     try:
-        return [float(eval(text, {"tl": _ON_NUMBERS, "libdevice": math, "x": value, "y": 0.7})) for value in values]
+        return tuple(function(value) for value in _on_numbers(names[:-1], given, end))
     except OverflowError:
-        return [math.inf for _ in values]
+        return tuple(math.inf for _ in given)
+
+
+@cache
+def _function(name: str, end: int) -> Callable[[float], float]:
+    operation = known(name)
+    text = operation.triton[0].format(x="x", y="0.7", c=operation.constants[end] if operation.constants else "")
+    return eval(f"lambda x: float({text})", {"tl": _ON_NUMBERS, "libdevice": math})  # type: ignore[no-any-return]
 
 
 def known(name: str) -> Operation:

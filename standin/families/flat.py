@@ -10,7 +10,13 @@ from standin.answer_text import Dialect, kernel, launch_options
 
 
 def flat_kernel(
-    name: str, pointers: Sequence[str], lines: Sequence[str], result: str, dialect: Dialect, *, sizes: Sequence[str] = ()
+    name: str,
+    pointers: Sequence[str],
+    lines: Sequence[str],
+    result: str,
+    dialect: Dialect,
+    *,
+    sizes: Sequence[str] = (),
 ) -> str:
     """`lines` compute `result` from the offsets; they stand between the mask and the store. `sizes` are further
     parameters."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -73,49 +73,65 @@ class LossTask:
         if self.loss == CROSS_ENTROPY:
             return self._cross_entropy(rng, dialect)
         names, d = self.module.forward, dialect
-        pointers = d.pointers(names)
         lines, value = triton_lines(self.before, names[0], rng)
-        form = {"p": value, "t": names[1]}
+        lines += [line.format(p=value, t=names[1]) for line in LOSSES[self.loss].lines]
         atomic = rng.random() < 0.5
         block = rng.choice((256, 512, 1024))
-        head = [
-            f"{d.pid} = tl.program_id(0)",
-            f"{d.index} = {d.pid} * {d.block} + tl.arange(0, {d.block})",
-            f"{d.mask} = {d.index} < {d.count}",
-        ][int(atomic and not d.helper) :]
-        if len(head) == 2:
-            head[0] = f"{d.index} = tl.program_id(0) * {d.block} + tl.arange(0, {d.block})"
-        loads = [
-            f"{n} = tl.load({p} + {d.index}, mask={d.mask}, other=0.0)" for n, p in zip(names, pointers, strict=True)
-        ]
-        loads += [*lines, *(line.format(**form) for line in LOSSES[self.loss].lines)]
-        total = f"tl.sum(tl.where({d.mask}, loss, 0.0), axis=0)"
-        divided = f" / {d.count}" if self.mean else ""
-        store = f"tl.atomic_add({d.out_ptr}, {total}{divided})" if atomic else f"tl.store({d.out_ptr} + {d.pid}, {total})"
         name = rng.choice(("loss_kernel", f"{self.loss}_kernel"))
-        parameters = [*pointers, d.out_ptr, d.count, f"{d.block}: tl.constexpr"]
-        kernels = [kernel(name, parameters, [*head, *loads, store])]
-        count = str(self.shape.num_elements) if d.literal else d.count
-        start = [] if d.literal else [f"{count} = {{{names[0]}}}.numel()"]
-        tensors, options = ", ".join(f"{{{n}}}" for n in names), launch_options(rng, {d.block: block})
-        if atomic:
-            body = [
-                *start, f"{d.out} = torch.zeros((), device={{{names[0]}}}.device, dtype={{{names[0]}}}.dtype)",
-                f"{name}[(triton.cdiv({count}, {block}),)]({tensors}, {d.out}, {count}, {options})",
-            ]  # fmt: skip
-        else:
+        options = launch_options(rng, {d.block: block})
+        kernels = [kernel(name, *self._kernel(lines, d, atomic=atomic))]
+        if not atomic:
             kernels.append(_sum_kernel(divided="n" if self.mean else ""))
-            body = [
-                *start, f"n_blocks = triton.cdiv({count}, {block})",
-                f"partial = torch.empty(n_blocks, device={{{names[0]}}}.device, dtype={{{names[0]}}}.dtype)",
-                f"{name}[(n_blocks,)]({tensors}, partial, {count}, {options})",
-                f"{d.out} = torch.empty((), device={{{names[0]}}}.device, dtype={{{names[0]}}}.dtype)",
-                f"sum_kernel[(1,)](partial, {d.out}, n_blocks, {f'{count}, ' if self.mean else ''}BLOCK=1024)",
-            ]  # fmt: skip
-        return Answer(
-            kernels=tuple(kernels), body=(*body, f"return {d.out}"), arguments=tuple((n, n) for n in names),
-            style=f"{d.name}/{'atomic' if atomic else 'partial'}",
-        )  # fmt: skip
+        body = (self._atomic_body if atomic else self._partial_body)(name, block, options, d)
+        style = f"{d.name}/{'atomic' if atomic else 'partial'}"
+        arguments = tuple((n, n) for n in names)
+        return Answer(kernels=tuple(kernels), body=(*body, f"return {d.out}"), arguments=arguments, style=style)
+
+    def _kernel(self, lines: Sequence[str], d: Dialect, *, atomic: bool) -> tuple[list[str], list[str]]:
+        """Parameters and body of the kernel that adds up a block's losses: `lines` compute `loss` for an element."""
+        pointers = d.pointers(self.module.forward)
+        head = [f"{d.pid} = tl.program_id(0)", f"{d.index} = {d.pid} * {d.block} + tl.arange(0, {d.block})"]
+        if atomic and not d.helper:
+            head = [f"{d.index} = tl.program_id(0) * {d.block} + tl.arange(0, {d.block})"]
+        loads = [
+            f"{n} = tl.load({p} + {d.index}, mask={d.mask}, other=0.0)"
+            for n, p in zip(self.module.forward, pointers, strict=True)
+        ]
+        total = f"tl.sum(tl.where({d.mask}, loss, 0.0), axis=0)"
+        store = f"tl.store({d.out_ptr} + {d.pid}, {total})"
+        if atomic:
+            store = f"tl.atomic_add({d.out_ptr}, {total}{f' / {d.count}' if self.mean else ''})"
+        parameters = [*pointers, d.out_ptr, d.count, f"{d.block}: tl.constexpr"]
+        return parameters, [*head, f"{d.mask} = {d.index} < {d.count}", *loads, *lines, store]
+
+    def _size(self, d: Dialect) -> tuple[list[str], str]:
+        """The line that takes the number of elements, if it is not a literal, and its text."""
+        if d.literal:
+            return [], str(self.shape.num_elements)
+        return [f"{d.count} = {{{self.module.forward[0]}}}.numel()"], d.count
+
+    def _empty(self, function: str, shape: str) -> str:
+        first = self.module.forward[0]
+        return f"torch.{function}({shape}, device={{{first}}}.device, dtype={{{first}}}.dtype)"
+
+    def _atomic_body(self, name: str, block: int, options: str, d: Dialect) -> list[str]:
+        (start, count), tensors = self._size(d), ", ".join(f"{{{n}}}" for n in self.module.forward)
+        return [
+            *start,
+            f"{d.out} = {self._empty('zeros', '()')}",
+            f"{name}[(triton.cdiv({count}, {block}),)]({tensors}, {d.out}, {count}, {options})",
+        ]
+
+    def _partial_body(self, name: str, block: int, options: str, d: Dialect) -> list[str]:
+        (start, count), tensors = self._size(d), ", ".join(f"{{{n}}}" for n in self.module.forward)
+        return [
+            *start,
+            f"n_blocks = triton.cdiv({count}, {block})",
+            f"partial = {self._empty('empty', 'n_blocks')}",
+            f"{name}[(n_blocks,)]({tensors}, partial, {count}, {options})",
+            f"{d.out} = {self._empty('empty', '()')}",
+            f"sum_kernel[(1,)](partial, {d.out}, n_blocks, {f'{count}, ' if self.mean else ''}BLOCK=1024)",
+        ]
 
     def _cross_entropy(self, rng: Random, dialect: Dialect) -> Answer:
         """A row a program: the logarithm of the sum of exponentials less the target's logit."""

@@ -81,7 +81,7 @@ def matmul_kernel(
 
 def _offsets(shape: str, place: int) -> str:
     """The offsets of a factor's tile: rows of the stored matrix times its width."""
-    rows, width = shape[-2:]
+    rows, width = list(shape[-2:])
     index = {**_INDEX, "K": "rk[None, :]" if place == 0 else "rk[:, None]"}
     return f"{index[rows]} * {width} + {index[width]}"
 
@@ -178,7 +178,7 @@ def settle_matmul(operations: tuple[str, ...], rng: Random, size: Size) -> Matmu
     value = "x" if linear else "out"
     lines = (f"{value} = {result}", *rest, f"return {final}") if steps else (f"return {result}",)
     shapes = {first: product.left, **({} if linear else {second: product.right})}
-    shapes |= {name: "BMN" if product.batched else "MN" for name in others}
+    shapes |= dict.fromkeys(others, "BMN" if product.batched else "MN")
     inputs = [(name, f"torch.randn({', '.join(texts[axis] for axis in axes)})") for name, axes in shapes.items()]
     used = dict.fromkeys("".join([*shapes.values(), product.right]))
     made = f"self.linear = nn.Linear(in_features, out_features{', bias=False' if operations[0] != 'linear' else ''})"

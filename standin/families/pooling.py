@@ -32,7 +32,9 @@ class Pooling:
 
     def answer(self, rng: Random, dialect: Dialect) -> Answer:
         (pointer,) = dialect.pointers(["x"])
-        start = 'tl.full([{b}], -float("inf"), dtype=tl.float32)' if self.maximum else "tl.zeros([{b}], dtype=tl.float32)"
+        start = (
+            'tl.full([{b}], -float("inf"), dtype=tl.float32)' if self.maximum else "tl.zeros([{b}], dtype=tl.float32)"
+        )
         after, result = triton_lines(self.steps, "acc", rng)
         lines = [*self._places(dialect), f"acc = {start.format(b=dialect.block)}", *self._window(pointer, dialect)]
         if not self.maximum:

@@ -37,7 +37,15 @@ class RowTask:
         weights = [(expression.rsplit(".", 1)[-1], expression) for _, expression in self.kind.weights]
         arguments = (*((n, n) for n in self.module.forward), *weights)
         body = row_launch(
-            name, [f"{{{n}}}" for n, _ in arguments], self.shape, form, dialect, rng, out=row_out(f"{{{self.module.forward[0]}}}", self.kind, self.shape, dialect, columns=self.columns, keep=self.keep),
+            name,
+            [f"{{{n}}}" for n, _ in arguments],
+            self.shape,
+            form,
+            dialect,
+            rng,
+            out=row_out(
+                f"{{{self.module.forward[0]}}}", self.kind, self.shape, dialect, columns=self.columns, keep=self.keep
+            ),
         )
         return Answer(kernels=(kernel,), body=tuple(body), arguments=tuple(arguments), style=f"{dialect.name}/{form}")
 
@@ -82,7 +90,9 @@ def row_launch(
     grid = ", ".join([*batch, f"triton.cdiv({width}, {block})"]) if columns else n_rows
     sizes = f"{n_rows}, {width}" if columns else width
     options = launch_options(rng, {dialect.block: block})
-    call = f"{name}[({grid}{'' if columns and batch else ','})]({', '.join(tensors)}, {dialect.out}, {sizes}, {options})"
+    call = (
+        f"{name}[({grid}{'' if columns and batch else ','})]({', '.join(tensors)}, {dialect.out}, {sizes}, {options})"
+    )
     return [*lines, f"{dialect.out} = {out}", call, f"return {dialect.out}"]
 
 
@@ -99,7 +109,7 @@ class Rows:
         after: list[str] = []
         if not kind.whole:
             if rng.random() < self._before:
-                before = draw_names(rng, rng.choice((1, 1, 2)), among=tuple(ACTIVATIONS) + ("square", "sin", "exp"))
+                before = draw_names(rng, rng.choice((1, 1, 2)), among=(*ACTIVATIONS, "square", "sin", "exp"))
             if rng.random() < 0.12:
                 before.insert(0, rng.choice(("add", "mul", "sub")))
             if rng.random() < self._after:
@@ -111,8 +121,8 @@ class Rows:
     def settle(self, operations: tuple[str, ...], rng: Random, size: Size) -> RowTask:
         at = next(i for i, name in enumerate(operations) if name in KINDS and name not in (*UNARY, *BINARY))
         kind = KINDS[operations[at]]
-        others = rng.choice((("y", "z"), ("residual", "other"), ("u", "v")))
-        others = others[: sum(name in BINARY for name in operations)]
+        second = rng.choice((("y", "z"), ("residual", "other"), ("u", "v")))
+        others = second[: sum(name in BINARY for name in operations)]
         before = draw_steps(rng, operations[:at], others=others)
         after = draw_steps(rng, operations[at + 1 :], others=others[sum(bool(step.other) for step in before) :])
         columns = not kind.last and not kind.whole and rng.random() < 0.25

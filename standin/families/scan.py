@@ -48,7 +48,9 @@ class ScanTask:
         sizes = [d.width] if form != "columns" else ["n_rows", d.width]
         parameters = [*pointers, d.out_ptr, *sizes, f"{d.block}: tl.constexpr"]
         text = kernel(name, parameters, writer(pointers[0], d, rng))
-        body = row_launch(name, [f"{{{n}}}" for n in names], self.shape, form, d, rng, out=f"torch.empty_like({{{names[0]}}})")
+        body = row_launch(
+            name, [f"{{{n}}}" for n in names], self.shape, form, d, rng, out=f"torch.empty_like({{{names[0]}}})"
+        )
         return Answer(
             kernels=(text,), body=tuple(body), arguments=tuple((n, n) for n in names), style=f"{d.name}/{form}"
         )
