@@ -9,7 +9,7 @@ from random import Random
 from standin.answer_text import Answer, Dialect, kernel, launch_options
 from standin.operations import Step, draw_names, draw_steps, triton_lines
 from standin.problem_text import Module, write_steps
-from standin.shapes import Shape, Size, draw_shape
+from standin.shapes import Shape, Size, name_shape, pick
 
 _BEFORE = ("sigmoid", "tanh", "mul_scalar", "relu", "softsign", "silu")
 
@@ -77,6 +77,8 @@ class LossTask:
         lines += [line.format(p=value, t=names[1]) for line in LOSSES[self.loss].lines]
         atomic = rng.random() < 0.5
         block = rng.choice((256, 512, 1024))
+        if atomic:
+            block = 1024  # the fewer the sums that are added one after the other, the better they agree
         name = rng.choice(("loss_kernel", f"{self.loss}_kernel"))
         options = launch_options(rng, {d.block: block})
         kernels = [kernel(name, *self._kernel(lines, d, atomic=atomic))]
@@ -189,7 +191,7 @@ class LossFamily:
 
     def settle(self, operations: tuple[str, ...], rng: Random, size: Size) -> LossTask:
         *before, loss, reduction = operations
-        shape = draw_shape(rng, 2, size, rows=loss == CROSS_ENTROPY)
+        shape = _shape(rng, size, rows=loss == CROSS_ENTROPY)
         names = rng.choice((("predictions", "targets"), ("pred", "target"), ("x", "y"), ("logits", "target")))
         steps = draw_steps(rng, before)
         stateless, lines, value = write_steps(steps, names[0], rng)
@@ -209,6 +211,15 @@ class LossFamily:
             doc=f"{loss.replace('_', ' ').capitalize()} loss.",
         )
         return LossTask(module=module, shape=shape, loss=loss, mean=reduction == "mean", before=steps)
+
+
+def _shape(rng: Random, size: Size, *, rows: bool) -> Shape:
+    """At most 16 million elements: atomics add up a sum for each thousand of them, in single precision."""
+    small = (
+        ((4, 8, 16, 3, 6), (32, 64, 100, 128, 48, 127, 200)) if rows else ((16, 32, 8, 20), (64, 100, 128, 127, 256))
+    )
+    first = pick(rng, small=small[0], large=(512, 1024, 2048), size=size)
+    return name_shape(rng, [first, pick(rng, small=small[1], large=(1024, 4096, 8192), size=size)])
 
 
 def _torch(loss: str, reduction: str, names: tuple[str, str], rng: Random) -> tuple[list[str], str]:
