@@ -68,7 +68,7 @@ _STEP = re.compile(
     r"^ +(\w+) = (?!.*tl\.(?:load|arange|program_id|zeros|full|dot))(?=.*\b(?:tl|libdevice|\d)\b).*\n", re.M
 )
 _LAUNCH = re.compile(r"^( +\w+\[.*?\]\()(.*)\)$", re.M)
-_NUMBER = re.compile(r"(?<![\w.\[(])(\d+\.\d+|\d+)(?![\w.])")
+_NUMBER = re.compile(r"(?<![\w.\[(=])(\d+\.\d+|\d+)(?![\w.])")
 
 
 def _forgotten_step(source: str, rng: Random) -> str | None:
