@@ -10,19 +10,19 @@ its versions of torch and Triton.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import util
+from functools import cache, partial
+from multiprocessing import get_context, util
 from pathlib import Path
 from random import Random
 
 from sandbox.tracer import ProblemFailed
-from sandbox.types import Status
+from sandbox.types import Status, content_hash
 from sandbox.zygote import SandboxError
 from standin.breaking import broken
 from standin.examples import Example, write_examples
@@ -32,6 +32,10 @@ from standin.verify import Verifier
 
 SHARD_SEEDS = 60  # whole problems, and some minutes of work to lose
 _ATTEMPTS = 3  # at a shard, where the sandbox fails
+_GENERATOR = (
+    "answer_text.py", "breaking.py", "operations.py", "pairs.py", "problem_text.py", "row_kernels.py", "row_kinds.py",
+    "shapes.py", "verify.py",
+)  # fmt: skip
 _verifier: Verifier | None = None  # a worker process's own: its pool hands it nothing from call to call
 
 
@@ -44,11 +48,22 @@ class Order:
     repairs: float
 
 
+class StaleShard(ValueError):
+    """A folder holds what another version made: the user's to settle. One line."""
+
+
 def make_shard(first: int, *, order: Order) -> Tally:
-    """Makes the shard that starts with seed `first`, or reads the tally of one that is there."""
+    """Makes the shard that starts with seed `first`, or reads the tally of one that is there.
+
+    Raises StaleShard, or SandboxError where the sandbox fails again and again.
+    """
     shard, tally_file = shard_path(order, first), shard_path(order, first).with_suffix(".json")
+    made_by = fingerprint(order)
     if shard.exists():
-        return read_tally(tally_file)
+        tally = read_tally(tally_file)
+        if tally.made_by != made_by:
+            raise StaleShard(f"{shard}: was made by another generator or share of repairs; choose another folder")
+        return tally
     for attempt in range(_ATTEMPTS):
         try:
             examples, tally = _made(range(first, first + SHARD_SEEDS), order=order)
@@ -57,11 +72,20 @@ def make_shard(first: int, *, order: Order) -> Tally:
             _close()
             if attempt == _ATTEMPTS - 1:
                 raise
+    tally.made_by = made_by
     write_tally(tally, tally_file)
     part = shard.with_suffix(".part")
     write_examples(examples, part)
     os.replace(part, shard)  # last: a shard that is there is whole, and so is its tally
     return tally
+
+
+@cache
+def fingerprint(order: Order) -> str:
+    """Tells generators apart: what is mixed in one folder would be reproducible by none."""
+    folder = Path(__file__).parent
+    files = [folder / name for name in _GENERATOR] + sorted((folder / "families").glob("*.py"))
+    return content_hash(str(order.repairs), *(file.read_text(encoding="utf-8") for file in files))[:16]
 
 
 def shard_path(order: Order, first: int) -> Path:
@@ -143,10 +167,9 @@ def make(firsts: Sequence[int], *, order: Order, workers: int) -> Iterator[Tally
     if workers == 1:
         yield from map(work, firsts)
         return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap_unordered(work, firsts)
-        pool.close()
-        pool.join()
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(work, first) for first in firsts]):
+            yield done.result()
 
 
 def _told(firsts: Sequence[int], *, order: Order, workers: int) -> Tally:
@@ -180,7 +203,10 @@ def main() -> None:
     first = options.start - options.start % SHARD_SEEDS
     firsts = range(first, first + options.count, SHARD_SEEDS)
     start = time.monotonic()
-    total = _told(firsts, order=order, workers=options.workers)
+    try:
+        total = _told(firsts, order=order, workers=options.workers)
+    except StaleShard as error:
+        raise SystemExit(f"make: {error}") from error
     print(summary(total, elapsed_seconds=time.monotonic() - start))
     _close()
     (options.out / f"{options.split}-summary.txt").write_text(summary(total, elapsed_seconds=None), encoding="utf-8")

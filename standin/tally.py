@@ -32,6 +32,7 @@ class Tally:
     judged: int = 0
     stage_seconds: Counter[str] = field(default_factory=Counter)  # of floats, for their sums
     wall_seconds: float = 0.0
+    made_by: str = ""  # the generator's fingerprint
 
     def time(self, stage_seconds: Mapping[str, float]) -> None:
         """Notes one judgement."""

@@ -12,7 +12,7 @@ from sandbox.types import Candidate, Correctness, Failure, Operator, Status, Ver
 from standin import make
 from standin.breaking import broken
 from standin.examples import Example, read_examples, write_examples
-from standin.make import SHARD_SEEDS, Order, make_shard, shard_path
+from standin.make import SHARD_SEEDS, Order, StaleShard, make_shard, shard_path
 from standin.pairs import Pair, pair
 from standin.verify import Verifier
 
@@ -87,6 +87,13 @@ def test_what_is_there_is_not_made_again(tmp_path: Path, scripted: Callable[[Say
     assert make_shard(0, order=order) == first and later.num_judged == 0
 
 
+def test_a_folder_of_another_generator_is_refused(tmp_path: Path, scripted: Callable[[Says], ScriptedVerifier]) -> None:
+    scripted(_judges_by_pair(0))
+    make_shard(0, order=Order(split="train", out=tmp_path, repairs=0.0))
+    with pytest.raises(StaleShard, match="another folder"):
+        make_shard(0, order=Order(split="train", out=tmp_path, repairs=1.0))
+
+
 def test_a_run_that_dies_within_a_shard_leaves_none(
     tmp_path: Path, scripted: Callable[[Says], ScriptedVerifier]
 ) -> None:
@@ -109,6 +116,17 @@ def test_a_pair_that_does_not_pass_is_told_and_not_written(
     tally = make_shard(0, order=order)
     assert {(refusal.seed // 3, refusal.status) for refusal in tally.refused} == {(0, "compile_error")}
     assert bad.problem not in {example.problem for example in read_examples(shard_path(order, 0))}
+
+
+def test_the_command_ends_with_1_where_a_pair_was_refused(
+    tmp_path: Path, scripted: Callable[[Says], ScriptedVerifier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["make", "--split", "held_out", "--count", "1", "--out", str(tmp_path), "--repairs", "0"]
+    monkeypatch.setattr("sys.argv", arguments)
+    scripted(lambda problem, source: Status.TIMEOUT)
+    with pytest.raises(SystemExit, match="1"):
+        make.main()
+    assert "REFUSED timeout: seed 0" in (tmp_path / "held_out-summary.txt").read_text(encoding="utf-8")
 
 
 def test_broken_answers_that_pass_or_cannot_be_checked_are_no_repairs(
