@@ -89,7 +89,7 @@ class BroadcastFamily:
             arguments=(("dim", wide),) if owned else (),
             state=tuple(made) if owned else (),
             stateless=tuple(stateless),
-            doc=f"A vector for each {place}, then what follows.",
+            doc=f"Broadcasts a vector over each {place}.",
         )
         return Broadcast(
             module=module, shape=shape, place=place, vectors=tuple((n, seen[n]) for n in others), steps=steps

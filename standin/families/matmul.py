@@ -190,7 +190,7 @@ def settle_matmul(operations: tuple[str, ...], rng: Random, size: Size) -> Matmu
         arguments=(("in_features", texts["K"]), ("out_features", texts["N"])) if linear else (),
         state=(made,) if linear else (),
         stateless=tuple(stateless),
-        doc=f"{operations[0].replace('_', ' ').capitalize()}, then what follows.",
+        doc="Matrix multiplication with an epilogue.",
     )
     weight = ("weight", "self.linear.weight") if linear else (second, second)
     return MatmulTask(

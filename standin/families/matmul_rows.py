@@ -75,6 +75,6 @@ class MatmulRowsFamily:
             before,
             lines=tuple(line for line in lines if line),
             stateless=tuple(dict.fromkeys((*before.stateless, *stateless))),
-            doc="A matrix product, then work along its rows.",
+            doc="Matrix multiplication followed by an operation over its rows.",
         )
         return MatmulRows(product=product, module=module, kind=kind, after=after)
