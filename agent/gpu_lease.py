@@ -1,7 +1,7 @@
 """Who has the GPUs that engines and judges share: by turns engines generate, or candidates are timed.
 
 Knows nothing of Ray, vLLM or verdicts. One lease stands for all shared GPUs of a run, since a batch of candidates is
-timed on all of them at once. See docs/decisions/005-engines-and-judges-on-one-gpu.md.
+timed on all of them at once. See docs/decisions/006-engines-and-judges-on-one-gpu.md.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The families of problems: each draws compositions, settles problems and answers them."""

@@ -1,0 +1,108 @@
+"""Pairs of a problem and a right answer, made from a seed. Standard library alone.
+
+A pair is a function of its arguments and of this package's source. What is held out is decided by the composition, that
+is the family and the names of its operations in order: neither sizes, nor constants, nor names, nor ways of writing
+bring a held-out composition into the training set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from typing import Literal
+
+from standin.answer_text import draw_dialect, write_answer
+from standin.families.broadcast import BroadcastFamily
+from standin.families.elementwise import Elementwise
+from standin.families.loss import LossFamily
+from standin.families.matmul import MatmulFamily
+from standin.families.matmul_rows import HELD_OUT_MEETINGS, MatmulRowsFamily
+from standin.families.planes import PlaneFamily
+from standin.families.pooling import PoolingFamily
+from standin.families.rows import NORM, REDUCTION, SOFTMAX
+from standin.families.scan import ScanFamily
+from standin.problem_text import write_problem
+from standin.shapes import Size
+from standin.task import Family
+
+Split = Literal["train", "held_out"]
+
+_ALL: tuple[Family, ...] = (
+    Elementwise(), BroadcastFamily(), REDUCTION, SOFTMAX, NORM, LossFamily(), MatmulFamily(), PoolingFamily(),
+    ScanFamily(), MatmulRowsFamily(), PlaneFamily(),
+)  # fmt: skip
+FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
+# Of all compositions, in a hundred.
+HELD_OUT_PERCENT = 13
+# So many seeds in a row share one problem, each with an answer of its own: describing a problem and computing what is
+# expected of its answers costs as much as an answer. Evaluation wants problems, so there each seed has its own.
+ANSWERS_PER_PROBLEM: Mapping[Split, int] = {"train": 3, "held_out": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A problem in KernelBench form and a whole file with a `ModelNew` that answers it.
+
+    `style` is how the answer is written and built. `family` is the problem's.
+    """
+
+    seed: int
+    split: Split
+    family: str
+    style: str
+    problem: str
+    answer: str
+
+
+def pair(seed: int, *, split: Split, size: Size = "small") -> Pair:
+    """The pair number `seed` of a split; `size` "large" has the same composition and wording at sizes for a GPU."""
+    at = seed // ANSWERS_PER_PROBLEM[split]
+    family, operations = _composition(at, split)
+    rng = Random(f"problem {split} {at}")
+    task = FAMILIES[family].settle(operations, rng, size)
+    problem = write_problem(task.module, rng)
+    rng = Random(f"answer {split} {seed}")
+    dialect = draw_dialect(rng)
+    answer = task.answer(rng, dialect)
+    source = write_answer(answer, task.module, dialect, helper_name=rng.choice(("launch", "run", "forward_triton")))
+    return Pair(seed=seed, split=split, family=family, style=answer.style, problem=problem, answer=source)
+
+
+def large(pair_: Pair) -> Pair:
+    """The same pair at sizes that a GPU is timed on."""
+    return pair(pair_.seed, split=pair_.split, size="large")
+
+
+def composition(seed: int, *, split: Split) -> str:
+    """What the pair of that seed is made of: `family: operation, operation`."""
+    family, operations = _composition(seed // ANSWERS_PER_PROBLEM[split], split)
+    return _key(family, operations)
+
+
+def held_out(family: str, operations: tuple[str, ...]) -> bool:
+    """Whether training never sees that composition."""
+    if any(first in operations and second in operations for first, second in HELD_OUT_MEETINGS):
+        return True
+    digest = hashlib.sha256(_key(family, operations).encode()).digest()
+    return int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT
+
+
+def _key(family: str, operations: tuple[str, ...]) -> str:
+    return f"{family}: {', '.join(operations)}"
+
+
+@cache
+def _families() -> tuple[tuple[Family, ...], tuple[float, ...]]:
+    return tuple(FAMILIES.values()), tuple(family.weight for family in FAMILIES.values())
+
+
+def _composition(at: int, split: Split) -> tuple[str, tuple[str, ...]]:
+    rng = Random(f"composition {split} {at}")
+    family = rng.choices(*_families())[0]  # before what is held out, so that either split has the same share of each
+    while True:
+        operations = family.draw(rng)
+        if held_out(family.name, operations) == (split == "held_out"):
+            return family.name, operations

@@ -1,0 +1,56 @@
+"""Broken answers: what is broken is what the name says, and every slip is drawn."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+
+import pytest
+
+from standin.breaking import NAMES, broken
+from standin.pairs import pair
+
+PAIRS = [pair(seed, split="train") for seed in range(0, 2400, 4)]
+BROKEN = [(made, broken(made, seed=seed)) for made in PAIRS for seed in range(2)]
+
+
+def _of(name: str) -> list[tuple[str, str]]:
+    return [(made.answer, slip.source) for made, slip in BROKEN if slip.name == name]
+
+
+def test_every_slip_is_drawn_and_none_prevails() -> None:
+    counts = Counter(slip.name for _, slip in BROKEN)
+    assert set(counts) == set(NAMES)
+    assert max(counts.values()) < 0.2 * len(BROKEN)
+
+
+def test_a_slip_changes_the_answer_and_is_a_function_of_pair_and_seed() -> None:
+    assert all(slip.source != made.answer for made, slip in BROKEN)
+    assert broken(BROKEN[0][0], seed=0) == BROKEN[0][1]
+    assert len({broken(BROKEN[0][0], seed=seed).source for seed in range(12)}) > 4
+
+
+def test_all_but_one_slip_leave_a_file_that_parses() -> None:
+    for _, slip in BROKEN:
+        try:
+            ast.parse(slip.source)
+        except SyntaxError:
+            assert slip.name == "does_not_parse"
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [("missing_constexpr", ": tl.constexpr"), ("missing_jit", "@triton.jit"), ("missing_mask", "mask=")],
+)
+def test_what_is_missing_was_there(name: str, lost: str) -> None:
+    assert all(after.count(lost) < before.count(lost) for before, after in _of(name))
+
+
+def test_a_forgotten_step_is_one_line() -> None:
+    assert all(len(before.split("\n")) == len(after.split("\n")) + 1 for before, after in _of("forgotten_step"))
+
+
+def test_invented_functions_are_none_of_triton_s() -> None:
+    for before, after in _of("invented_function"):
+        new = [line for line in after.split("\n") if line not in before.split("\n")]
+        assert new and all("tl." in line or "libdevice." in line for line in new)
