@@ -197,10 +197,12 @@ def _aliasing(plan: Plan) -> Failure | None:
 class InterpretJudge:
     """Judges without a GPU: a sandboxed child interprets the plan on small secret inputs. Never times."""
 
-    def __init__(self, settings: JudgeSettings) -> None:
+    def __init__(self, settings: JudgeSettings, *, secret: str | None = None) -> None:
+        """`secret` is for who must judge on the same inputs again, as tests do; None draws a fresh one. It is not
+        handed on: a confirmation draws its own."""
         self._settings = settings
         self._zygote: Zygote | None = None
-        self._secret = new_secret(settings.seed)
+        self._secret = new_secret(settings.seed) if secret is None else secret
         self._cases: dict[tuple[str, frozenset[str], str], Any] = {}
         self._calibrations: dict[tuple[str, str], Calibration] = {}
         self._verdicts: Recent[tuple[str, str], Verdict] = Recent(limit=MAX_VERDICTS)

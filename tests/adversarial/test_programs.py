@@ -18,7 +18,7 @@ from sandbox.settings import JudgeSettings
 from sandbox.types import Verdict
 from tests.adversarial.layers import CHEATS, HERE, Program, chosen, layer_of, read_cheat
 from tests.adversarial.traced_ahead import TracedAhead
-from tests.judge_settings import LIMITS, judge_settings
+from tests.judge_settings import LIMITS, SECRET, judge_settings
 
 
 def settings_with(wall_seconds: float | None) -> JudgeSettings:
@@ -33,7 +33,7 @@ class Bench:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.traced = TracedAhead([read_cheat(path) for path in paths], settings=settings_with)
-        self.judge = InterpretJudge(settings_with(None))
+        self.judge = InterpretJudge(settings_with(None), secret=SECRET)
 
     def verdict(self, program: Program) -> Verdict:
         traced = self.traced[program.path]
