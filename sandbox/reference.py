@@ -22,6 +22,7 @@ from sandbox.compare import Bounds, Expected
 from sandbox.describe import construct
 from sandbox.device_asserts import DeviceAsserts
 from sandbox.reduced_precision import ROUNDING, reduced
+from sandbox.seeding import seed_torch
 from sandbox.stress import STRESS, moved, stressed, vary_weights
 from sandbox.trees import from_tree, tensors_in, to_tree
 from sandbox.types import Problem
@@ -200,7 +201,7 @@ class Reference:
         """Draws on the CPU, so that the numbers are those that `execute.initialise` draws for a candidate; straight on
         the device, which is far faster, where no candidate draws any (`on_device`) and the constructor allows it."""
         if on_device and self._device.type != "cpu":
-            torch.manual_seed(seed)
+            seed_torch(seed)
             try:
                 with torch.device(self._device):
                     model = construct(self._module.Model, self._init_inputs())
@@ -210,7 +211,7 @@ class Reference:
                 raise
             except Exception:  # noqa: BLE001  a constructor that insists on the CPU is served there
                 pass
-        torch.manual_seed(seed)
+        seed_torch(seed)
         try:
             model = construct(self._module.Model, self._init_inputs())
         except Exception as error:
@@ -245,7 +246,7 @@ class Reference:
             return _state(self._model(case.seed, on_device=case.matched))
 
     def _inputs(self, seed: int) -> list[torch.Tensor]:
-        torch.manual_seed(seed ^ 0x5EED)
+        seed_torch(seed ^ 0x5EED)
         try:
             with torch.device(self._device):
                 made = self._module.get_inputs()
