@@ -53,7 +53,7 @@ class ModelNew(torch.nn.Module):
         relu_kernel[(x.numel(),)](x, y)
         return y
 """
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 140.0  # two of them are within a test's limit
 
 
 def processes() -> dict[int, tuple[int, str]]:
