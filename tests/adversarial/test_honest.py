@@ -18,7 +18,7 @@ from tests.adversarial.layers import HONEST, Program, chosen, read_honest
 from tests.adversarial.traced_ahead import TracedAhead
 from tests.judge_settings import LIMITS, SECRET, judge_settings
 
-_SETTINGS = judge_settings(interpret_limits=dataclasses.replace(LIMITS, wall_seconds=30))
+_SETTINGS = judge_settings(interpret_limits=dataclasses.replace(LIMITS, wall_seconds=120))
 
 
 class Bench:

@@ -24,8 +24,7 @@ from tests.judge_settings import LIMITS, SECRET, judge_settings
 def settings_with(wall_seconds: float | None) -> JudgeSettings:
     wall_seconds = wall_seconds or 60.0
     limits = dataclasses.replace(LIMITS, wall_seconds=wall_seconds, file_bytes=16 << 20, num_processes=64)
-    interpret = dataclasses.replace(limits, wall_seconds=min(wall_seconds, 20))
-    return judge_settings(trace_limits=limits, interpret_limits=interpret)
+    return judge_settings(trace_limits=limits, interpret_limits=limits)
 
 
 class Bench:

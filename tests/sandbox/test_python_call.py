@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-
 import pytest
 
 from sandbox.environment import gpu_usable
@@ -43,8 +41,8 @@ def on_cpu(deed: str, *, seconds: float = 100.0) -> Batches:
 
 def test_a_call_takes_as_long_as_it_sleeps() -> None:
     timed = on_cpu("time.sleep(0.01)")
-    assert 10_000 <= statistics.median(timed.call_us) < 20_000  # woken late on a busy machine
-    assert timed.num_calls >= 4 and timed.num_calls & (timed.num_calls - 1) == 0
+    assert 10_000 <= min(timed.call_us) < 15_000  # on a busy machine other batches are woken late
+    assert timed.num_calls > 0 and timed.num_calls & (timed.num_calls - 1) == 0
 
 
 @pytest.mark.parametrize(
