@@ -22,6 +22,7 @@ from sandbox.types import Failure, Mismatch, Pattern, Status, Tolerance
 POISON = (0xFF, 0x7B)
 
 _FIRST_ELEMENTS = 1 << 16  # of a comparison that stops at the first wrong part
+FEW_ELEMENTS = 32  # of an output, whose error says little of what another kernel's would be
 CHUNK_ELEMENTS = 1 << 26  # bounds the float64 temporaries of one comparison to a few GiB
 _PATTERN_ELEMENTS = 1 << 22
 KEPT_BYTES = 128 << 20
@@ -104,6 +105,7 @@ class Bounds:
         self._value, self._overflows = own, False
         self._spread, self._scale, self._all_finite = 1.0, 1.0, True
         self._relative = self._rms = 0.0
+        self._usual: list[tuple[float, float]] = []
         if not own.dtype.is_floating_point:
             return
         self._value = exact.to(torch.float64)
@@ -120,6 +122,29 @@ class Bounds:
             multiple, multiple_rms = _multiples(self._dtype, self._tolerance)[:2]
             self._make_room(answer, multiple, multiple_rms)
 
+    def admit_moved(self, answer: torch.Tensor) -> None:
+        """The same for one of several answers that differ by how the inputs were rounded. For an output of few elements
+        they also show how large such an error usually is."""
+        self.admit(answer)
+        if self._dtype.is_floating_point and 0 < self._value.numel() < FEW_ELEMENTS:
+            relative = _relative_errors(answer, self._value, self._spread).square().mean()
+            rms = _errors(answer, self._value, spread=self._spread, scale=self._scale, max_relative=math.inf).rms
+            self._usual.append((float(relative), rms**2))
+
+    def _make_room_for_luck(self) -> None:
+        """Multiples of the usual error of n elements, and of how much larger one kernel's may be by luck alone.
+
+        The root mean square of n normal errors is above 1 + 3 / sqrt(n) times the usual one in 1 of 10,000 (quantile
+        of the chi distribution: 3.9 for n = 1, 2.0 for 8, 1.5 for 32). Among many elements such errors show each time,
+        and bounds that come of them have the room already.
+        """
+        if self._usual:
+            luck = 1 + 3 / math.sqrt(self._value.numel())
+            relative, rms = (luck * math.sqrt(sum(each) / len(each)) for each in zip(*self._usual, strict=True))
+            multiple, multiple_rms = _multiples(self._dtype, self._tolerance)[:2]
+            self._relative = max(self._relative, multiple * relative)
+            self._rms = max(self._rms, multiple_rms * rms)
+
     def admit_reduced(self, answer: torch.Tensor) -> None:
         """The same for an answer with matrix products in a lower precision."""
         if self._dtype.is_floating_point:
@@ -133,6 +158,7 @@ class Bounds:
 
     def expected(self, path: str, *, recompute: Callable[[], torch.Tensor] | None) -> Expected:
         """The expectation for that output; `recompute` as for `expect`."""
+        self._make_room_for_luck()
         num_bytes = self._value.nbytes
         if recompute is None or self._overflows or num_bytes <= KEPT_BYTES:
             kept = self._value.cpu()

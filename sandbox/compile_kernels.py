@@ -7,6 +7,7 @@ Python but the `def` lines of functions whose bodies `kernel_check.py` has let t
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,13 @@ from sandbox.cubin import figures_of, has_variables
 from sandbox.kernel_source import Functions, SourceError, UnknownName, annotated, build, data_of
 from sandbox.precision import dot_kinds, uses_assembly
 
+_LAZY = ("sandbox.kernel_check", "triton.runtime.interpreter")
+
 
 def warm() -> None:
-    """Nothing to do: `trace.warm` has compiled a kernel in the warm process already."""
+    """Imports what checking a text needs. `trace.warm` has compiled a kernel in the warm process already."""
+    for name in _LAZY:
+        importlib.import_module(name)
 
 
 def run(body: dict[str, Any], _blobs: Any, _scratch: Path) -> bytes:

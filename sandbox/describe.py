@@ -17,6 +17,7 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sandbox import wire
+from sandbox.seeding import seed_torch
 from sandbox.trees import dtype_name, tensors_in, to_tree
 
 _NEEDS_VALUES = (
@@ -79,7 +80,7 @@ def _spec(source: str, folder: Path, *, call: bool) -> dict[str, Any]:
         return len(tensors) - 1
 
     # Keeping the seed fixed makes scalars drawn at random in get_inputs the same here and where values are made.
-    torch.manual_seed(0)
+    seed_torch(0)
     module = load_module(source, name="problem", folder=folder)
     init_inputs = module.get_init_inputs()
     inputs = module.get_inputs()

@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def record(*, isolation: Mapping[str, bool] | None = None) -> dict[str, Value]:
     return found
 
 
+@cache  # what is installed is looked up on the disk, and judging asks for it with each verdict
 def version(package: str) -> str | None:
     """The installed version from its metadata, without importing it; None where it is not installed."""
     try:

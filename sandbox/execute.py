@@ -14,6 +14,7 @@ import torch
 
 from sandbox.plan import AtenStep, LaunchStep, Plan, PlanError, flat_steps
 from sandbox.plan_check import tensor_refs
+from sandbox.seeding import seed_torch
 from sandbox.trees import TreeError, dtype_name, dtype_named, from_tree, tensors_in
 
 Launch = Callable[[LaunchStep], None]
@@ -181,7 +182,7 @@ def initialise(plan: Plan, *, seed: int, weights: Mapping[str, torch.Tensor]) ->
     arena = Arena(plan, device=torch.device("cpu"), poison=0, guard_bytes=0)
     matched = {name: index for name, index in plan.weights if _matches(plan, index, weights.get(name))}
     due = _injection_points(plan, matched)
-    torch.manual_seed(seed)
+    seed_torch(seed)
     for name in due.get(-1, ()):
         arena.tensor(matched[name]).copy_(weights[name])
     skipped = _construction_is_overwritten(plan, matched)

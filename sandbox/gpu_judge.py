@@ -140,8 +140,10 @@ class GpuJudge:
         command: Sequence[str] = WORKER_COMMAND,
         baseline_command: Sequence[str] = BASELINE_COMMAND,
         beside: GpuJudge | None = None,
+        secret: str | None = None,
     ) -> None:
-        """`beside` is another judge of the same GPU, whose processes are used and left open."""
+        """`beside` is another judge of the same GPU, whose processes are used and left open. `secret` is for who must
+        judge on the same inputs again, as tests do; None draws a fresh one. A confirmation draws its own."""
         self._settings = settings
         self._device = device
         self._owns_processes = beside is None
@@ -152,7 +154,7 @@ class GpuJudge:
         else:
             self._workers, self._baselines = beside._workers, beside._baselines
         self._timing = TimeOnGpu(settings, baselines=self._baselines, clocks=Clocks(visible_gpu(device)))
-        self._secret = new_secret(settings.seed)
+        self._secret = new_secret(settings.seed) if secret is None else secret
         self._verdicts: Recent[tuple[str, str], Verdict] = Recent(limit=MAX_VERDICTS)
         self._calibrations: dict[tuple[str, str], dict[str, Any] | None] = {}
         self._last_opened: str | None = None

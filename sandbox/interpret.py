@@ -20,6 +20,7 @@ from sandbox.execute import Arena, bind_inputs, initialise, run_steps, same_bits
 from sandbox.kernel_source import SourceError
 from sandbox.plan import LaunchStep, Plan, PlanError, decode, num_alternatives, resolve
 from sandbox.plan_check import tensor_refs
+from sandbox.seeding import seed_torch
 from sandbox.trees import dtype_name, dtype_named
 from sandbox.types import Status
 
@@ -84,10 +85,11 @@ def run(body: dict[str, Any], blobs: list[memoryview], _scratch: Path) -> bytes:
     plan = resolve(plan, (0,) * len(num_alternatives(plan)))
     heads: list[dict[str, Any]] = []
     answers: list[bytes] = []
+    functions: dict[int, Any] = {}
     for case in body["cases"]:
         inputs = [unpack_tensor(head, next(remaining)) for head in case["inputs"]]
         weights = {name: unpack_tensor(head, next(remaining)) for name, head in case["weights"].items()}
-        run_ = _Run(plan, inputs, weights, seed=case["seed"], poison=case["poison"])
+        run_ = _Run(plan, inputs, weights, seed=case["seed"], poison=case["poison"], functions=functions)
         head, packed = run_.finished() if (failure := run_.failure()) is None else (failure, [])
         heads.append({**head, "weights": run_.weights, "writes": run_.writes, "stray_reads": run_.stray_reads})
         answers += packed
@@ -104,21 +106,28 @@ class _Run:
     """One case's execution: its buffers, and what its launches were seen to do."""
 
     def __init__(
-        self, plan: Plan, inputs: list[torch.Tensor], weights: dict[str, torch.Tensor], *, seed: int, poison: int
+        self,
+        plan: Plan,
+        inputs: list[torch.Tensor],
+        weights: dict[str, torch.Tensor],
+        *,
+        seed: int,
+        poison: int,
+        functions: dict[int, Any],
     ) -> None:
-        self._plan, self._inputs, self._seed = plan, inputs, seed
+        """`functions` has the kernels that earlier cases made ready, by number; a kernel's text keeps no state."""
+        self._plan, self._inputs, self._seed, self._functions = plan, inputs, seed, functions
         initial, self.weights = initialise(plan, seed=seed, weights=weights)
         self._arena = Arena(plan, device=torch.device("cpu"), poison=poison, guard_bytes=GUARD_BYTES)
         self._arena.load(initial)
         bind_inputs(plan, self._arena, inputs)
-        self._functions: dict[int, Any] = {}
         self.writes: list[list[int]] = []
         self.stray_reads = 0
 
     def failure(self) -> dict[str, Any] | None:
         """Runs the steps; how that failed, or None."""
         try:
-            torch.manual_seed(self._seed)
+            seed_torch(self._seed)
             run_steps(self._plan.steps, self._arena, self._launch)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001  the interpreter runs the kernel's text in Python, which may raise anything
             cause = _cause(error)

@@ -6,12 +6,11 @@ against the candidate. Torch is imported only when there is something to compare
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sandbox import wire
+from sandbox import environment, wire
 from sandbox.plan import LaunchStep, Plan
 from sandbox.plan_check import first_choices
 from sandbox.types import Correctness, Failure, Status
@@ -122,7 +121,7 @@ def _correctness(cases: Sequence[Any], weights: str, worst: float, worst_rms: fl
             "device": "cpu",
             "kinds": ",".join(case.kind for case in cases),
             "precision": cases[0].precision,
-            "torch": importlib.metadata.version("torch"),
-            "triton": importlib.metadata.version("triton"),
+            "torch": str(environment.version("torch")),
+            "triton": str(environment.version("triton")),
         },
     )

@@ -6,11 +6,11 @@ only that it is bounded data. Knows neither torch nor triton.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sandbox import environment
 from sandbox.plan import Kernel, PlanError
 from sandbox.types import content_hash
 
@@ -78,7 +78,7 @@ def recipe_of(kernel: Kernel, *, capability: int) -> dict[str, Any]:
 def recipe_key(recipe: Mapping[str, Any]) -> str:
     """Identifies what the recipe compiles to with the Triton that is installed."""
     plain = json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return content_hash(_FORMAT, importlib.metadata.version("triton"), plain)
+    return content_hash(_FORMAT, str(environment.version("triton")), plain)
 
 
 def kernel_key(kernel: Kernel, *, capability: int) -> str:

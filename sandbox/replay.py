@@ -20,6 +20,7 @@ from sandbox.plan import Plan
 from sandbox.plan_check import Work, dataflow, tensor_refs
 from sandbox.reference import Case
 from sandbox.runner import Runner
+from sandbox.seeding import seed_torch
 from sandbox.types import Failure, Pattern, Status
 
 
@@ -74,7 +75,7 @@ def _verify_case(runner: Runner, case: Case, poisons: Sequence[int], *, look: bo
     for poison in poisons:
         arena = Arena(runner.plan, device=runner.device, poison=poison, guard_bytes=runner.guard_bytes())
         how = runner.bind(arena, case)
-        torch.manual_seed(case.seed)
+        seed_torch(case.seed)
         if look and not runs and dataflow(runner.plan).work is Work.MIXED:
             observer = WriteObserver(arena, runner.launcher(arena))
             runner.run_some(runner.plan.steps, arena, observer)  # type: ignore[arg-type]

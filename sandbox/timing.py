@@ -33,6 +33,7 @@ from sandbox.plan_check import tensor_refs
 from sandbox.reference import Case
 from sandbox.replay import changed_input
 from sandbox.runner import Runner
+from sandbox.seeding import seed_torch
 from sandbox.types import Failure
 
 _SHARE_REPLAYS = 7
@@ -154,7 +155,7 @@ class TimedCandidate:
             return failure
         runner, arena = self._runner, self._arenas[0]
         runner.bind(arena, verified)
-        torch.manual_seed(verified.seed)
+        seed_torch(verified.seed)
         runner.guarded(self._timers[0].measure_us)
         return compare(runner.outputs(arena), verified.expected).failure
 
@@ -168,7 +169,7 @@ class TimedCandidate:
             return None
         arena = Arena(runner.plan, device=runner.device, poison=POISON[1], guard_bytes=runner.guard_bytes())
         runner.bind(arena, self._cases[0])
-        torch.manual_seed(self._cases[0].seed)
+        seed_torch(self._cases[0].seed)
         runner.run(arena)
         reason = disagreement(runner.outputs(self._arenas[0]), runner.outputs(arena), bound=_REPEAT_BOUND)
         if reason is None:
@@ -210,7 +211,7 @@ def _num_sets(runner: Runner, most: int) -> int:
 def _arena(runner: Runner, case: Case) -> AdoptingArena:
     arena = AdoptingArena(runner.plan, device=runner.device, poison=POISON[0])
     runner.bind(arena, case)
-    torch.manual_seed(case.seed)
+    seed_torch(case.seed)
     return arena
 
 

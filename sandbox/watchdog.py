@@ -18,8 +18,8 @@ class Watchdog:
     `on_late` ends the process: nothing else can be done about a kernel that does not come back.
     """
 
-    def __init__(self, on_late: Callable[[], None]) -> None:
-        self._on_late = on_late
+    def __init__(self, on_late: Callable[[], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._on_late, self._clock = on_late, clock
         self._change = threading.Condition()
         self._left_seconds: float | None = None
         self._due: float | None = None
@@ -35,7 +35,7 @@ class Watchdog:
         if self._left_seconds is None:
             yield
             return
-        start = time.monotonic()
+        start = self._clock()
         with self._change:
             self._due = start + self._left_seconds
             self._change.notify()
@@ -44,14 +44,14 @@ class Watchdog:
         finally:
             with self._change:
                 self._due = None
-            self._left_seconds = max(0.0, self._left_seconds - (time.monotonic() - start))
+            self._left_seconds = max(0.0, self._left_seconds - (self._clock() - start))
 
     def _watch(self) -> None:
         with self._change:
             while True:
                 if self._due is None:
                     self._change.wait()
-                elif (left := self._due - time.monotonic()) > 0:
+                elif (left := self._due - self._clock()) > 0:
                     self._change.wait(left)
                 else:
                     self._due = None

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.browser import chromium
+from tests.warm_zygotes import WarmZygotes
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads wait for each other where tests run side by side
 
 if importlib.util.find_spec("hypothesis") is not None:  # a GPU machine may have none
     import hypothesis
@@ -34,3 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in missing.items():
             if reason is not None and marker in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_zygotes() -> Iterator[None]:
+    """Tracers and judges of all tests take turns with the same warm processes."""
+    shared = WarmZygotes()
+    with pytest.MonkeyPatch.context() as patch:
+        for home in ("sandbox.tracer", "sandbox.judge"):
+            patch.setattr(f"{home}.Zygote", shared)
+        yield
+    shared.close()

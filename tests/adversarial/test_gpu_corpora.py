@@ -19,7 +19,7 @@ from sandbox.settings import JudgeSettings
 from sandbox.tracer import Traced, Tracer
 from sandbox.types import Status, Verdict
 from tests.adversarial.layers import CHEATS, HONEST, Program, layer_of, read_cheat, read_honest
-from tests.judge_settings import LIMITS, judge_settings
+from tests.judge_settings import LIMITS, SECRET, judge_settings
 
 NUM_TRACERS = 12
 
@@ -68,7 +68,7 @@ def _verdicts(programs: Sequence[Program]) -> dict[Path, Verdict | Exception]:
     for program, traced in zip(programs, _traced(programs), strict=True):
         by_precision.setdefault(program.precision, []).append((program, traced))
     for precision, group in by_precision.items():
-        judge = GpuJudge(settings_with(precision=precision), device=0)
+        judge = GpuJudge(settings_with(precision=precision), device=0, secret=SECRET)
         try:
             for program, traced in group:
                 try:

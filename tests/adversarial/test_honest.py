@@ -16,9 +16,9 @@ from sandbox.judge import InterpretJudge
 from sandbox.types import Status, Verdict
 from tests.adversarial.layers import HONEST, Program, chosen, read_honest
 from tests.adversarial.traced_ahead import TracedAhead
-from tests.judge_settings import LIMITS, judge_settings
+from tests.judge_settings import LIMITS, SECRET, judge_settings
 
-_SETTINGS = judge_settings(interpret_limits=dataclasses.replace(LIMITS, wall_seconds=30))
+_SETTINGS = judge_settings(interpret_limits=dataclasses.replace(LIMITS, wall_seconds=120))
 
 
 class Bench:
@@ -31,7 +31,7 @@ class Bench:
     def verdict(self, program: Program) -> Verdict:
         if program.precision not in self._judges:
             settings = dataclasses.replace(_SETTINGS, precision=program.precision)
-            self._judges[program.precision] = InterpretJudge(settings)
+            self._judges[program.precision] = InterpretJudge(settings, secret=SECRET)
         judge = self._judges[program.precision]
         return judge.judge(program.problem, program.candidate, self.traced[program.path])
 

@@ -18,14 +18,13 @@ from sandbox.settings import JudgeSettings
 from sandbox.types import Verdict
 from tests.adversarial.layers import CHEATS, HERE, Program, chosen, layer_of, read_cheat
 from tests.adversarial.traced_ahead import TracedAhead
-from tests.judge_settings import LIMITS, judge_settings
+from tests.judge_settings import LIMITS, SECRET, judge_settings
 
 
 def settings_with(wall_seconds: float | None) -> JudgeSettings:
     wall_seconds = wall_seconds or 60.0
     limits = dataclasses.replace(LIMITS, wall_seconds=wall_seconds, file_bytes=16 << 20, num_processes=64)
-    interpret = dataclasses.replace(limits, wall_seconds=min(wall_seconds, 20))
-    return judge_settings(trace_limits=limits, interpret_limits=interpret)
+    return judge_settings(trace_limits=limits, interpret_limits=limits)
 
 
 class Bench:
@@ -33,7 +32,7 @@ class Bench:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.traced = TracedAhead([read_cheat(path) for path in paths], settings=settings_with)
-        self.judge = InterpretJudge(settings_with(None))
+        self.judge = InterpretJudge(settings_with(None), secret=SECRET)
 
     def verdict(self, program: Program) -> Verdict:
         traced = self.traced[program.path]

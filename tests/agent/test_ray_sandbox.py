@@ -53,7 +53,7 @@ class ModelNew(torch.nn.Module):
         relu_kernel[(x.numel(),)](x, y)
         return y
 """
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 140.0  # two of them are within a test's limit
 
 
 def processes() -> dict[int, tuple[int, str]]:
@@ -83,6 +83,13 @@ def busy_sandbox(entry: str) -> int | None:
     return None
 
 
+def warm_processes() -> set[int]:
+    """Those of sandboxes below this process; other tests keep some."""
+    known = processes()
+    warm = (pid for pid, (_, command) in known.items() if "sandbox.zygote_main" in command)
+    return {pid for pid in warm if os.getpid() in ancestors(pid, among=known)}
+
+
 async def kill_in_mid_job(entry: str) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while (pid := busy_sandbox(entry)) is None:
@@ -107,12 +114,11 @@ async def judged_despite_kills(candidate: Candidate) -> Verdict:
 
 def test_sandboxes_killed_in_mid_job_cost_the_candidate_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="agent.ray_pool")
+    before = warm_processes()
     candidate = Candidate(problem_id="relu", source=SLOW_ANSWER, operator=Operator.DRAFT)
     verdict = asyncio.run(judged_despite_kills(candidate))
     assert (verdict.candidate_id, verdict.status) == (candidate.id, Status.PASSED)
     assert verdict.spend == Spend(judged=1)
     failed = [line.getMessage() for line in caplog.records if line.getMessage().startswith("sandbox_failed")]
     assert ["trace worker" in failed[0], "judge" in failed[1], len(failed)] == [True, True, 2]
-    known = processes()
-    left = [pid for pid, (_, command) in known.items() if "sandbox.zygote_main" in command]
-    assert not [pid for pid in left if os.getpid() in ancestors(pid, among=known)]
+    assert warm_processes() <= before

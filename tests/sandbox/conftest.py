@@ -10,7 +10,7 @@ from sandbox.judge import InterpretJudge
 from sandbox.settings import JudgeSettings
 from sandbox.tracer import Traced, Tracer
 from sandbox.types import Candidate, Operator, Problem, Verdict
-from tests.judge_settings import judge_settings
+from tests.judge_settings import SECRET, judge_settings
 
 RELU = """
 import torch
@@ -74,7 +74,7 @@ def tracer(settings: JudgeSettings) -> Iterator[Tracer]:
 
 @pytest.fixture(scope="session")
 def interpret_judge(settings: JudgeSettings) -> Iterator[InterpretJudge]:
-    judge = InterpretJudge(settings)
+    judge = InterpretJudge(settings, secret=SECRET)
     yield judge
     judge.close()
 

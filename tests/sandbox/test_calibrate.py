@@ -188,13 +188,26 @@ def test_no_bound_of_a_single_number_is_small_by_luck(refer: Refer) -> None:
     """A sum near zero may be exact in one order of adding, and unmoved by one rounding of its inputs."""
     inputs = "(lambda half: torch.cat((half, 1e-6 - half)))(torch.randn(32, 100))"
     reference = refer("x.mean()", inputs=inputs)
-    for seed in range(200):
+    for seed in range(100):
         case = reference.case("given", seed=seed, vary=frozenset(), precision="ieee")
         assert case is not None
         (want,) = case.expected
         usual = 2.0**-24 * float(case.inputs[0].norm()) / case.inputs[0].numel()
-        allowed = want.max_relative * 2 * abs(float(want.answer()))
-        assert allowed > 4 * usual, seed
+        allowed = min(want.max_relative * 2 * abs(float(want.answer())), want.max_rms * want.scale)
+        assert allowed > 8 * usual, seed
+
+
+def test_a_sum_near_zero_may_be_added_up_part_by_part(refer: Refer) -> None:
+    """As kernels do by atomics or under a lock, whose error is several times what one rounding of the inputs does."""
+    reference = refer("x.mean()", inputs="torch.randn(64, 128)")
+    ratios = []
+    for seed in range(60):
+        case = reference.case("outliers", seed=seed, vary=frozenset(), precision="ieee")
+        assert case is not None
+        added_up = case.inputs[0].reshape(1024, -1).sum(1).numpy().cumsum(dtype="float32")[-1]
+        compared = compare([torch.tensor(added_up) / case.inputs[0].numel()], case.expected)
+        ratios += [compared.max_error_ratio, compared.rms_error_ratio]
+    assert max(ratios) < 0.75
 
 
 def test_stopping_early_passes_what_comparing_passes() -> None:

@@ -102,13 +102,12 @@ def spare_is_open(workers: GpuWorkers, folder: Path) -> Callable[[], bool]:
 
 
 def test_a_lost_worker_is_replaced_without_waiting_for_a_start(make: Make, tmp_path: Path) -> None:
-    workers = make({"all": {"load": 0.5, "probe": 0.5}})
+    workers = make({})
     first = work(workers)
     until(spare_is_open(workers, tmp_path))
     assert workers.exchange({"do": "fault"}, [], seconds=30.0)["dead"]
-    start = time.monotonic()
-    assert work(workers) != first
-    assert time.monotonic() - start < 0.4  # starting one takes a second
+    opened = {path.parent.name for path in tmp_path.glob("*/probe")} - {str(first)}
+    assert str(work(workers)) in opened, "it was started after the loss"
     assert workers.usage.num_lost == 1
 
 
@@ -118,7 +117,7 @@ def test_a_worker_that_hangs_is_evicted_at_its_deadline_and_gone_before_timing(m
     start = time.monotonic()
     with pytest.raises(WorkerLate):
         workers.exchange({"do": "fault"}, [], seconds=0.3)
-    assert time.monotonic() - start < 0.3 + 2.0
+    assert time.monotonic() - start < 30.0  # it hangs for a minute
     assert work(workers) != 0
     workers.quiet()
     assert gone(tmp_path, 0)
@@ -134,13 +133,12 @@ def test_timing_waits_for_a_spare_that_opens_the_gpu_but_not_for_one_that_import
 
     importing = tmp_path / "importing"
     importing.mkdir()
-    script = json.dumps({"0": {"load": 0}, "all": {"load": 1.5}})
+    script = json.dumps({"0": {"load": 0}, "all": {"load": 60}})
     late = GpuWorkers([sys.executable, "-c", TWIN, str(importing), script], device=0)
     try:
         work(late)
-        start = time.monotonic()
         late.quiet()
-        assert time.monotonic() - start < 1.0
+        assert len(list(importing.glob("*/load"))) == 1, "it waited for a spare to import"
     finally:
         late.close()
 

@@ -33,7 +33,7 @@ from sandbox.replay import storage_name
 from sandbox.tracer import Traced, Tracer, _read
 from sandbox.types import Candidate, Operator, Problem, Status, Verdict
 from sandbox.zygote import ChildOutcome
-from tests.judge_settings import LIMITS, judge_settings
+from tests.judge_settings import LIMITS, SECRET, judge_settings
 from tests.sandbox.plan_mutation import as_bytes, corrupted, mutated
 
 CORPUS = Path(__file__).parent.parent / "adversarial"
@@ -86,7 +86,7 @@ def samples() -> Iterator[tuple[Sample, ...]]:
 
 @pytest.fixture(scope="module")
 def judge() -> Iterator[InterpretJudge]:
-    judge = InterpretJudge(SETTINGS)
+    judge = InterpretJudge(SETTINGS, secret=SECRET)
     yield judge
     judge.close()
 
