@@ -107,6 +107,7 @@ def report_html(record: RunRecord, *, ledger: Ledger) -> str:
         num_failure_classes=len(figures.failures),
         stages=tuple(_stage_rows(figures)),
         operators=tuple(_operator_rows(figures)),
+        rules=tuple((visible(rule.rule), f"{rule.num_applied:,}", f"{rule.num_passed:,}") for rule in record.rules),
         conditions=tuple(visible(cut(line.removeprefix("- "))) for line in report.condition_lines(record)),
         environment=tuple((visible(k), visible(cut(report.plain(v)))) for k, v in record.environment.items()),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from agent import cli, html_report
 from agent.html_report import report_html
 from agent.ledger import Ledger
+from agent.mending import FIXED_BY
 from agent.run_folder import RunFolder
 from agent.run_record import read_run
 from agent.source_view import difference, highlighted, visible
@@ -124,6 +126,17 @@ def test_a_run_that_timed_nothing_says_so_and_shows_no_speedup(tmp_path: Path) -
     assert "best speedup not timed" in read
     assert not re.search(r"\d\.\d+x", read)
     assert "Mean speedup" not in read
+
+
+def test_what_rules_mended_is_told_and_costs_no_samples(tmp_path: Path) -> None:
+    with ScriptedRun(tmp_path / "run", "gelu") as run:
+        draft = run.add("gelu", "x = 1\n", failed())
+        mended = replace(passed(), labels=("triton", f"{FIXED_BY}<b>name</b>"))
+        run.add("gelu", "y = 1\n", mended, operator=Operator.FIX, parents=(draft,))
+    read = Reader(page(run.folder)).text
+    assert "rule candidates mended passed <b>name</b> 1 1" in read
+    assert "1 of 1 problems solved, 1 samples" in read
+    assert re.search(r"draft compile_error [0-9a-f]{12} .* fix passed [0-9a-f]{12}", read)
 
 
 def test_seeds_are_counted_and_not_named(run: ScriptedRun) -> None:
