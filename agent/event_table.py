@@ -51,7 +51,7 @@ COLUMNS = (
     *_columns(Kind.TEXT, "event", "problem_id", "proposal_id", "operator", "parents", "candidate_id"),
     *_columns(Kind.WHOLE, "attempt", "seed", "prompt_tokens", "completion_tokens"),
     *_columns(Kind.TRUTH, "tokens_estimated", "truncated"),
-    *_columns(Kind.TEXT, "finish_reason", "end", "detail", "status", "error_class", "message"),
+    *_columns(Kind.TEXT, "finish_reason", "sampler", "end", "detail", "status", "error_class", "message"),
     *_columns(Kind.WHOLE, "line_number"),
     *_columns(Kind.TEXT, "mismatch_output", "mismatch_pattern"),
     *_columns(Kind.NUMBER, "mismatch_share"),
@@ -138,6 +138,7 @@ def _sampled(event: Sampled) -> Row:
         "tokens_estimated": event.tokens_estimated,
         "truncated": event.candidate.truncated,
         "finish_reason": event.finish_reason,
+        "sampler": event.sampler,
     }
 
 

@@ -145,6 +145,7 @@ class ScriptedRun:
             attempt=self._attempt,
             seed=3,
             finish_reason="stop",
+            sampler="recorded",
             prompt_tokens=100,
             completion_tokens=50,
             tokens_estimated=False,

@@ -49,6 +49,7 @@ def test_a_sample_has_its_counts_and_a_verdict_its_figures(folder: RunFolder) ->
     rows = exported(folder)
     sampled, failure, success, confirmed = rows[1], rows[2], rows[5], rows[9]
     assert (sampled["prompt_tokens"], sampled["completion_tokens"], sampled["truncated"]) == ("100", "50", "false")
+    assert (sampled["finish_reason"], sampled["sampler"]) == ("stop", "recorded")
     assert (failure["status"], failure["message"], failure["speedup"]) == ("compile_error", AWKWARD, "")
     assert (failure["trace_seconds"], failure["interpret_seconds"]) == ("0.5", "")
     assert (success["operator"], success["parents"]) == ("repair", failure["candidate_id"])
