@@ -230,6 +230,18 @@ def test_correctness_alone_starts_no_baseline_process(
     assert found.passed and not found.timed and "baseline" not in found.stage_seconds
 
 
+def test_verifying_times_nothing_and_settles_nothing(
+    scripted: Callable[..., GpuJudge], traced: Traced, sources: dict[str, str]
+) -> None:
+    judge = scripted(timing_inputs=11, baseline_probe=11)  # either process would crash
+    problem = Problem(id=CASE, source=sources["relu"], origin="test")
+    candidate = Candidate(problem_id=CASE, source=sources["relu_answer"], operator=Operator.DRAFT)
+    found = judge.verify(problem, candidate, traced)
+    assert found.passed and not found.timed and found.correctness is not None
+    with pytest.raises(SandboxError):
+        ask(judge, traced, sources)  # it was not remembered as judged
+
+
 def test_the_policy_is_kept_before_the_gpu_is_asked(
     scripted: Callable[..., GpuJudge], trace: Trace, sources: dict[str, str]
 ) -> None:
