@@ -180,7 +180,7 @@ def test_a_completions_server_gets_all_settings_and_its_answer_comes_back(serve:
     server = serve(RIGHT)
     sampler = Setup().sampler(server, temperature=0.6, top_p=0.9, max_tokens=77)
     assert sample(sampler, request(seed=2**40 + 3)) == [
-        Completion(text="code", finish_reason="stop", prompt_tokens=21, completion_tokens=5)
+        Completion(text="code", finish_reason="stop", prompt_tokens=21, completion_tokens=5, sampler="http m")
     ]
     ((path, headers, body),) = server.seen
     assert path == "/v1/completions"
