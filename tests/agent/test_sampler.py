@@ -99,7 +99,9 @@ def test_counts_come_from_the_file_or_are_estimated_and_say_so(tmp_path: Path) -
     sampler = sampler_of(tmp_path, counted, recorded("b"))
     first = asyncio.run(sampler.sample(request(Operator.DRAFT)))
     second = asyncio.run(sampler.sample(request(Operator.DRAFT, ordinal=1)))
-    assert first == Completion(text=answer("a"), finish_reason="stop", prompt_tokens=11, completion_tokens=13)
+    assert first == Completion(
+        text=answer("a"), finish_reason="stop", prompt_tokens=11, completion_tokens=13, sampler="recorded"
+    )
     assert (second.prompt_tokens, second.completion_tokens) == (10, estimate_tokens(answer("b")))
     assert second.tokens_estimated
 
