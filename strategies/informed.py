@@ -112,21 +112,28 @@ class Informed(ABC):
     def tell(self, proposal: Proposal, observation: Observation | None) -> None:
         self._open.close(proposal)
         mending = self._mending.pop(proposal.id, None)
-        if mending is None:
-            mending_rounds, asked = 0, proposal
-            if observation is None:
-                self._barren.add(Choice(operator=proposal.operator, parents=proposal.parents))
-                if proposal.operator is Operator.DRAFT:
-                    self.end_drafts()
+        if mending is not None:
+            self._take_in_mended(mending, observation)
+            return
+        if observation is None:
+            self._barren.add(Choice(operator=proposal.operator, parents=proposal.parents))
+            if proposal.operator is Operator.DRAFT:
+                self.end_drafts()
+        self._take_in(proposal, observation, num_rounds=0)
+
+    def _take_in_mended(self, mending: Mending, observation: Observation | None) -> None:
+        """Where the rules gave nothing, or a program that was there before, the failure is learnt as it was."""
+        unmended = mending.unmended.candidate.id
+        if observation is None or observation.candidate.id == unmended or observation.candidate.id in self._tried:
+            self._settle(mending.asked, mending.unmended)
         else:
-            mending_rounds, asked = mending.num_rounds, mending.asked
-            if observation is None:
-                self._settle(asked, mending.unmended)
-                return
+            self._take_in(mending.asked, observation, num_rounds=mending.num_rounds)
+
+    def _take_in(self, asked: Proposal, observation: Observation | None, *, num_rounds: int) -> None:
         if observation is not None:
             self._stopped |= self._stop_when_passed and observation.verdict.passed
-            if self._worth_mending(observation, num_rounds=mending_rounds):
-                self._to_mend.append(Mending(asked=asked, unmended=observation, num_rounds=mending_rounds + 1))
+            if self._worth_mending(observation, num_rounds=num_rounds):
+                self._to_mend.append(Mending(asked=asked, unmended=observation, num_rounds=num_rounds + 1))
                 return
         self._settle(asked, observation)
 
