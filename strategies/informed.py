@@ -13,11 +13,8 @@ from dataclasses import dataclass
 
 from sandbox.types import Observation, Operator, Proposal, Status
 from strategies.base import OpenProposals
-from strategies.repair import BEYOND_REPAIR
+from strategies.repair import MAX_FIXES, mendable
 from strategies.reward import reward
-
-# Rules may uncover what only the next round sees; what is not mended by then is the model's to mend.
-MAX_FIX_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +65,10 @@ def next_operator(observation: Observation) -> Operator | None:
     A pass that was not timed has no figure to improve on. An answer that was cut off, or that held no code, is no
     base for a repair.
     """
-    verdict, candidate = observation.verdict, observation.candidate
+    verdict = observation.verdict
     if verdict.passed:
         return Operator.IMPROVE if verdict.timed else None
-    if verdict.status in BEYOND_REPAIR or candidate.truncated or not candidate.source:
-        return None
-    return Operator.REPAIR
+    return Operator.REPAIR if mendable(observation) else None
 
 
 class Informed(ABC):
@@ -237,5 +232,5 @@ class Informed(ABC):
         return self._tune and tried.operator is not Operator.TUNE and tried.candidate_id not in self._tuned
 
     def _worth_mending(self, observation: Observation, *, num_rounds: int) -> bool:
-        wanted = self._fix and num_rounds < MAX_FIX_ROUNDS and observation.verdict.fixable
-        return wanted and observation.candidate.id not in self._tried
+        wanted = self._fix and num_rounds < MAX_FIXES and observation.verdict.fixable
+        return wanted and mendable(observation) and observation.candidate.id not in self._tried
