@@ -13,11 +13,8 @@ from dataclasses import dataclass
 
 from sandbox.types import Observation, Operator, Proposal, Status
 from strategies.base import OpenProposals
-from strategies.repair import BEYOND_REPAIR
+from strategies.repair import MAX_FIXES, mendable
 from strategies.reward import reward
-
-# Rules may uncover what only the next round sees; what is not mended by then is the model's to mend.
-MAX_FIX_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +65,10 @@ def next_operator(observation: Observation) -> Operator | None:
     A pass that was not timed has no figure to improve on. An answer that was cut off, or that held no code, is no
     base for a repair.
     """
-    verdict, candidate = observation.verdict, observation.candidate
+    verdict = observation.verdict
     if verdict.passed:
         return Operator.IMPROVE if verdict.timed else None
-    if verdict.status in BEYOND_REPAIR or candidate.truncated or not candidate.source:
-        return None
-    return Operator.REPAIR
+    return Operator.REPAIR if mendable(observation) else None
 
 
 class Informed(ABC):
@@ -112,21 +107,28 @@ class Informed(ABC):
     def tell(self, proposal: Proposal, observation: Observation | None) -> None:
         self._open.close(proposal)
         mending = self._mending.pop(proposal.id, None)
-        if mending is None:
-            mending_rounds, asked = 0, proposal
-            if observation is None:
-                self._barren.add(Choice(operator=proposal.operator, parents=proposal.parents))
-                if proposal.operator is Operator.DRAFT:
-                    self.end_drafts()
+        if mending is not None:
+            self._take_in_mended(mending, observation)
+            return
+        if observation is None:
+            self._barren.add(Choice(operator=proposal.operator, parents=proposal.parents))
+            if proposal.operator is Operator.DRAFT:
+                self.end_drafts()
+        self._take_in(proposal, observation, num_rounds=0)
+
+    def _take_in_mended(self, mending: Mending, observation: Observation | None) -> None:
+        """Where the rules gave nothing, or a program that was there before, the failure is learnt as it was."""
+        unmended = mending.unmended.candidate.id
+        if observation is None or observation.candidate.id == unmended or observation.candidate.id in self._tried:
+            self._settle(mending.asked, mending.unmended)
         else:
-            mending_rounds, asked = mending.num_rounds, mending.asked
-            if observation is None:
-                self._settle(asked, mending.unmended)
-                return
+            self._take_in(mending.asked, observation, num_rounds=mending.num_rounds)
+
+    def _take_in(self, asked: Proposal, observation: Observation | None, *, num_rounds: int) -> None:
         if observation is not None:
             self._stopped |= self._stop_when_passed and observation.verdict.passed
-            if self._worth_mending(observation, num_rounds=mending_rounds):
-                self._to_mend.append(Mending(asked=asked, unmended=observation, num_rounds=mending_rounds + 1))
+            if self._worth_mending(observation, num_rounds=num_rounds):
+                self._to_mend.append(Mending(asked=asked, unmended=observation, num_rounds=num_rounds + 1))
                 return
         self._settle(asked, observation)
 
@@ -230,5 +232,5 @@ class Informed(ABC):
         return self._tune and tried.operator is not Operator.TUNE and tried.candidate_id not in self._tuned
 
     def _worth_mending(self, observation: Observation, *, num_rounds: int) -> bool:
-        wanted = self._fix and num_rounds < MAX_FIX_ROUNDS and observation.verdict.fixable
-        return wanted and observation.candidate.id not in self._tried
+        wanted = self._fix and num_rounds < MAX_FIXES and observation.verdict.fixable
+        return wanted and mendable(observation) and observation.candidate.id not in self._tried

@@ -26,7 +26,7 @@ from sandbox.types import (
     Status,
     Verdict,
 )
-from strategies.base import Strategy
+from strategies.base import FixesFirst, Strategy
 from strategies.behaviour import STYLES
 from strategies.world import Hidden, SyntheticProblem, World, speedup_of
 
@@ -216,7 +216,7 @@ def play(
     steps: list[Step] = []
     now, num_asked, most_open = 0.0, 0, 0
     while True:
-        while len(due) < in_flight and state.within(limits, fixes_next=getattr(strategy, "fixes_next", False)):
+        while len(due) < in_flight and state.within(limits, fixes_next=_fixes_next(strategy)):
             proposal = strategy.ask()
             if proposal is None:
                 break
@@ -229,6 +229,10 @@ def play(
         now, _, proposal, hidden, observation = heapq.heappop(due)
         steps.append(state.take_in(hidden, proposal=proposal, observation=observation, now=now))
         strategy.tell(proposal, observation)
+
+
+def _fixes_next(strategy: Strategy) -> bool:
+    return isinstance(strategy, FixesFirst) and strategy.fixes_next
 
 
 def _exponential(mean: float, *, rng: random.Random) -> float:

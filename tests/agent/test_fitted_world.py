@@ -79,7 +79,7 @@ def record(world: World, *, name: str, num_problems: int, samples: int, **option
 
 @pytest.fixture(scope="module")
 def repaired() -> FitReport:
-    events = record(KNOWN, name="repair", num_problems=120, samples=25, max_repairs=4)
+    events = record(KNOWN, name="repair", num_problems=120, samples=25, max_repairs=4, fix=False)
     return fit_world(events, stated=STATED)
 
 
@@ -122,7 +122,7 @@ def test_tokens_are_the_means_of_what_was_counted(improved: FitReport) -> None:
 
 
 def test_what_was_hardly_tried_stays_as_stated_and_is_named() -> None:
-    events = record(KNOWN, name="best_of_n", num_problems=3, samples=4)
+    events = record(KNOWN, name="best_of_n", num_problems=3, samples=4, fix=False)
     report = fit_world(events, stated=STATED)
     assert report.world.repairs.decay == STATED.repairs.decay
     assert report.world.improve == STATED.improve

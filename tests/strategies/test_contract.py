@@ -210,14 +210,31 @@ def test_mends_by_rule_before_it_learns_of_a_failure(name: str) -> None:
     assert fix is not None
     assert (fix.operator, fix.parents) == (Operator.FIX, (broken.candidate.id,))
     strategy.tell(fix, observed(fix, status=Status.WRONG_VALUES, text="mended"))
-    parents = {parent for _ in range(30) for parent in told_next(strategy).parents}
+    parents = {parent for _ in range(30) for parent in told_next(strategy, status=Status.WRONG_VALUES).parents}
     assert broken.candidate.id not in parents
 
 
-def told_next(strategy: Strategy) -> Proposal:
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"best_of_n", "repair"}))
+def test_what_rules_cannot_mend_is_left_to_the_model(name: str) -> None:
+    """Told None or the same program again, a strategy goes on with the failure as it was and does not fix it again."""
+    for came_of_it in ("nothing", "the same"):
+        strategy = new_strategy(name, in_flight=1)
+        draft = strategy.ask()
+        assert draft is not None
+        broken = observed(draft, status=Status.COMPILE_ERROR, text="broken", fixable=True)
+        strategy.tell(draft, broken)
+        fix = strategy.ask()
+        assert fix is not None
+        strategy.tell(fix, None if came_of_it == "nothing" else broken)
+        proposals = [told_next(strategy, status=Status.TRACE_ERROR) for _ in range(40)]
+        assert Operator.FIX not in {proposal.operator for proposal in proposals}
+        assert (Operator.REPAIR, (broken.candidate.id,)) in {(p.operator, p.parents) for p in proposals}
+
+
+def told_next(strategy: Strategy, *, status: Status) -> Proposal:
     proposal = strategy.ask()
     assert proposal is not None
-    strategy.tell(proposal, observed(proposal, status=Status.WRONG_VALUES, text=proposal.id))
+    strategy.tell(proposal, observed(proposal, status=status, text=proposal.id))
     return proposal
 
 
