@@ -17,7 +17,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from agent.sampler import CHARACTERS_PER_TOKEN
+from agent.token_estimate import CHARACTERS_PER_TOKEN
 from sandbox.types import Observation, Operator, Problem, Proposal, Verdict
 
 MAX_FEEDBACK_TOKENS = 250

@@ -13,11 +13,10 @@ from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agent.token_estimate import CHARACTERS_PER_TOKEN
 from sandbox.extract import extract
 from sandbox.types import Candidate, Operator, Problem, Proposal
 
-# Python and Triton text under the Llama 3 tokeniser; only used where nobody counted.
-CHARACTERS_PER_TOKEN = 3.2
 WITHOUT_PARENT = frozenset({Operator.DRAFT})
 WITHOUT_MODEL = frozenset({Operator.TUNE, Operator.FIX})
 

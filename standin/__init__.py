@@ -1,1 +1,1 @@
-"""A small model of our own that stands in for a real one: the data that it is trained on, generated."""
+"""A small model of our own that stands in for a real one: its generated data, its training and its evaluation."""

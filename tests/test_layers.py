@@ -23,7 +23,9 @@ HOMES = {
     "pygments": {Path("agent/source_view.py")},
     "pyarrow": {Path("agent/export_command.py")},
 }
-TORCH_OUTSIDE_SANDBOX = {Path("agent/decoding.py")}  # runs a model of the user's, never a candidate
+TRAINING = ("checkpoint.py", "corpus.py", "model.py", "train.py", "trainer.py", "training.py")
+# Runs or trains a model, never a candidate.
+TORCH_OUTSIDE_SANDBOX = {Path("agent/decoding.py"), *(Path("standin", name) for name in TRAINING)}
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -60,7 +62,15 @@ def test_imports_follow_the_arrows(path: Path) -> None:
 
 
 def test_importing_our_packages_loads_nothing_heavy() -> None:
-    code = f"import agent, strategies, sandbox, sys; print([name for name in {HEAVY} if name in sys.modules])"
+    code = f"import agent, strategies, sandbox, standin, sys; print([name for name in {HEAVY} if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert answer.stdout.strip() == "[]"
+
+
+def test_making_and_training_the_stand_in_needs_no_pydantic() -> None:
+    """A GPU machine may have torch, triton, tokenizers and safetensors alone."""
+    names = "standin.make, standin.prepare, standin.train"
+    code = f"import sys; sys.modules['pydantic'] = sys.modules['ray'] = sys.modules['yaml'] = None; import {names}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

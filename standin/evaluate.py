@@ -1,0 +1,227 @@
+"""Evaluates a sampler on held-out problems: drafts, one repair of those that failed, and what comes of them.
+
+    python -m standin.evaluate CONFIG.yaml [key=value ...] --out FOLDER [--examples FILE.jsonl] [--samples N] ...
+
+Any sampler that a run can use, asked with the prompts that a run would write. Everything is judged by interpreting, so
+that many are judged at once and no GPU is taken from the model; nothing is timed. What was sampled and judged stands in
+FOLDER/samples.jsonl and is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+from agent.answer import sampled, seed_of
+from agent.config import RunConfig, load_config
+from agent.config_section import ConfigError
+from agent.controller import Render
+from agent.events import Attempt
+from agent.pool import PoolError
+from agent.prompts import PromptError, PromptTooLong
+from agent.run_command import find_problems
+from agent.sampler import PromptRefused, Sampler, SampleRequest, SamplerError, SamplerExhausted
+from agent.sampling import open_prompt_writer, open_sampler
+from sandbox.problems import ProblemError
+from sandbox.tracer import ProblemFailed
+from sandbox.types import Candidate, Observation, Operator, Problem, Proposal, Verdict
+from standin.evaluation import RecordError, Sample, SampleFile, evaluation_of, read_samples
+from standin.evaluation_page import evaluation_page
+from standin.examples import read_examples
+from standin.judging import ProcessPool
+from standin.sequences import failed_attempt
+
+SAMPLES_FILE = "samples.jsonl"
+TELL_EVERY = 50
+
+
+# A problem, how it is asked, the sample's number, and for a repair what failed.
+Task = tuple[Problem, Operator, int, Observation | None]
+
+
+class Judging(Protocol):
+    """What gives verdicts: any pool of the agent's."""
+
+    async def judge(self, problem: Problem, candidate: Candidate) -> Verdict: ...
+
+
+class Evaluator:
+    """Samples and judges what `file` does not hold yet. At most `slots` answers are asked for at a time."""
+
+    def __init__(
+        self,
+        *,
+        sampler: Sampler,
+        pool: Judging,
+        render: Render,
+        file: SampleFile,
+        slots: int,
+        seed: int,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._sampler = sampler
+        self._pool = pool
+        self._render = render
+        self._file = file
+        self._slots = asyncio.Semaphore(slots)
+        self._seed = seed
+        self._tell = tell
+
+    async def draft(self, problems: Iterable[Problem], *, num_drafts: int) -> None:
+        """Raises SamplerError, PoolError or ProblemFailed; what was done by then is kept."""
+        await self._all((problem, Operator.DRAFT, number, None) for problem in problems for number in range(num_drafts))
+
+    async def repair(self, problems: Iterable[Problem], *, num_drafts: int, most: int) -> None:
+        """One repair of each problem's first `most` failures that have code and were not cut off. Raises as `draft`."""
+        tasks: list[Task] = []
+        for problem in problems:
+            drafts = [self._file.samples.get((problem.id, Operator.DRAFT, number)) for number in range(num_drafts)]
+            failed = [d for d in drafts if d is not None and not d.passed and d.source and not d.truncated]
+            tasks += [
+                (problem, Operator.REPAIR, d.number, failed_attempt(d.source, problem=problem, feedback=d.feedback))
+                for d in failed[:most]
+            ]
+        await self._all(tasks)
+
+    async def _all(self, tasks: Iterable[Task]) -> None:
+        wanted = [task for task in tasks if (task[0].id, task[1], task[2]) not in self._file.samples]
+        num_done = 0
+
+        async def do(task: Task) -> None:
+            nonlocal num_done
+            await self._one(*task)
+            num_done += 1
+            if num_done % TELL_EVERY == 0 or num_done == len(wanted):
+                self._tell(f"{num_done}/{len(wanted)} {task[1]}s")
+
+        async with asyncio.TaskGroup() as group:
+            for task in wanted:
+                group.create_task(do(task))
+
+    async def _one(self, problem: Problem, operator: Operator, number: int, failed: Observation | None) -> None:
+        parents = () if failed is None else (failed,)
+        ids = tuple(parent.candidate.id for parent in parents)
+        proposal = Proposal(id=f"{operator}-{number}", operator=operator, parents=ids)
+        try:
+            request = SampleRequest(
+                problem=problem,
+                proposal=proposal,
+                ordinal=number,
+                prompt=self._render(problem, proposal, parents),
+                parents=tuple(parent.candidate for parent in parents),
+                seed=seed_of(self._seed, problem.id, proposal.id),
+            )
+            async with self._slots:
+                completion = await self._sampler.sample(request)
+        except (PromptTooLong, PromptRefused, SamplerExhausted) as error:
+            self._tell(f"{problem.id}, {proposal.id}: no answer: {error}")
+            return
+        answer = sampled(request, completion=completion, attempt=Attempt(epoch=1, number=1))
+        verdict = await self._pool.judge(problem, answer.candidate)
+        self._file.add(
+            Sample(
+                problem=problem.id,
+                operator=operator,
+                number=number,
+                status=verdict.status,
+                truncated=answer.candidate.truncated,
+                prompt_tokens=completion.prompt_tokens,
+                completion_tokens=completion.completion_tokens,
+                finish_reason=completion.finish_reason,
+                completion=completion.text,
+                source=answer.candidate.source,
+                feedback=verdict.feedback,
+            )
+        )
+
+
+def problems_of(path: Path, *, most: int | None) -> list[Problem]:
+    """The problems of a file of generated examples, each once. Raises ConfigError."""
+    try:
+        examples = [example for example in read_examples(path) if example.kind == "draft"]
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"--examples {path}: {error}") from error
+    sources = {example.problem: f"{example.family}_{example.seed}" for example in examples}
+    problems = [Problem(id=name, source=source, origin="standin") for source, name in sources.items()]
+    return problems[:most]
+
+
+async def evaluate(config: RunConfig, *, problems: Sequence[Problem], options: argparse.Namespace) -> None:
+    """Raises SamplerError or what judging raises, with what was done kept."""
+    file = SampleFile(options.out / SAMPLES_FILE)
+    settings = config.judge.model_copy(update={"mode": "interpret"}).settings(config.seed, gpu_available=False)
+    pool = ProcessPool(settings, workers=options.judges)
+    try:
+        sampler = open_sampler(config)
+        try:
+            evaluator = Evaluator(
+                sampler=sampler,
+                pool=pool,
+                render=open_prompt_writer(config.sampler).render,
+                file=file,
+                slots=config.sampler.concurrency,
+                seed=config.seed,
+                tell=lambda line: print(line, file=sys.stderr, flush=True),
+            )
+            await evaluator.draft(problems, num_drafts=options.samples)
+            await evaluator.repair(problems, num_drafts=options.samples, most=options.repairs)
+        finally:
+            await sampler.close()
+    finally:
+        await pool.close()
+        file.close()
+
+
+def conclude(config: RunConfig, *, options: argparse.Namespace) -> None:
+    """Writes and shows the figures. Raises RecordError."""
+    samples = read_samples(options.out / SAMPLES_FILE)
+    evaluation = evaluation_of(samples.values(), num_drafts=options.samples, seed=config.seed)
+    (options.out / "evaluation.json").write_text(json.dumps(asdict(evaluation), indent=2) + "\n", encoding="utf-8")
+    page = evaluation_page(evaluation)
+    (options.out / "evaluation.md").write_text(page, encoding="utf-8")
+    print(page)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m standin.evaluate", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("config", type=Path, help="a run configuration: its sampler, judge and seed are used")
+    parser.add_argument("overrides", nargs="*", help="key=value, as for kernelloop run")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--examples", type=Path, help="generated *.jsonl; else the configuration's problems")
+    parser.add_argument("--problems", type=int, help="of the examples, the first so many")
+    parser.add_argument("--samples", type=int, default=16, help="drafts of each problem")
+    parser.add_argument("--repairs", type=int, default=2, help="failed drafts of each problem to be repaired, at most")
+    parser.add_argument("--judges", type=int, default=os.cpu_count(), help="processes that judge")
+    return parser.parse_intermixed_args()
+
+
+def main() -> None:
+    options = parse_options()
+    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        config = load_config(options.config, options.overrides)
+        chosen = find_problems(config.problems) if options.examples is None else None
+        problems = chosen or problems_of(options.examples, most=options.problems)
+        run(config, problems=problems, options=options)
+        conclude(config, options=options)
+    except (ConfigError, PromptError, ProblemError, RecordError) as error:
+        raise SystemExit(f"evaluate: {error}") from error
+
+
+def run(config: RunConfig, *, problems: Sequence[Problem], options: argparse.Namespace) -> None:
+    """Ends with a line where a model, a machine or a problem gives out; the same command then goes on."""
+    try:
+        asyncio.run(evaluate(config, problems=problems, options=options))
+    except* (SamplerError, PoolError, ProblemFailed) as group:
+        raise SystemExit(f"evaluate: {group.exceptions[0]}; run it again to go on") from group
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""What became of samples on held-out problems: their record in a file, and the figures that follow from it.
+
+Knows nothing of samplers or judges.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from agent.statistics import share_with_any
+from sandbox.types import Operator, Status
+from standin.estimates import Estimate, interval, passed_within, ratio_of_sums
+
+SampleKey = tuple[str, Operator, int]  # problem, how it was asked, number
+
+
+class RecordError(ValueError):
+    """A file of samples is not usable. One line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One answer and its verdict. A repair has the `number` of the draft that it mends."""
+
+    problem: str
+    operator: Operator
+    number: int
+    status: Status
+    truncated: bool
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: str | None
+    completion: str
+    source: str
+    feedback: str
+
+    @property
+    def passed(self) -> bool:
+        return self.status is Status.PASSED
+
+    @property
+    def key(self) -> SampleKey:
+        return self.problem, self.operator, self.number
+
+    def cost(self, *, prompts: bool) -> int:
+        """Tokens written, and with `prompts` also those read."""
+        return self.completion_tokens + (self.prompt_tokens if prompts else 0)
+
+
+class SampleFile:
+    """Samples as JSON lines, appended as they come. Opening one takes in what an earlier evaluation left."""
+
+    def __init__(self, path: Path) -> None:
+        """A last line that was not written to its end is cut off. Raises RecordError."""
+        path.touch()
+        self.samples = read_samples(path)
+        self._file: BinaryIO = path.open("ab")
+        self._file.truncate(_whole_bytes(path.read_bytes()))
+
+    def add(self, sample: Sample) -> None:
+        self.samples[sample.key] = sample
+        self._file.write(json.dumps(asdict(sample)).encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_samples(path: Path) -> dict[SampleKey, Sample]:
+    """By key; a last line that was not written to its end is left aside. Raises RecordError."""
+    raw = path.read_bytes()
+    samples: dict[SampleKey, Sample] = {}
+    for number, line in enumerate(raw[: _whole_bytes(raw)].splitlines(), start=1):
+        try:
+            found = Sample(**_with_enums(json.loads(line)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RecordError(f"{path}:{number}: {error}") from error
+        samples[found.key] = found
+    return samples
+
+
+def _whole_bytes(raw: bytes) -> int:
+    """How many bytes the lines have that end."""
+    return raw.rfind(b"\n") + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One repair turn against drawing again for as many tokens, over the same failed drafts.
+
+    `tokens` says what was counted. `compared` are the failures that both sides were asked to mend; `left_out` those
+    whose problem had too few other drafts to spend as much on.
+    """
+
+    tokens: str
+    compared: int
+    left_out: int
+    repaired: Estimate
+    redrawn: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Figures over `num_problems` problems with `num_drafts` drafts each."""
+
+    num_problems: int
+    num_drafts: int
+    pass_at: Mapping[int, Estimate]
+    statuses: Mapping[str, int]
+    repair_statuses: Mapping[str, int]
+    comparisons: tuple[Comparison, ...]
+    mean_prompt_tokens: float
+    mean_completion_tokens: float
+    truncated: int
+
+
+def evaluation_of(samples: Iterable[Sample], *, num_drafts: int, seed: int) -> Evaluation:
+    """Of the problems that have all their drafts. Raises RecordError if there is none."""
+    drafts: dict[str, list[Sample]] = {}
+    repairs: dict[tuple[str, int], Sample] = {}
+    for sample in sorted(samples, key=lambda sample: sample.key):
+        if sample.operator is Operator.DRAFT and sample.number < num_drafts:
+            drafts.setdefault(sample.problem, []).append(sample)
+        elif sample.operator is Operator.REPAIR:
+            repairs[sample.problem, sample.number] = sample
+    whole = {problem: found for problem, found in drafts.items() if len(found) == num_drafts}
+    if not whole:
+        raise RecordError(f"no problem has {num_drafts} drafts")
+    counts = [sum(sample.passed for sample in found) for found in whole.values()]
+    every = [sample for found in whole.values() for sample in found]
+    mended = [sample for (problem, _), sample in repairs.items() if problem in whole]
+    return Evaluation(
+        num_problems=len(whole),
+        num_drafts=num_drafts,
+        pass_at={k: _pass_at(counts, num_drafts=num_drafts, k=k, seed=seed) for k in _powers(num_drafts)},
+        statuses=_statuses(every),
+        repair_statuses=_statuses(mended),
+        comparisons=tuple(found for p in (True, False) if (found := _compare(whole, repairs, prompts=p, seed=seed))),
+        mean_prompt_tokens=sum(s.prompt_tokens for s in every) / len(every),
+        mean_completion_tokens=sum(s.completion_tokens for s in every) / len(every),
+        truncated=sum(s.truncated for s in every),
+    )
+
+
+def _pass_at(counts: Sequence[int], *, num_drafts: int, k: int, seed: int) -> Estimate:
+    chances = [share_with_any(num_drafts, count, k) for count in counts]
+    return interval(chances, figure=lambda drawn: sum(drawn) / len(drawn), seed=seed)
+
+
+def _powers(most: int) -> list[int]:
+    """1, 2, 4, ... and `most`."""
+    powers = [2**place for place in range(most.bit_length()) if 2**place < most]
+    return [*powers, most]
+
+
+def _statuses(samples: Sequence[Sample]) -> dict[str, int]:
+    return {status.value: count for status, count in Counter(s.status for s in samples).most_common()}
+
+
+def _compare(
+    drafts: Mapping[str, Sequence[Sample]],
+    repairs: Mapping[tuple[str, int], Sample],
+    *,
+    prompts: bool,
+    seed: int,
+) -> Comparison | None:
+    """None where no failure can be compared.
+
+    The problem's other drafts, from the next one on, are what drawing again would have given: they were drawn without
+    knowing of this failure.
+    """
+    per_problem: list[tuple[float, float, float]] = []
+    left_out = 0
+    for problem, found in drafts.items():
+        repaired, redrawn, count = 0.0, 0.0, 0
+        for place, failed in enumerate(found):
+            repair = repairs.get((problem, failed.number))
+            if repair is None:
+                continue
+            others = [(s.cost(prompts=prompts), s.passed) for s in (*found[place + 1 :], *found[:place])]
+            again = passed_within(repair.cost(prompts=prompts), draws=others)
+            if again is None:
+                left_out += 1
+                continue
+            repaired, redrawn, count = repaired + repair.passed, redrawn + again, count + 1
+        if count:
+            per_problem.append((repaired, redrawn, float(count)))
+    if not per_problem:
+        return None
+    return Comparison(
+        tokens="prompt and completion" if prompts else "completion",
+        compared=int(sum(count for _, _, count in per_problem)),
+        left_out=left_out,
+        repaired=interval(per_problem, figure=lambda d: ratio_of_sums([(r, n) for r, _, n in d]), seed=seed),
+        redrawn=interval(per_problem, figure=lambda d: ratio_of_sums([(a, n) for _, a, n in d]), seed=seed),
+        difference=interval(per_problem, figure=lambda d: ratio_of_sums([(r - a, n) for r, a, n in d]), seed=seed),
+    )
+
+
+def _with_enums(line: dict[str, Any]) -> dict[str, Any]:
+    return {**line, "operator": Operator(line["operator"]), "status": Status(line["status"])}

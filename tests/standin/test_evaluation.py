@@ -1,0 +1,145 @@
+"""Evaluation with a scripted sampler and judge: what is asked, what is kept, and the figures that follow."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent.prompts import in_characters, load_prompt_writer
+from agent.sampler import Completion, SampleRequest, SamplerError
+from sandbox.types import Candidate, Correctness, Failure, Operator, Problem, Status, Verdict
+from standin.evaluate import Evaluator
+from standin.evaluation import RecordError, Sample, SampleFile, SampleKey, evaluation_of, read_samples
+from standin.evaluation_page import evaluation_page
+from standin.prompt_files import TEMPLATES
+
+PROBLEMS = [Problem(id=name, source=f"# {name}\n", origin="test") for name in ("first", "second")]
+WORKS = "import torch\n\nclass ModelNew: works = True\n"
+FAILS = "import torch\n\nclass ModelNew: works = False\n"
+
+
+class ScriptedSampler:
+    """Drafts number 0 and 2 work, and so does every repair of the first problem. Breaks when asked once too often."""
+
+    def __init__(self, *, most: int = 1000) -> None:
+        self.asked: list[SampleRequest] = []
+        self._most = most
+
+    async def sample(self, request: SampleRequest) -> Completion:
+        await asyncio.sleep(0)
+        if len(self.asked) >= self._most:
+            raise SamplerError("the model is gone")
+        self.asked.append(request)
+        repairing = request.proposal.operator is Operator.REPAIR
+        works = request.problem.id == "first" if repairing else request.ordinal in (0, 2)
+        cut_off = not repairing and request.ordinal == 3
+        return Completion(
+            text=WORKS if works else FAILS,
+            finish_reason="length" if cut_off else "stop",
+            prompt_tokens=30 if repairing else 10,
+            completion_tokens=20,
+        )
+
+    async def close(self) -> None: ...
+
+
+class ScriptedJudge:
+    """Believes what the candidate says of itself."""
+
+    async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+        if "works = True" in candidate.source:
+            figures = Correctness(
+                checked_by="interpret", seeds=(1,), weights="none", max_error_ratio=0.1, rms_error_ratio=0.1
+            )
+            return Verdict(candidate_id=candidate.id, status=Status.PASSED, correctness=figures, plan_hash="p")
+        failure = Failure(error_class="", message="")
+        feedback = f"{problem.id}: all values are wrong"
+        return Verdict(candidate_id=candidate.id, status=Status.WRONG_VALUES, feedback=feedback, failure=failure)
+
+
+def evaluate(path: Path, sampler: ScriptedSampler, *, num_drafts: int, most: int) -> dict[SampleKey, Sample]:
+    file = SampleFile(path)
+    writer = load_prompt_writer(None, limit=in_characters(10_000), checkpoint=TEMPLATES)
+    evaluator = Evaluator(
+        sampler=sampler, pool=ScriptedJudge(), render=writer.render, file=file, slots=3, seed=5, tell=lambda _: None
+    )
+
+    async def work() -> None:
+        await evaluator.draft(PROBLEMS, num_drafts=num_drafts)
+        await evaluator.repair(PROBLEMS, num_drafts=num_drafts, most=most)
+
+    try:
+        asyncio.run(work())
+    finally:
+        file.close()
+    return file.samples
+
+
+def test_failed_drafts_are_repaired_from_the_judges_words(tmp_path: Path) -> None:
+    sampler = ScriptedSampler()
+    samples = evaluate(tmp_path / "samples.jsonl", sampler, num_drafts=4, most=5)
+    repairs = [request for request in sampler.asked if request.proposal.operator is Operator.REPAIR]
+    # Number 1 of each problem: number 3 failed, too, but was cut off.
+    assert sorted(key for key in samples if key[1] is Operator.REPAIR) == [
+        ("first", Operator.REPAIR, 1),
+        ("second", Operator.REPAIR, 1),
+    ]
+    for request in repairs:
+        assert f"{request.problem.id}: all values are wrong" in request.prompt
+        assert [parent.source for parent in request.parents] == [FAILS]
+    assert len({request.seed for request in sampler.asked}) == len(sampler.asked) == 10
+
+
+def test_an_evaluation_goes_on_where_it_broke_off(tmp_path: Path) -> None:
+    whole = evaluate(tmp_path / "whole.jsonl", ScriptedSampler(), num_drafts=4, most=1)
+    broken = ScriptedSampler(most=5)
+    with pytest.raises(ExceptionGroup, match="TaskGroup"):
+        evaluate(tmp_path / "parts.jsonl", broken, num_drafts=4, most=1)
+    with (tmp_path / "parts.jsonl").open("ab") as file:
+        file.write(b'{"problem": "fir')  # as a kill in mid-line leaves it
+    kept = len(read_samples(tmp_path / "parts.jsonl"))
+    rest = ScriptedSampler()
+    assert evaluate(tmp_path / "parts.jsonl", rest, num_drafts=4, most=1) == whole
+    assert 0 < kept == 10 - len(rest.asked)
+    seeds = {(r.problem.id, r.proposal.id): r.seed for r in broken.asked}
+    assert all(seeds.get((r.problem.id, r.proposal.id), r.seed) == r.seed for r in rest.asked)
+
+
+def test_figures(tmp_path: Path) -> None:
+    samples = evaluate(tmp_path / "samples.jsonl", ScriptedSampler(), num_drafts=4, most=5)
+    found = evaluation_of(samples.values(), num_drafts=4, seed=0)
+    assert {k: estimate.value for k, estimate in found.pass_at.items()} == pytest.approx({1: 0.5, 2: 5 / 6, 4: 1.0})
+    assert found.statuses == {"passed": 4, "wrong_values": 4}
+    assert (found.num_problems, found.truncated) == (2, 2)
+    everything, written = found.comparisons
+    # A repair costs 50 tokens. The draft after number 1 passes, for 30 with its prompt and 20 without.
+    for comparison in (everything, written):
+        assert (comparison.repaired.value, comparison.redrawn.value, comparison.compared) == (0.5, 1.0, 2)
+        assert comparison.difference.value == -0.5
+        assert comparison.difference.low <= -0.5 <= comparison.difference.high
+
+
+def test_the_page_tells_the_figures(tmp_path: Path) -> None:
+    samples = evaluate(tmp_path / "samples.jsonl", ScriptedSampler(), num_drafts=4, most=5)
+    page = evaluation_page(evaluation_of(samples.values(), num_drafts=4, seed=0))
+    assert "| 2 | 83.3 % (83.3 to 83.3) |" in page
+    assert "Drafts: passed 4, wrong_values 4." in page
+    assert "| completion | 2 (0 left out) | 50.0 % (0.0 to 100.0) | 100.0 % (100.0 to 100.0) |" in page
+    without = evaluation_page(evaluation_of((s for s in samples.values() if s.number != 1), num_drafts=1, seed=0))
+    assert "Repairs" not in without
+
+
+def test_a_problem_that_lacks_drafts_is_left_out(tmp_path: Path) -> None:
+    samples = evaluate(tmp_path / "samples.jsonl", ScriptedSampler(), num_drafts=3, most=1)
+    del samples["first", Operator.DRAFT, 2]
+    assert evaluation_of(samples.values(), num_drafts=3, seed=0).num_problems == 1
+    with pytest.raises(RecordError, match="no problem has 9 drafts"):
+        evaluation_of(samples.values(), num_drafts=9, seed=0)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "samples.jsonl").write_text('{"problem": "first"}\n')
+    with pytest.raises(RecordError, match=r"samples\.jsonl:1"):
+        read_samples(tmp_path / "samples.jsonl")

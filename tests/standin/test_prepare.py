@@ -1,0 +1,52 @@
+"""Preparing examples for training: what is counted, left out and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from standin.examples import write_examples
+from standin.prepare import prepare
+from standin.prepared import FOLDER, SEQUENCES_FILE, PreparationError, read_prepared
+from tests.standin.tiny_pairs import tiny_pair, tiny_repair
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 12), ("held_out", 3)):
+        drafts = [tiny_pair(seed, split=split) for seed in range(count)]
+        repairs = [tiny_repair(seed, split=split) for seed in range(count // 2)]
+        write_examples([*drafts, *repairs], folder / f"{split}.jsonl")
+    prepare(folder, vocabulary=384, context=2048, workers=1)
+    return folder
+
+
+def test_preparing_counts_what_is_too_long(data: Path, tmp_path: Path) -> None:
+    for name in ("train.jsonl", "held_out.jsonl"):
+        (tmp_path / name).write_bytes((data / name).read_bytes())
+    whole = read_prepared(data)
+    short = prepare(tmp_path, vocabulary=384, context=400, workers=1)
+    assert whole.left_out == {"train": 0, "held_out": 0}
+    assert short.left_out["train"] + short.num_examples["train"] == whole.num_examples["train"] == 18
+    assert 0 < short.left_out["train"] < 18
+    assert short.data_hash != whole.data_hash
+
+
+def test_preparing_needs_both_splits(tmp_path: Path) -> None:
+    write_examples([tiny_pair(0, split="train")], tmp_path / "train.jsonl")
+    with pytest.raises(PreparationError, match="no example of split 'held_out'"):
+        prepare(tmp_path, vocabulary=384, context=400, workers=1)
+    with pytest.raises(PreparationError, match=r"standin\.prepare"):
+        read_prepared(tmp_path)
+
+
+def test_the_order_of_lines_does_not_matter(data: Path, tmp_path: Path) -> None:
+    lines = [line for name in ("train", "held_out") for line in (data / f"{name}.jsonl").read_text().splitlines()]
+    (tmp_path / "all.jsonl").write_text("\n".join(reversed(lines)) + "\n")
+    assert prepare(tmp_path, vocabulary=384, context=2048, workers=1) == read_prepared(data)
+    ours, theirs = (load_file(folder / FOLDER / SEQUENCES_FILE) for folder in (tmp_path, data))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -1,0 +1,59 @@
+"""Sequences of examples: the prompt is the run's own, and only the answer is learnt."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import Tokenizer
+
+from agent.prompts import PromptWriter
+from standin.prompt_files import TEMPLATES
+from standin.sequences import answer_of, encode, open_writer, prompt_of
+from standin.tokenizer import END, MARKERS, id_of, train_tokenizer
+from tests.standin.tiny_pairs import tiny_pair, tiny_repair
+
+DRAFT = tiny_pair(3, split="train")
+REPAIR = tiny_repair(3, split="train")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer([DRAFT.problem, DRAFT.answer], vocabulary=400)
+
+
+@pytest.fixture(scope="module")
+def writer(tokenizer: Tokenizer) -> PromptWriter:
+    return open_writer(tokenizer)
+
+
+def test_a_draft_is_asked_with_the_problem_between_the_markers(writer: PromptWriter) -> None:
+    source = DRAFT.problem.strip("\n")
+    assert prompt_of(DRAFT, writer=writer) == f"<|begin_of_text|><|problem|>\n{source}\n<|answer|>\n"
+
+
+def test_a_repair_goes_on_where_the_failed_answer_ended(writer: PromptWriter) -> None:
+    assert REPAIR.attempt is not None
+    prompt = prompt_of(REPAIR, writer=writer)
+    before = prompt_of(DRAFT, writer=writer) + REPAIR.attempt.strip("\n") + "\n"
+    assert prompt == f"{before}<|feedback|>\n{REPAIR.feedback}\n<|answer|>\n"
+
+
+def test_a_repair_shows_the_attempt_without_its_comments(writer: PromptWriter) -> None:
+    """As the loop shows it: a model must not learn from what it will never see."""
+    from dataclasses import replace
+
+    commented = replace(REPAIR, attempt=f"# a remark\n{REPAIR.attempt}")
+    assert prompt_of(commented, writer=writer) == prompt_of(REPAIR, writer=writer)
+
+
+def test_prompt_answer_and_end_stand_in_a_row(writer: PromptWriter, tokenizer: Tokenizer) -> None:
+    texts = [(prompt_of(example, writer=writer), answer_of(example)) for example in (DRAFT, REPAIR)]
+    for (prompt, answer), sequence in zip(texts, encode(texts, tokenizer=tokenizer), strict=True):
+        given, learnt = sequence.ids[: sequence.num_prompt], sequence.ids[sequence.num_prompt :]
+        assert list(given) == tokenizer.encode(prompt, add_special_tokens=False).ids
+        assert tokenizer.decode(list(learnt)) == answer
+        assert learnt[-1] == id_of(END, tokenizer=tokenizer)
+
+
+def test_every_marker_is_used_by_a_template() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in TEMPLATES.iterdir())
+    assert [marker for marker in MARKERS if marker not in text] == []
