@@ -1,5 +1,5 @@
-"""A tiny checkpoint, made once for all tests that want one; and the same secrets in every run for the judges of a test
-file, so that a test that fails does so again.
+"""What tests of this folder share: a tiny checkpoint, made once; a scripted run; and the same secrets in every run for
+the judges of a test file, so that a test that fails does so again.
 
 A confirmation still draws another secret than the judge before it. Judges in processes of Ray draw their own.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.agent.scripted_run import Bench
 from tests.judge_settings import SECRET
 from tests.tiny_checkpoint import make
 
@@ -27,3 +28,9 @@ def same_secrets() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sandbox.judge.new_secret", lambda seed: f"{SECRET}-{seed}-{next(drawn)}")
         yield
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    (tmp_path / "run").mkdir()
+    return Bench(tmp_path / "run")

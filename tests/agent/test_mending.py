@@ -16,7 +16,7 @@ from agent.ledger import Ledger
 from agent.report import report_text, summary_json
 from agent.run_record import RuleCount, read_run
 from sandbox.types import Budget, Candidate, Finding, Operator, Spend, Status, Verdict
-from tests.agent.test_controller import (
+from tests.agent.scripted_run import (
     Bench,
     ScriptedPool,
     ScriptedSampler,

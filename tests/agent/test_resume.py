@@ -1,0 +1,119 @@
+"""What a run does with trouble of ours, and how it goes on after an interruption. Models and judges are scripted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from agent.events import Outcome, Sampled
+from agent.ledger import Ledger, ResumeError
+from agent.pool import PoolError
+from agent.sampler import SampleRequest, SamplerError
+from sandbox.types import (
+    Candidate,
+    Spend,
+    Status,
+    Verdict,
+)
+from tests.agent.scripted_run import (
+    Bench,
+    ScriptedPool,
+    ScriptedSampler,
+    always_wrong,
+    best_of_n,
+    own_program,
+    plan_of,
+    repair,
+    run_and_stop,
+    verdict_on,
+)
+
+Answer = Callable[[SampleRequest], str]
+
+
+def trouble_at(number: int, error: Exception) -> Callable[[], None]:
+    calls = iter(range(1, 1000))
+
+    def check() -> None:
+        if next(calls) == number:
+            raise error
+
+    return check
+
+
+@pytest.mark.parametrize("who", ["sampler", "pool"])
+def test_our_trouble_fails_the_run_charges_nobody_and_is_resumed(bench: Bench, who: str) -> None:
+    sampler_check = trouble_at(5 if who == "sampler" else 0, SamplerError("the server\nis down"))
+    pool_check = trouble_at(5 if who == "pool" else 0, PoolError("a worker\nis dead"))
+
+    def answer(request: SampleRequest) -> str:
+        sampler_check()
+        return own_program(request)
+
+    def judge(candidate: Candidate) -> Verdict:
+        pool_check()
+        return always_wrong(candidate)
+
+    plan = plan_of(num_problems=3, new_strategy=repair())
+    summary = bench.run(plan, sampler=ScriptedSampler(answer), pool=ScriptedPool(judge))
+    assert summary.outcome is Outcome.FAILED
+    assert summary.error in ("the server is down", "a worker is dead")
+    assert all(set(s.num_by_status) <= {Status.WRONG_VALUES} for s in summary.searches)
+    assert bench.run(plan).outcome is Outcome.COMPLETED
+    for problem in plan.problems:
+        assert bench.spend(problem.id) == Spend(samples=4, tokens=40, judged=4, gpu_seconds=2.0)
+
+
+def test_a_mistake_of_ours_is_not_swallowed(bench: Bench) -> None:
+    def judge(_: Candidate) -> Verdict:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        bench.run(plan_of(), pool=ScriptedPool(judge))
+    assert bench.run(plan_of()).outcome is Outcome.COMPLETED, "the ledger was closed and the run goes on"
+
+
+@pytest.mark.parametrize("num_events", [1, 2, 13, 30, 50])
+def test_a_stopped_run_goes_on_where_it_was(bench: Bench, num_events: int) -> None:
+    sampler = ScriptedSampler(delay_seconds=0.001)
+    plan = plan_of(num_problems=3, new_strategy=repair(in_flight=2), samples=10)
+    assert run_and_stop(bench, plan, sampler=sampler, num_events=num_events).outcome is Outcome.STOPPED
+    sampled_before = {(e.problem_id, e.proposal.id) for e in sampled_events(bench)}
+    second = ScriptedSampler()
+    assert bench.run(plan, sampler=second).outcome is Outcome.COMPLETED
+    assert not sampled_before & {(request.problem.id, request.proposal.id) for request in second.requests}
+    for problem in plan.problems:
+        assert bench.spend(problem.id).samples == 10
+    third, pool = ScriptedSampler(), ScriptedPool()
+    assert bench.run(plan, sampler=third, pool=pool).outcome is Outcome.COMPLETED
+    assert (third.requests, pool.candidates) == ([], []), "a finished run has nothing to do"
+
+
+def sampled_events(bench: Bench) -> Sequence[Sampled]:
+    with Ledger.open_read_only(bench.folder.ledger) as ledger:
+        return [entry.event for entry in ledger.events() if isinstance(entry.event, Sampled)]
+
+
+def test_a_larger_budget_goes_on_from_a_finished_run(bench: Bench) -> None:
+    bench.run(plan_of(samples=2))
+    sampler = ScriptedSampler()
+    bench.run(plan_of(samples=3), sampler=sampler)
+    assert [request.ordinal for request in sampler.requests] == [2]
+
+
+def test_another_strategy_or_problem_cannot_resume(bench: Bench) -> None:
+    bench.run(plan_of(new_strategy=repair()))
+    with pytest.raises(ResumeError, match="problem p0: the ledger holds proposal repair-1"):
+        bench.run(plan_of(new_strategy=best_of_n()))
+    with pytest.raises(ResumeError, match="p1"):
+        bench.run(plan_of(num_problems=2, new_strategy=repair()))
+
+
+def test_a_lost_best_file_is_written_again(bench: Bench) -> None:
+    pool = ScriptedPool(lambda candidate: verdict_on(candidate, status=Status.PASSED))
+    bench.run(plan_of(), pool=pool)
+    text = bench.folder.best("p0").read_text()
+    bench.folder.best("p0").unlink()
+    bench.run(plan_of())
+    assert bench.folder.best("p0").read_text() == text
