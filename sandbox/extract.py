@@ -64,7 +64,7 @@ def extract(text: str, *, finish_reason: str | None) -> Extraction:
     circles until it was, and a fence that never closes says so too.
     """
     notes: list[Note] = [Note.LENGTH_LIMIT] if finish_reason in CUT_OFF else []
-    text = _without_wrapping(text.replace("\r\n", "\n"), notes=notes)
+    text = _without_wrapping(text.replace("\r\n", "\n").replace("\r", "\n"), notes=notes)  # as Python reads it
     blocks = list(_fenced_blocks(text))
     source = _from_blocks(text, blocks=blocks, notes=notes) if blocks else _from_bare_text(text, notes=notes)
     truncated = finish_reason in CUT_OFF or Note.UNCLOSED_FENCE in notes
@@ -109,14 +109,16 @@ def binds_name(tree: ast.Module, name: str) -> bool:
 
 
 def _module_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    for statement in body:
+    """In the order of the text. Without recursion: an `elif` chain may be deeper than Python's stack."""
+    waiting = body[::-1]
+    while waiting:
+        statement = waiting.pop()
         yield statement
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
-        for field in ("body", "orelse", "finalbody"):
-            yield from _module_level(getattr(statement, field, []))
-        for handler in getattr(statement, "handlers", []):
-            yield from _module_level(handler.body)
+        inside = [part for field in ("body", "orelse", "finalbody") for part in getattr(statement, field, [])]
+        inside += [part for handler in getattr(statement, "handlers", []) for part in handler.body]
+        waiting += reversed(inside)
 
 
 def _binds(statement: ast.stmt, name: str) -> bool:
@@ -136,11 +138,15 @@ def _module_classes(tree: ast.Module) -> list[str]:
     """Names of the classes that derive from nn.Module, directly or through another class of the same file."""
     found: list[str] = []
     for statement in _module_level(tree.body):
-        if isinstance(statement, ast.ClassDef):
-            bases = [ast.unparse(base) for base in statement.bases]
-            if any(base.split(".")[-1] == "Module" or base in found for base in bases):
-                found.append(statement.name)
+        if isinstance(statement, ast.ClassDef) and any(_is_module_base(base, known=found) for base in statement.bases):
+            found.append(statement.name)
     return found
+
+
+def _is_module_base(base: ast.expr, *, known: list[str]) -> bool:
+    if isinstance(base, ast.Attribute):
+        return base.attr == "Module"
+    return isinstance(base, ast.Name) and (base.id == "Module" or base.id in known)
 
 
 def _without_wrapping(text: str, *, notes: list[Note]) -> str:
@@ -192,7 +198,7 @@ def _is_program(text: str) -> bool:
     """Whether `text` holds a class, whole or (if it does not parse) by the look of it."""
     tree = parse_quietly(textwrap.dedent(text))
     if tree is None:
-        return re.search(r"^\s*class \w+", text, re.MULTILINE) is not None
+        return re.search(r"^[ \t]*class \w+", text, re.MULTILINE) is not None
     return any(isinstance(statement, ast.ClassDef) for statement in _module_level(tree.body))
 
 

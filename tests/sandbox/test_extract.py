@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,28 @@ def test_the_recorded_answers_extract_as_they_claim() -> None:
     assert {path.stem for path in (RECORDED.parents[1] / "problems").glob("*.py")} == {
         line["problem"] for line in lines
     }
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"class ReluNew({'+'.join(['a'] * 800)}):\n    pass\n",
+        f"class ReluNew(0x{'f' * 5000}):\n    pass\n",
+        "if a:\n    pass\n" + "elif a:\n    pass\n" * 2000,
+    ],
+    ids=["deep base", "long number as base", "long chain of elif"],
+)
+def test_code_that_parses_and_is_too_much_for_recursion_is_taken_as_it_is(source: str) -> None:
+    assert extract(f"```\n{source}```", finish_reason="stop").source == source
+
+
+def test_an_answer_that_ends_in_empty_lines_without_end_is_read_in_linear_time() -> None:
+    """A search that tries every line anew took a minute for this."""
+    start = time.process_time()
+    extract("```\nno program" + "\n" * 150_000, finish_reason="length")
+    assert time.process_time() - start < 5
+
+
+def test_a_carriage_return_ends_a_line_as_it_does_for_python() -> None:
+    source = extract("```\nimport torch\rclass ModelNew: pass\r\n```", finish_reason="stop").source
+    assert source == "import torch\nclass ModelNew: pass\n"
