@@ -45,7 +45,9 @@ def find(
         return ()
     try:
         found = list(islice(_found(tree, Spans(source), table, sizes, plan, spec), _MAX_LOOKED_AT))
-    except (SyntaxError, RecursionError):  # it parses, and is nested too deeply or no program for all that
+    except (SyntaxError, RecursionError, MemoryError):  # it parses, and is nested too deeply or no program for all that
+        return ()
+    except ValueError:  # it holds a number that Python does not write out, or a name that it reads as another
         return ()
     unique = tuple(dict.fromkeys(found))
     return unique if len(unique) <= MAX_FINDINGS else ()

@@ -6,8 +6,12 @@ Knows nothing of what the text means.
 from __future__ import annotations
 
 import ast
+import bisect
+import re
 
 from sandbox.types import Finding
+
+_LINE_END = re.compile(r"\r\n?|\n")  # what Python's parser takes for one
 
 
 class Spans:
@@ -15,10 +19,8 @@ class Spans:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self._lines = source.encode().split(b"\n")
-        self._starts = [0]
-        for line in self._lines[:-1]:
-            self._starts.append(self._starts[-1] + len(line.decode()) + 1)
+        self._lines = [line.encode() for line in _LINE_END.split(source)]
+        self._starts = [0, *(match.end() for match in _LINE_END.finditer(source))]
 
     def at(self, line: int, column: int) -> int:
         """The offset of `column`, in UTF-8 bytes, of `line`, which counts from 1."""
@@ -39,7 +41,7 @@ class Spans:
 
     def line_of(self, offset: int) -> int:
         """The line, from 1, that holds the character at `offset`."""
-        return self.source.count("\n", 0, offset) + 1
+        return bisect.bisect_right(self._starts, offset)
 
     def finding(
         self, rule: str, node: ast.expr | ast.stmt | ast.alias, *, instead: str | None, message: str

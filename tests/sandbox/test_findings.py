@@ -327,3 +327,15 @@ def test_texts_made_to_be_hard_to_search_are_let_go(source: str) -> None:
 def test_any_text_is_searched_without_harm(text: str) -> None:
     source = in_kernel(text)
     assert isinstance(mended(source, find(source, table=TABLE)), str)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_findings_stand_where_the_parser_sees_them_whatever_ends_a_line(end: str) -> None:
+    source = in_kernel("y = tl.tanh(x)").replace("\n", end)
+    (found,) = [finding for finding in find(source, table=TABLE) if finding.found]
+    assert (found.found, source[found.start : found.end]) == ("tl.tanh", "tl.tanh")
+
+
+def test_a_number_too_long_to_write_out_is_nothing_to_tell_of() -> None:
+    source = f"assert_size_stride(x, (0x{'f' * 5000},), (1,))\n"
+    assert find(source, table=TABLE, sizes=((1, (4,), (1,)),)) == ()
