@@ -43,7 +43,7 @@ class GpuLease:
         self._turn = Turn.GENERATE
         self._changed = asyncio.Event()  # set for an instant whenever the turn passes
         self._generating = self._to_generate = self._timing = self._to_time = 0
-        self._timing_asked_at = self._idle_since = 0.0
+        self._timing_asked_at = self._idle_since = 0.0  # the latter: the last answer's end
         self._sleep: Callable[[], Awaitable[None]] | None = None
         self._wake_up: Callable[[], Awaitable[None]] | None = None
         self._switching: asyncio.Task[None] | None = None
@@ -72,6 +72,7 @@ class GpuLease:
             yield
         finally:
             self._generating -= 1
+            self._idle_since = asyncio.get_running_loop().time()
             self._consider()
 
     @contextlib.asynccontextmanager
@@ -100,8 +101,6 @@ class GpuLease:
     def _consider(self) -> None:
         """Passes the turn on if it is time to. Only the loop's thread comes here, so nothing changes meanwhile."""
         now = asyncio.get_running_loop().time()
-        if self._generating or self._to_generate:
-            self._idle_since = now
         if self._turn is Turn.GENERATE and self._to_time:
             wait_seconds = self._seconds_to_timing(now)
             if wait_seconds <= 0:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from agent.config import VllmSamplerConfig
 from agent.gpu_lease import GpuLease, Turn
 from agent.sampler import SampleRequest
@@ -97,6 +99,25 @@ def test_idle_engines_give_way_to_a_single_candidate_and_wake_when_they_are_want
         return on
 
     assert asyncio.run(work()).events == ["sleep", "wake_up"]
+
+
+def test_the_instant_between_two_answers_puts_no_engine_to_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle counts from the end of an answer, however long ago it was begun."""
+
+    async def work() -> Scene:
+        on = scene(idle_seconds=10.0)
+        first, waiting = asyncio.create_task(on.generate(SOON)), asyncio.create_task(on.time())
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        clock = loop.time
+        monkeypatch.setattr(loop, "time", lambda: clock() + 30.0)  # the answer takes long, less than patience
+        await first
+        await on.generate(SOON)
+        assert on.events == []
+        waiting.cancel()
+        return on
+
+    assert asyncio.run(work()).num_timed == 0
 
 
 def test_patience_has_an_end_while_engines_are_busy() -> None:
