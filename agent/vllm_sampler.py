@@ -223,7 +223,17 @@ class VllmSampler:
         self._tell()
 
     async def _start(self, place: _Place) -> None:
-        """Until it is up or given up."""
+        """Until it is up or given up: whatever goes wrong, nobody may wait for it for ever."""
+        try:
+            await self._start_until_up(place)
+        except Exception as error:
+            place.given_up = True
+            self._last_cause = f"{place.engine.name}: {type(error).__name__}: {error}"
+            log.exception("engine_start_is_at_fault: %s", place.engine.name)
+        finally:
+            self._tell()
+
+    async def _start_until_up(self, place: _Place) -> None:
         while place.facts is None and not place.given_up:
             await place.engine.stop()  # at once: what is left of a dead engine holds its GPU
             try:
@@ -239,7 +249,6 @@ class VllmSampler:
                 log.info("engine_up: %s: %s", place.engine.name, place.facts)
                 if self._config.repetition is not None and not place.facts.detects_repetition:
                     log.warning("engine_without_repetition_detection: answers that repeat themselves run to max_tokens")
-        self._tell()
 
     async def _sleep(self) -> None:
         await asyncio.gather(*(self._switched(place, place.engine.sleep(), asleep=True) for place in self._up()))

@@ -11,7 +11,7 @@ import pytest
 
 from agent.config import VllmSamplerConfig
 from agent.gpu_lease import GpuLease, Turn
-from agent.sampler import SampleRequest
+from agent.sampler import SamplerError, SampleRequest
 from agent.vllm_engine import Answer, EngineDead, EngineFacts
 from agent.vllm_sampler import VllmSampler
 from sandbox.types import Operator, Problem, Proposal
@@ -200,6 +200,23 @@ def test_a_sampler_sleeps_while_candidates_are_timed_and_outlives_a_failed_wakin
     engine, on = asyncio.run(work())
     assert on.num_timed == 6
     assert engine.num_starts == 2, "the first waking killed it"
+
+
+class FaultyEngine(TwinEngine):
+    async def start(self) -> EngineFacts:
+        raise OSError("no such device")
+
+
+def test_who_waits_for_an_engine_whose_start_fails_in_a_new_way_is_told() -> None:
+    async def work() -> None:
+        config = VllmSamplerConfig(kind="vllm", model="m", max_tokens=8)
+        sampler = VllmSampler(config, [FaultyEngine(scene())], encode=lambda text: (1,), max_restarts=2, lease=None)
+        async with asyncio.timeout(10):
+            with pytest.raises(SamplerError, match="engine 0: OSError: no such device"):
+                await sampler.sample(request(0))
+            await sampler.close()
+
+    asyncio.run(work())
 
 
 def request(number: int) -> SampleRequest:
