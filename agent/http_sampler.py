@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
@@ -29,6 +29,7 @@ MAX_BACKOFF_SECONDS = 30.0
 MAX_RETRY_AFTER_SECONDS = 300.0
 MAX_CONNECT_SECONDS = 20.0
 MAX_QUOTED_CHARACTERS = 300
+MAX_NUMBER = 2**31  # token counts and token ids are below, in whatever a server sends
 # How servers word a prompt that is too long: OpenAI and vLLM; llama.cpp; SGLang and others. They send 400, 413 or 422.
 TOO_LONG = re.compile(r"context[ _-]?(length|size|window)|maximum model length|prompt.{0,40}too long", re.IGNORECASE)
 # Finish reasons of what a server gave up: that is no answer, though it comes with status 200.
@@ -50,7 +51,7 @@ class Choice(BaseModel):
     text: str | None = None
     message: Message | None = None
     finish_reason: str | None = None
-    token_ids: list[int] | None = None
+    token_ids: list[Annotated[int, Field(ge=0, lt=MAX_NUMBER)]] | None = None
 
 
 class Reply(BaseModel):
@@ -263,4 +264,4 @@ def _read_key(variable: str | None, *, environ: Mapping[str, str]) -> str | None
 def _count(usage: Any, name: str) -> int | None:
     """A token count, or None where the server sent none that can be one."""
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value < MAX_NUMBER else None

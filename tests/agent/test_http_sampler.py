@@ -237,7 +237,9 @@ def test_a_chat_answer_that_is_all_thinking_is_empty(serve: Any) -> None:
     assert (completion.text, completion.finish_reason) == ("", "length")
 
 
-@pytest.mark.parametrize("usage", [None, {}, [], {"prompt_tokens": "many", "completion_tokens": -1}])
+@pytest.mark.parametrize(
+    "usage", [None, {}, [], {"prompt_tokens": "many", "completion_tokens": -1}, {"prompt_tokens": 10**30}]
+)
 def test_missing_counts_are_estimated_and_said_to_be(serve: Any, usage: Any) -> None:
     server = serve(answers({"choices": [{"text": "code" * 9, "finish_reason": None}], "usage": usage}))
     (completion,) = sample(Setup().sampler(server), request())
@@ -260,6 +262,8 @@ def test_missing_counts_are_estimated_and_said_to_be(serve: Any, usage: Any) -> 
         answers({"choices": []}),
         answers({"choices": [{"message": {"content": "the other form"}}]}),
         answers({"choices": [{"text": "half of it", "finish_reason": "abort"}], "usage": USAGE}),
+        answers({"choices": [{"text": "no such token", "token_ids": [-1]}], "usage": USAGE}),
+        answers({"choices": [{"text": "no such token", "token_ids": [2**40]}], "usage": USAGE}),
         hangs,
         hangs_up,
         breaks_off,
