@@ -28,7 +28,7 @@ from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError, confirmation_of, c
 from agent.ray_cluster import Seat, one_line, sizes_here, start_ray
 from sandbox.bounded import Recent
 from sandbox.gpu_workers import GpuUnusable
-from sandbox.judge import Judge, ProblemFailed, SandboxError, Traced, Tracer, open_judge, verdict_of
+from sandbox.judge import Judge, ProblemFailed, SandboxError, Traced, Tracer, again, open_judge, verdict_of
 from sandbox.settings import JudgeSettings
 from sandbox.types import Candidate, Problem, Spend, Status, Verdict
 
@@ -275,7 +275,7 @@ class RayPool:
         )
         if verdict.candidate_id == candidate.id:
             return verdict
-        return replace(verdict, candidate_id=candidate.id, spend=Spend(), stage_seconds=traced.stage_seconds)
+        return replace(again(verdict, traced), spend=Spend())
 
     async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
         """Raises PoolError, and ProblemFailed when the problem itself cannot be judged."""

@@ -11,7 +11,7 @@ import pytest
 
 from agent.config import VllmSamplerConfig
 from agent.gpu_lease import GpuLease, Turn
-from agent.sampler import SamplerError, SampleRequest
+from agent.sampler import SampleRequest, SamplerError
 from agent.vllm_engine import Answer, EngineDead, EngineFacts
 from agent.vllm_sampler import VllmSampler
 from sandbox.types import Operator, Problem, Proposal

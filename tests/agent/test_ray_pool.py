@@ -22,9 +22,9 @@ from agent.config import JudgeConfig, RayConfig
 from agent.gpu_lease import GpuLease
 from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError
 from sandbox.gpu_workers import GpuUnusable
-from sandbox.judge import ProblemFailed, SandboxError, Traced
+from sandbox.judge import ProblemFailed, SandboxError, Traced, failed
 from sandbox.settings import JudgeSettings
-from sandbox.types import Candidate, Correctness, Failure, Operator, Problem, Spend, Status, Verdict
+from sandbox.types import Candidate, Correctness, Failure, Finding, Operator, Problem, Spend, Status, Verdict
 
 ray = pytest.importorskip("ray")
 
@@ -78,14 +78,17 @@ class Twin:
 class TwinTracer(Twin):
     def trace(self, problem: Problem, candidate: Candidate) -> Traced:
         word = self.play(candidate)
-        failed = word == "uncompilable"
+        broken = word == "uncompilable"
+        text = candidate.source
+        wrong = Finding(rule="r", start=0, end=len(text), found=text, instead="right", message=f"{text} is wrong")
         return Traced(
             candidate_id=candidate.id,
-            plan=None if failed else word.encode(),
-            plan_hash=None if failed else f"hash of {word}",
-            status=Status.COMPILE_ERROR if failed else None,
-            failure=Failure(error_class="CompilationError", message="no such name") if failed else None,
+            plan=None if broken else word.encode(),
+            plan_hash=None if broken else f"hash of {word}",
+            status=Status.COMPILE_ERROR if broken else None,
+            failure=Failure(error_class="CompilationError", message="no such name") if broken else None,
             labels=("triton",),
+            findings=(wrong,) if text.startswith("found") else (),
             stage_seconds={"trace": 0.25},
         )
 
@@ -94,6 +97,8 @@ class TwinJudge(Twin):
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
         self.play(candidate)
         assert traced.plan is not None
+        if traced.findings:
+            return failed(traced, Status.WRONG_VALUES, Failure(error_class="Scripted", message="as told"))
         correctness = Correctness(
             checked_by="interpret", seeds=(1,), weights="none", max_error_ratio=0.5, rms_error_ratio=0.5
         )
@@ -250,6 +255,14 @@ def test_equal_plans_of_a_problem_are_judged_once(cluster: None, tmp_path: Path)
     assert [verdict.spend.judged for verdict in results] == [1, 0, 0, 1, 0, 1]
     assert results[1].stage_seconds == {"trace": 0.25}
     assert sum(event.startswith("judge ") and event.endswith(":a") for event in noted(tmp_path)) == 2
+
+
+def test_of_equal_plans_each_candidate_is_told_what_is_wrong_in_its_own_text(cluster: None, tmp_path: Path) -> None:
+    """Findings stand at places in a text: those of another candidate's mend nothing, or the wrong thing."""
+    sources = ("found:a", "found_again:a")
+    results = verdicts(judged(tmp_path, *sources))
+    assert [[finding.found for finding in verdict.findings] for verdict in results] == [[one] for one in sources]
+    assert [f"{one} is wrong" in verdict.feedback for one, verdict in zip(sources, results, strict=True)] == [True] * 2
 
 
 @pytest.mark.parametrize("stage", ["trace", "judge"])
