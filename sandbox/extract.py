@@ -169,11 +169,12 @@ def _without_wrapping(text: str, *, notes: list[Note]) -> str:
 
 def _fenced_blocks(text: str) -> Iterator[_Block]:
     """Each fenced block. A fence that starts a line closes before one in mid-line, as docstrings may hold backticks."""
-    position = 0
+    position, may_close_on_line = 0, True
     while (opening := text.find(_FENCE, position)) >= 0:
         tag = _TAG.match(text, opening + len(_FENCE))
         start = tag.end() if tag else opening + len(_FENCE)
-        closing_line = _CLOSING_LINE.search(text, start)
+        closing_line = _CLOSING_LINE.search(text, start) if may_close_on_line else None
+        may_close_on_line = closing_line is not None  # where there is none, there is none further on
         end = closing_line.start() if closing_line else text.find(_FENCE, start)
         if end < 0:
             yield _Block(text=text[start:], closed=False)

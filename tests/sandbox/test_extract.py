@@ -144,10 +144,11 @@ def test_code_that_parses_and_is_too_much_for_recursion_is_taken_as_it_is(source
     assert extract(f"```\n{source}```", finish_reason="stop").source == source
 
 
-def test_an_answer_that_ends_in_empty_lines_without_end_is_read_in_linear_time() -> None:
-    """A search that tries every line anew took a minute for this."""
+@pytest.mark.parametrize("text", ["```\nno program" + "\n" * 150_000, "``` " * 50_000], ids=["lines", "fences"])
+def test_an_answer_that_repeats_itself_to_its_limit_is_read_in_linear_time(text: str) -> None:
+    """A search that begins anew at every line, or at every fence, took a minute for this."""
     start = time.process_time()
-    extract("```\nno program" + "\n" * 150_000, finish_reason="length")
+    extract(text, finish_reason="length")
     assert time.process_time() - start < 5
 
 
