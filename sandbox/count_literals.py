@@ -105,7 +105,7 @@ def _masked(body: ast.FunctionDef, index: str, spans: Spans) -> list[Edit]:
         if mask is not None and _is_none(mask):
             edits.append((spans.start(mask), spans.end(mask), _MASK))
         elif mask is None and len(call.args) == at and (at == 2 or names_in(call.args[0]) & moving):
-            end = spans.end(call.args[-1])
+            end = spans.end_of_argument(call.args[-1], call)
             edits.append((end, end, f", {_MASK}"))
     return edits
 

@@ -138,7 +138,8 @@ def relu(unknown: UnknownName, names: Names, spans: Spans) -> list[Edit] | None:
     if unknown.name != "relu" or (argument := _one_argument(unknown)) is None:
         return None
     module, needed = names.language()
-    at = spans.end(argument)
+    assert unknown.call is not None
+    at = spans.end_of_argument(argument, unknown.call)
     return [*needed, _whole(unknown, f"{module}.maximum", spans), Edit(start=at, end=at, text=", 0.0")]
 
 
@@ -163,7 +164,7 @@ def ones(unknown: UnknownName, names: Names, spans: Spans) -> list[Edit] | None:
     if unknown.name != "ones" or call is None or len(call.args) + len(call.keywords) != 2 or not call.args:
         return None
     module, needed = names.language()
-    at = spans.end(call.args[0])
+    at = spans.end_of_argument(call.args[0], call)
     return [*needed, _whole(unknown, f"{module}.full", spans), Edit(start=at, end=at, text=", 1")]
 
 

@@ -12,6 +12,7 @@ import re
 from sandbox.types import Finding
 
 _LINE_END = re.compile(r"\r\n?|\n")  # what Python's parser takes for one
+_CLOSING_BRACKET = re.compile(r"\s*\)")
 
 
 class Spans:
@@ -32,6 +33,13 @@ class Spans:
     def end(self, node: ast.expr | ast.stmt | ast.alias | ast.arg) -> int:
         assert node.end_lineno is not None and node.end_col_offset is not None
         return self.at(node.end_lineno, node.end_col_offset)
+
+    def end_of_argument(self, node: ast.expr, call: ast.Call) -> int:
+        """The end of an argument of `call`, with the brackets around it, which `ast` leaves out."""
+        end, last = self.end(node), self.end(call) - 1
+        while match := _CLOSING_BRACKET.match(self.source, end, last):
+            end = match.end()
+        return end
 
     def text(self, node: ast.expr | ast.stmt) -> str:
         return self.source[self.start(node) : self.end(node)]

@@ -171,10 +171,11 @@ class _Search:
                     yield from self._in_chain(node, call=None, in_kernel=in_kernel)
                 return
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and chain_of(node.func):
-            if chain_of(node.func)[0] not in local:  # type: ignore[index]
-                yield from self._in_chain(node.func, call=node, in_kernel=in_kernel)
+            # First, because edits at one place hold in this order: an argument may end where its call's edit goes.
             for argument in (*node.args, *node.keywords):
                 yield from self.over(argument, local=local, in_kernel=in_kernel)
+            if chain_of(node.func)[0] not in local:  # type: ignore[index]
+                yield from self._in_chain(node.func, call=node, in_kernel=in_kernel)
             return
         if _is_guard(node):
             return
