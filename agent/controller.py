@@ -161,6 +161,7 @@ class Controller:
             if not self._sampling and not self._judging:
                 return Outcome.COMPLETED
             await self._take_in(await self._next_finished())
+        await self._take_in([task for task in (*self._sampling, *self._judging) if task.done()])  # it is paid for
         return Outcome.STOPPED
 
     async def _propose(self) -> None:

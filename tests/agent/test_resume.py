@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
 
 import pytest
 
-from agent.events import Outcome, Sampled
+from agent.events import Outcome, RunSummary, Sampled
 from agent.ledger import Ledger, ResumeError
 from agent.pool import PoolError
-from agent.sampler import SampleRequest, SamplerError
+from agent.run_folder import RunFolder
+from agent.sampler import Completion, SampleRequest, SamplerError
 from sandbox.types import (
     Candidate,
     Spend,
@@ -88,6 +91,33 @@ def test_a_stopped_run_goes_on_where_it_was(bench: Bench, num_events: int) -> No
     third, pool = ScriptedSampler(), ScriptedPool()
     assert bench.run(plan, sampler=third, pool=pool).outcome is Outcome.COMPLETED
     assert (third.requests, pool.candidates) == ([], []), "a finished run has nothing to do"
+
+
+def test_an_answer_that_came_while_others_were_written_is_kept_by_a_stop(bench: Bench) -> None:
+    async def go() -> RunSummary:
+        writing, answered = asyncio.Event(), threading.Event()
+
+        class Second(ScriptedSampler):
+            async def sample(self, request: SampleRequest) -> Completion:
+                if request.ordinal == 1:
+                    await writing.wait()
+                    controller.stop()
+                    loop.call_soon(answered.set)
+                return await super().sample(request)
+
+        class SlowFolder(RunFolder):
+            def write_candidate(self, candidate: Candidate) -> None:
+                loop.call_soon_threadsafe(writing.set)
+                answered.wait(10.0)
+                super().write_candidate(candidate)
+
+        loop = asyncio.get_running_loop()
+        bench.folder = SlowFolder(bench.folder.root)
+        controller = bench.controller(plan_of(samples=2, new_strategy=best_of_n(2)), sampler=Second())
+        return await controller.run()
+
+    assert asyncio.run(go()).outcome is Outcome.STOPPED
+    assert len(sampled_events(bench)) == 2
 
 
 def sampled_events(bench: Bench) -> Sequence[Sampled]:
