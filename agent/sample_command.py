@@ -24,10 +24,11 @@ from agent.sampler import Completion, PromptRefused, Sampler, SampleRequest, Sam
 from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler
 from agent.wording import printable
 from sandbox.extract import extract
-from sandbox.problems import load_problems
+from sandbox.problems import ProblemError, load_problems
 from sandbox.types import Operator, Problem, Proposal
 
 MAX_ANSWER_TOKENS = 2048
+NUM_NAMED = 3  # of the problems in a folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +51,25 @@ def sample(
     as_json: bool,
 ) -> int:
     """0 if there was any answer. Raises the errors of whatever is not usable."""
+    problem = one_problem(problem_path)
     config = sampling_config(problem_path, config_path=config_path, model=model, overrides=overrides)
     check_engines(config, replaying=False)
     check_sampler(config.sampler)
-    (problem,) = load_problems(problem_path)
     prompt = open_prompt_writer(config.sampler).render(problem, proposal(0), ())
     console = Console(soft_wrap=True)
     answers = asyncio.run(show_all(problem, prompt=prompt, num_answers=num_answers, config=config, console=console,
                                    as_json=as_json))  # fmt: skip
     return 0 if answers else 1
+
+
+def one_problem(path: Path) -> Problem:
+    """Raises ProblemError."""
+    first, *more = load_problems(path)
+    if more:
+        names = ", ".join(Path(problem.origin).name for problem in (first, *more)[:NUM_NAMED])
+        rest = f" and {len(more) + 1 - NUM_NAMED} more" if len(more) >= NUM_NAMED else ""
+        raise ProblemError(f"{path}: holds {len(more) + 1} problems, and sample takes one: {names}{rest}")
+    return first
 
 
 def sampling_config(
