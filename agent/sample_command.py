@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from agent.answer import seed_of
 from agent.checkpoint import locate, read_checkpoint
-from agent.config import RunConfig, config_of, load_config
+from agent.config import LocalModelSection, RunConfig, config_of, load_config
 from agent.config_section import ConfigError
 from agent.sampler import Completion, PromptRefused, Sampler, SampleRequest, SamplerExhausted, SlowToStart
 from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler
@@ -98,6 +99,8 @@ async def show_all(
     sampler = open_sampler(config)
     try:
         if isinstance(sampler, SlowToStart):
+            some = "some minutes" if config.sampler.kind == "vllm" else "some seconds"
+            print(f"loading {printable(model_of(config))}, {some} ...", file=sys.stderr, flush=True)
             await sampler.wait_until_up()
         began_at = time.monotonic()
         requests = [
@@ -118,6 +121,10 @@ async def show_all(
     completions = [answer.completion for answer in shown if answer.completion is not None]
     conclude(completions, num_asked=num_answers, seconds=seconds, console=console, as_json=as_json)
     return len(completions)
+
+
+def model_of(config: RunConfig) -> str:
+    return config.sampler.model if isinstance(config.sampler, LocalModelSection) else config.sampler.kind
 
 
 async def answers_to(requests: list[SampleRequest], *, sampler: Sampler, at_once: int) -> AsyncGenerator[Answer, None]:

@@ -60,7 +60,9 @@ def test_a_checkpoint_alone_is_enough_and_json_lines_hold_everything(
 ) -> None:
     arguments = ["sample", "easy.py", "-n", "3", "--model", str(tiny_checkpoint), "--json", "sampler.max_tokens=9"]
     assert cli.main([*arguments, "sampler.device=cpu"]) == 0
-    *completions, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"loading {tiny_checkpoint}, some seconds")  # before the seconds pass
+    *completions, summary = [json.loads(line) for line in shown.out.splitlines()]
     assert sorted(line["number"] for line in completions) == [0, 1, 2]
     for line in completions:
         assert line["completion"]["completion_tokens"] == len(line["completion"]["token_ids"]) <= 9
