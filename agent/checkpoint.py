@@ -17,6 +17,14 @@ GENERATION_CONFIG = "generation_config.json"
 # What is fetched for the id of a model on a hub: all that sampling needs, and no code but the prompt's own file.
 WANTED = ["*.json", "*.safetensors", "prompt_template.txt", "repair.txt", "improve.txt", "kernelllm.py"]
 
+# By the names of its errors, the more special first.
+HUB_REASONS = {
+    "GatedRepoError": "it is for those who were given access; log in there",
+    "RepositoryNotFoundError": "it has no such model",
+    "LocalEntryNotFoundError": "it is out of reach, and nothing was fetched before",
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set, and nothing was fetched before",
+}
+
 
 class CheckpointError(ValueError):
     """A checkpoint is not usable: the user's to mend. One line that names the file."""
@@ -52,8 +60,18 @@ def locate(model: str) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(model, allow_patterns=WANTED))
     except (OSError, ValueError) as error:  # what its own errors derive from
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{model}: no such folder, and it cannot be fetched from the hub: {reason}") from error
+        raise CheckpointError(
+            f"{model}: no such folder; as a model's id it cannot be fetched from the hub: {_hub_reason(error)}"
+        ) from error
+
+
+def _hub_reason(error: OSError | ValueError) -> str:
+    """In a few words where they are known: the hub's own are a paragraph."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    for name, reason in HUB_REASONS.items():
+        if name in names:
+            return reason
+    return " ".join(str(error).split())
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

@@ -25,8 +25,9 @@ app = typer.Typer(
 problems_app = typer.Typer(help="Look at problems without a candidate.", no_args_is_help=True)
 app.add_typer(problems_app, name="problems")
 
+KEY_VALUE = "[KEY=VALUE]..."
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. budget.samples=8", show_default=False)
+    list[str] | None, typer.Argument(metavar=KEY_VALUE, help="e.g. budget.samples=8", show_default=False)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")]
 
@@ -198,7 +199,9 @@ def check(
 @app.command()
 def simulate(
     config: Annotated[Path, typer.Argument(metavar="SIMULATION.yaml", show_default=False)],
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar=KEY_VALUE, help="e.g. problems=100", show_default=False)
+    ] = None,
     fit: Annotated[Path | None, typer.Option(metavar="RUN", help="A run folder, in place of what is stated.")] = None,
     json: AsJson = False,
 ) -> int:
@@ -211,7 +214,9 @@ def simulate(
 @app.command()
 def sample(
     problem: Annotated[Path, typer.Argument(metavar="PROBLEM.py", show_default=False)],
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar=KEY_VALUE, help="e.g. sampler.temperature=0.8", show_default=False)
+    ] = None,
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many answers.")] = 1,
     config: Annotated[Path | None, typer.Option(metavar="CONFIG.yaml", help="Whose sampler to use.")] = None,
     model: Annotated[

@@ -378,6 +378,13 @@ class RunConfig(Section):
     def _default_name(cls, raw: object) -> object:
         return {"name": "repair", **raw} if isinstance(raw, dict) else raw
 
+    @model_validator(mode="after")
+    def _engines_are_vllms(self) -> Self:
+        if self.engine != EngineConfig() and self.sampler.kind != "vllm":
+            told = "engine is for sampler.kind: vllm, and sampler.kind is {kind}: leave engine out, or empty"
+            raise PydanticCustomError("unfit", told, {"kind": self.sampler.kind})
+        return self
+
     def strategy_options(self) -> dict[str, Any]:
         """What the strategy's constructor takes besides the seed."""
         return self.strategy.model_dump(exclude={"name"})

@@ -5,7 +5,8 @@ Knows none of the sections.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import yaml
@@ -15,6 +16,8 @@ from pydantic_core import PydanticCustomError
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
+# The keys that hold one of several kinds of sections.
+HAVE_KINDS = [re.compile(text) for text in (r"sampler", r"strategy", r"strategy\.members\.\d+", r"arms\.[^.]+")]
 
 
 class ConfigError(ValueError):
@@ -38,9 +41,7 @@ class Section(BaseModel):
 def one_line(error: ValidationError) -> str:
     """The first mistake as `key: what is wrong`, and how many more there are."""
     first, *more = error.errors(include_url=False)
-    loc = [str(part) for part in first["loc"]]
-    if len(loc) > 1 and loc[0] in ("sampler", "strategy"):
-        del loc[1]  # pydantic names the chosen kind there, which is no key
+    loc = _keys(first["loc"])
     message, value = first["msg"], first["input"]
     match first["type"]:
         case "unknown_key":
@@ -53,17 +54,35 @@ def one_line(error: ValidationError) -> str:
             message = f"needs the key {first['ctx']['discriminator']}"
         case "missing":
             message = "is missing"
+        case "unexpected_keyword_argument":
+            message = "unknown key"
+        case "value_error":
+            message = message.removeprefix("Value error, ")  # which says what is allowed
         case "model_type" | "model_attributes_type":
             message = f"holds keys and values, not {value!r}"
         case "unbounded" | "unfit":
             pass  # says all there is to say
-        case _:
-            message = f"{message[0].lower()}{message[1:]}, not {value!r}{_number_hint(value)}"
+        case kind:
+            message = f"{message[0].lower()}{message[1:]}, not {value!r}{_number_hint(value, whole=kind == 'int_type')}"
     rest = f" (and {len(more)} more)" if more else ""
-    return f"{'.'.join(loc)}: {message}{rest}"
+    where = f"{'.'.join(loc)}: " if loc else ""
+    return f"{where}{message}{rest}"
 
 
-def _number_hint(value: object) -> str:
+def _keys(parts: Sequence[int | str]) -> list[str]:
+    """The keys that lead to a mistake. Pydantic also names the chosen kind, and says `[key]` of a wrong key."""
+    keys: list[str] = []
+    kind_is_next = False
+    for part in parts:
+        if part != "[key]" and not kind_is_next:
+            keys.append(str(part))
+            kind_is_next = any(pattern.fullmatch(".".join(keys)) for pattern in HAVE_KINDS)
+        else:
+            kind_is_next = False
+    return keys
+
+
+def _number_hint(value: object, *, whole: bool) -> str:
     """YAML 1.1 reads 1e-2 as text."""
     if not isinstance(value, str):
         return ""
@@ -71,4 +90,6 @@ def _number_hint(value: object) -> str:
         number = float(value)
     except ValueError:
         return ""
+    if whole:
+        return f" (YAML reads that as text; write {int(number)})" if number.is_integer() else ""
     return f" (YAML reads that as text; write {yaml.safe_dump(number).split()[0]})"

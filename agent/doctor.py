@@ -136,7 +136,9 @@ def layer(name: str, *, on: bool) -> Finding:
 def table(findings: list[Finding], *, consequence: str = "what that disables") -> Table:
     """The findings as the command line shows them; `consequence` heads the last column."""
     styles = {State.OK: "green", State.LIMITED: "yellow", State.MISSING: "red"}
-    drawn = Table("what", "found", "", consequence, box=None, pad_edge=False)
+    drawn = Table(box=None, pad_edge=False)
+    for head in ("what", "found", "", consequence):
+        drawn.add_column(head, overflow="fold")  # a path's end, which is cut off otherwise, is what names the file
     for item in findings:
         style = styles[item.state]
         drawn.add_row(item.name, escape(item.found), f"[{style}]{item.state}[/]", escape(item.consequence or ""))

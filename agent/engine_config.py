@@ -24,7 +24,7 @@ class RepetitionSection(Section):
 
 
 class EngineConfig(Section):
-    """The vLLM engines of `sampler.kind: vllm`; nothing else reads this.
+    """The vLLM engines of `sampler.kind: vllm`; with another kind a mistake.
 
     `num_engines` null is one for each GPU that judges leave, or one in all where there is no GPU. `placement` `own`
     gives an engine `tensor_parallel` GPUs of its own; `shared` one that a judge has too: it sleeps while candidates are

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -18,16 +19,17 @@ from rich.console import Console
 
 from agent.answer import seed_of
 from agent.checkpoint import locate, read_checkpoint
-from agent.config import RunConfig, config_of, load_config
+from agent.config import LocalModelSection, RunConfig, config_of, load_config
 from agent.config_section import ConfigError
 from agent.sampler import Completion, PromptRefused, Sampler, SampleRequest, SamplerExhausted, SlowToStart
 from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler
 from agent.wording import printable
 from sandbox.extract import extract
-from sandbox.problems import load_problems
+from sandbox.problems import ProblemError, load_problems
 from sandbox.types import Operator, Problem, Proposal
 
 MAX_ANSWER_TOKENS = 2048
+NUM_NAMED = 3  # of the problems in a folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +52,25 @@ def sample(
     as_json: bool,
 ) -> int:
     """0 if there was any answer. Raises the errors of whatever is not usable."""
+    problem = one_problem(problem_path)
     config = sampling_config(problem_path, config_path=config_path, model=model, overrides=overrides)
     check_engines(config, replaying=False)
     check_sampler(config.sampler)
-    (problem,) = load_problems(problem_path)
     prompt = open_prompt_writer(config.sampler).render(problem, proposal(0), ())
     console = Console(soft_wrap=True)
     answers = asyncio.run(show_all(problem, prompt=prompt, num_answers=num_answers, config=config, console=console,
                                    as_json=as_json))  # fmt: skip
     return 0 if answers else 1
+
+
+def one_problem(path: Path) -> Problem:
+    """Raises ProblemError."""
+    first, *more = load_problems(path)
+    if more:
+        names = ", ".join(Path(problem.origin).name for problem in (first, *more)[:NUM_NAMED])
+        rest = f" and {len(more) + 1 - NUM_NAMED} more" if len(more) >= NUM_NAMED else ""
+        raise ProblemError(f"{path}: holds {len(more) + 1} problems, and sample takes one: {names}{rest}")
+    return first
 
 
 def sampling_config(
@@ -87,6 +99,8 @@ async def show_all(
     sampler = open_sampler(config)
     try:
         if isinstance(sampler, SlowToStart):
+            some = "some minutes" if config.sampler.kind == "vllm" else "some seconds"
+            print(f"loading {printable(model_of(config))}, {some} ...", file=sys.stderr, flush=True)
             await sampler.wait_until_up()
         began_at = time.monotonic()
         requests = [
@@ -107,6 +121,10 @@ async def show_all(
     completions = [answer.completion for answer in shown if answer.completion is not None]
     conclude(completions, num_asked=num_answers, seconds=seconds, console=console, as_json=as_json)
     return len(completions)
+
+
+def model_of(config: RunConfig) -> str:
+    return config.sampler.model if isinstance(config.sampler, LocalModelSection) else config.sampler.kind
 
 
 async def answers_to(requests: list[SampleRequest], *, sampler: Sampler, at_once: int) -> AsyncGenerator[Answer, None]:

@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.markup import escape
 
 from agent.fitted_world import FitReport, fit_world
 from agent.ledger import Ledger
 from agent.resampling import Interval
 from agent.run_command import open_folder
-from agent.simulation import CONFIDENCE, Cell, SimulationConfig, load_simulation, simulate
+from agent.simulation import CONFIDENCE, Cell, SimulationConfig, load_simulation, order, simulate
 
 HEADER = "| arm | {currency} | solved | to {against} | speedup over all | times {against}'s | depth |"
 
@@ -33,7 +35,10 @@ def run(path: Path, *, overrides: list[str], fit: Path | None, as_json: bool) ->
         print("|---|---|---|---|---|---|---|")
     started_at = time.monotonic()
     num_results = 0
-    for found in simulate(config):
+    results, waiting = simulate(config), Console(stderr=True)
+    for number, arm in enumerate(order(config), start=1):
+        with waiting.status(f"playing {escape(arm)}, {number} of {len(config.arms)} arms"):  # on a terminal only
+            found = next(results)
         num_results += found[0].num_results
         for cell in found:
             print(json.dumps(cell.to_json()) if as_json else line_of(cell), flush=True)

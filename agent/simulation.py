@@ -89,10 +89,15 @@ class Cell:
         return {"arm": self.arm, "budget": self.budget, **told, "mean_depth": self.mean_depth}
 
 
+def order(config: SimulationConfig) -> list[str]:
+    """In which arms are played."""
+    return sorted(config.arms, key=lambda arm: arm != config.against)
+
+
 def simulate(config: SimulationConfig) -> Iterator[list[Cell]]:
     """One arm after the other, the one compared with first; each at all budgets."""
     base: Outcomes | None = None
-    for arm in sorted(config.arms, key=lambda arm: arm != config.against):
+    for arm in order(config):
         outcomes = Outcomes.of(played(config, arm=arm), config=config)
         base = outcomes if base is None else base
         yield cells(outcomes, arm=arm, base=base, config=config)

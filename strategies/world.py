@@ -133,8 +133,9 @@ class World:
     def __post_init__(self) -> None:
         if missing := sorted(set(Operator) - set(self.costs)):
             raise ValueError(f"costs lacks {', '.join(missing)}")
-        if Status.PASSED in self.failures or not sum(self.failures.values()) > 0:
-            raise ValueError("failures must weigh statuses other than passed, one above 0 at least")
+        weights = self.failures.values()
+        if Status.PASSED in self.failures or any(weight < 0 for weight in weights) or not sum(weights) > 0:
+            raise ValueError("failures must weigh statuses other than passed, none below 0 and one above 0 at least")
         happens = {status for status, weight in self.failures.items() if weight > 0}
         if unknown := sorted(happens - set(self.repairs.worth)):
             raise ValueError(f"repairs.worth lacks {', '.join(unknown)}")

@@ -68,6 +68,14 @@ def test_a_written_configuration_reads_back_equal(config_path: Path) -> None:
             "sampler.temperature: input should be a valid number, not '1e-2' (YAML",
         ),
         ("judge.min_kernel_share=.nan", "judge.min_kernel_share: "),
+        (
+            "budget.samples=1e2",
+            "budget.samples: input should be a valid integer, not '1e2' (YAML reads that as text; write 100)",
+        ),
+        (
+            "strategy={name: portfolio, members: [{name: beam, width: 0}]}",
+            "strategy.members.0.width: input should be greater than or equal to 1, not 0",
+        ),
         ("budget.samples=0", "budget.samples: input should be greater than or equal to 1, not 0"),
         ("budget.samples=true", "budget.samples: input should be a valid integer, not True"),
         ("budget.samples=1.5", "budget.samples: input should be a valid integer, not 1.5"),

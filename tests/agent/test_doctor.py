@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from agent.doctor import Finding, State, assembler, examine
+from rich.console import Console
+
+from agent.doctor import Finding, State, assembler, examine, table
 from sandbox.environment import Value
 
 LAPTOP: dict[str, Value] = {
@@ -54,3 +56,12 @@ def test_a_missing_layer_rules_out_strict_isolation_only() -> None:
 
 def test_no_assembler_means_no_verdict() -> None:
     assert assembler(None).state is State.MISSING
+
+
+def test_a_long_path_is_shown_to_its_end() -> None:
+    path = "/" + "folder/" * 20 + "tokenizer.json"
+    finding = Finding(name="tokeniser", found=f"{path}: is missing", state=State.MISSING, consequence="take it")
+    console = Console(width=60)
+    with console.capture() as captured:
+        console.print(table([finding]))
+    assert "folder/tokenizer.json:" in "".join(captured.get().split())

@@ -41,6 +41,14 @@ def test_a_mistake_is_one_line(tmp_path: Path, line: str, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_engines_for_a_sampler_that_has_none_are_a_mistake(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_text("problems: .\nsampler: {kind: http, base_url: 'http://x', model: m}\nengine: {num_engines: 2}\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml: engine is for sampler\.kind: vllm, and sampler\.kind is http"):
+        load_config(path)
+    assert load_config(path, ["engine={}"]).engine == EngineConfig()
+
+
 def test_a_chat_server_takes_no_token_ids(tmp_path: Path) -> None:
     path = written(tmp_path)
     path.write_text("problems: .\nsampler: {kind: http, base_url: 'http://x', model: m, api: chat, tokenizer: model}\n")

@@ -60,7 +60,9 @@ def test_a_checkpoint_alone_is_enough_and_json_lines_hold_everything(
 ) -> None:
     arguments = ["sample", "easy.py", "-n", "3", "--model", str(tiny_checkpoint), "--json", "sampler.max_tokens=9"]
     assert cli.main([*arguments, "sampler.device=cpu"]) == 0
-    *completions, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"loading {tiny_checkpoint}, some seconds")  # before the seconds pass
+    *completions, summary = [json.loads(line) for line in shown.out.splitlines()]
     assert sorted(line["number"] for line in completions) == [0, 1, 2]
     for line in completions:
         assert line["completion"]["completion_tokens"] == len(line["completion"]["token_ids"]) <= 9
@@ -75,7 +77,8 @@ def test_a_checkpoint_alone_is_enough_and_json_lines_hold_everything(
         (["easy.py"], "give either --config CONFIG.yaml or --model FOLDER"),
         (["easy.py", "--model", "no/where"], "cannot be fetched from the hub"),
         (["easy.py", "--model", "."], "config.json: is missing"),
-        (["none.py", "--config", "config.yaml"], "nothing at 'none.py'"),
+        (["none.py", "--config", "config.yaml"], "kernelloop: none.py: "),
+        (["many", "--config", "config.yaml"], "many: holds 2 problems, and sample takes one: one.py, two.py"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -85,6 +88,9 @@ def test_a_mistake_is_one_line(
         raise OSError("no route to host")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", no_network)
+    (folder / "many").mkdir()
+    for name in ("one.py", "two.py"):
+        (folder / "many" / name).write_text(PROBLEM)
     assert cli.main(["sample", *arguments]) == 2
     error = capsys.readouterr().err
     assert says in error

@@ -227,10 +227,13 @@ def test_the_command_prints_arms_by_budgets(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("against=nobody", "against is nobody, which is none of the arms best_of_n"),
-        ("world.repairs.worht={}", "world.repairs.worht: unexpected keyword argument"),
-        ("world.costs={}", "costs lacks draft"),
-        ("world.speeds.num_styles=0", "speeds.num_styles must be 1 to"),
+        ("against=nobody", "simulate.yaml: against is nobody, which is none of the arms best_of_n"),
+        ("world.repairs.worht={}", "world.repairs.worht: unknown key"),
+        ("world.costs={}", "world: costs lacks draft"),
+        ("world.speeds.num_styles=0", "world.speeds: speeds.num_styles must be 1 to"),
+        ("world.failures={lost: 1.0}", "world.failures.lost: input should be 'no_kernel'"),
+        ("world.failures.no_kernel=-1", "world: failures must"),
+        ("arms.beam.width=0", "arms.beam.width: input should be greater than or equal to 1"),
         ("budgets=[]", "budgets: list should have at least 1 item"),
         ("arms.x={name: best}", "'best' is not allowed"),
     ],

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from agent.checkpoint import CheckpointError, locate, read_checkpoint
 from agent.tokens import Tokens
@@ -116,6 +117,13 @@ def test_an_id_that_is_on_no_disk_and_cannot_be_fetched_is_one_line(
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", no_network)
     with pytest.raises(CheckpointError, match="cannot be fetched from the hub: no route to host"):
+        locate("facebook/KernelLLM")
+
+    def out_of_reach(*_: object, **__: object) -> str:
+        raise LocalEntryNotFoundError("a paragraph with advice")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", out_of_reach)
+    with pytest.raises(CheckpointError, match="from the hub: it is out of reach, and nothing was fetched before"):
         locate("facebook/KernelLLM")
 
 
