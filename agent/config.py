@@ -1,4 +1,5 @@
-"""The run configuration: every key, its default and what it accepts. All defaults of KernelLoop stand here.
+"""The run configuration: every key, its default and what it accepts. All defaults of KernelLoop stand here
+and in the parts `sampler_config.py`, `strategy_config.py` and `engine_config.py`.
 
 Knows nothing of how the values are used. Types are strict: YAML reads `1e-2` as text, and text is no number.
 
@@ -20,15 +21,15 @@ from pydantic_core import PydanticCustomError
 
 from agent.allocator import Allocator, ExpectedGain, Uniform
 from agent.config_section import ConfigError as ConfigError  # handed on: callers catch what load_config raises
-from agent.config_section import Count, Positive, PositiveFloat, Section, one_line
-from agent.engine_config import EngineConfig, RepetitionSection
+from agent.config_section import Positive, PositiveFloat, Section, one_line
+from agent.engine_config import EngineConfig
+from agent.sampler_config import LocalModelSection, SamplerConfig
+from agent.strategy_config import RepairConfig, StrategyConfig
 from sandbox.settings import JudgeSettings, Limits
 from sandbox.types import Budget
 
 GIB = 2**30
 MIB = 2**20
-# About 15,000 tokens: with an answer of 2,048 it fits the smallest window that models of code are served with today.
-PROMPT_CHARACTERS = 48_000
 # Sections and their keys that name a file or folder to be read.
 READ_PATHS = (
     ("problems", "path"),
@@ -48,182 +49,6 @@ class ProblemsConfig(Section):
     path: str
     levels: list[Positive] | None = None
     only: list[str] | None = None
-
-
-class RecordedSamplerConfig(Section):
-    """Completions from a JSONL file."""
-
-    kind: Literal["recorded"]
-    path: str
-    concurrency: Positive = 64
-    prompt_characters: Positive = PROMPT_CHARACTERS
-
-
-class GenerationSection(Section):
-    """What every sampler that asks a model understands, whatever its kind.
-
-    `top_k` 0 is no bound; `temperature` 0 always takes the likeliest token. `template` is the text that the model was
-    trained on (a file, or a checkpoint's folder); `operator_templates` is a folder with `draft.txt`, `repair.txt` or
-    `improve.txt`. Null is what the checkpoint carries, else the package's own.
-    """
-
-    kind: str
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.97
-    top_k: Count = 0
-    max_tokens: Positive = 2048
-    concurrency: Positive = 64
-    template: str | None = None
-    operator_templates: str | None = None
-
-
-class LocalModelSection(GenerationSection):
-    """A checkpoint on this machine: `model` is its folder, or the id of one that the Hugging Face hub knows.
-
-    `bos`: `as_shipped` sends what the template's text and the tokeniser's own rule give together, which can be two
-    begin-of-text tokens; `single` exactly one, in front; `none` none. A prompt is cut to `prompt_tokens`; null is the
-    model's context less `max_tokens`.
-    """
-
-    model: str
-    bos: Literal["as_shipped", "single", "none"] = "as_shipped"
-    prompt_tokens: Positive | None = None
-
-
-class TransformersSamplerConfig(LocalModelSection):
-    """A model in this process, on the CPU or one GPU. In a run whose candidates are timed on GPUs, `auto` is the CPU.
-
-    At most `batch_size` answers are generated at a time; the first to come wait `gather_seconds` for company. `threads`
-    bounds the cores it computes on; null is half of them, since judges want the others.
-    """
-
-    kind: Literal["transformers"]
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_size: Positive = 16
-    gather_seconds: Annotated[float, Field(ge=0, le=10)] = 0.02
-    threads: Positive | None = None
-
-
-class VllmSamplerConfig(LocalModelSection):
-    """vLLM engines of the run's own, under Ray, where and how `engine` says; a request goes to the least loaded.
-
-    `concurrency` is for each engine. `stop` are texts that end an answer. `repetition` null lets it repeat itself. An
-    engine that gives no answer within `timeout_seconds` counts as dead.
-    """
-
-    kind: Literal["vllm"]
-    concurrency: Positive = 256
-    stop: list[str] = Field(default=[])
-    repetition: RepetitionSection | None = RepetitionSection()
-    timeout_seconds: PositiveFloat = 900.0
-
-
-class HttpSamplerConfig(GenerationSection):
-    """Any OpenAI-compatible server. `api_key_env` names the environment variable that holds the key.
-
-    A prompt is cut to `prompt_characters`; one that cannot be cut so far is not sent. `timeout_seconds` bounds one
-    attempt, `total_seconds` all attempts at one answer and the waits between them. `stop` are texts that end an answer.
-
-    vLLM and those who follow it understand more: `answer_token_ids` asks for the answer's token ids. With `tokenizer`,
-    a checkpoint's folder, the prompt goes out as token ids under its `bos` rule (`completions` only).
-    """
-
-    kind: Literal["http"]
-    base_url: str
-    model: str
-    api: Literal["completions", "chat"] = "completions"
-    api_key_env: str | None = None
-    prompt_characters: Positive = PROMPT_CHARACTERS
-    timeout_seconds: PositiveFloat = 300.0
-    total_seconds: PositiveFloat = 3600.0
-    max_retries: Count = 5
-    stop: list[str] = Field(default=[])
-    answer_token_ids: bool = False
-    tokenizer: str | None = None
-    bos: Literal["as_shipped", "single", "none"] = "as_shipped"
-
-    @model_validator(mode="after")
-    def _token_ids_are_for_completions(self) -> Self:
-        if self.tokenizer is not None and self.api == "chat":
-            raise PydanticCustomError("unfit", "a chat server takes no token ids: api must be completions")
-        return self
-
-
-class BestOfNConfig(Section):
-    """Options of `strategies.BestOfN`."""
-
-    name: Literal["best_of_n"]
-    in_flight: Positive = 8
-    stop_when_passed: bool = False
-    fix: bool = False  # off, so that n answers of the model are compared with n answers
-
-
-class RepairConfig(Section):
-    """Options of `strategies.Repair`."""
-
-    name: Literal["repair"]
-    in_flight: Positive = 4
-    max_repairs: Count = 2
-    stop_when_passed: bool = False
-    fix: bool = True
-
-
-class InformedConfig(Section):
-    """What strategies share that choose by what they were told. `fix` mends by rule before a model is asked; nothing
-    carries `tune` out yet, so it must stay off."""
-
-    in_flight: Positive = 4
-    stop_when_passed: bool = False
-    fix: bool = True
-    tune: Literal[False] = False
-
-
-class BeamConfig(InformedConfig):
-    """Options of `strategies.Beam`."""
-
-    name: Literal["beam"]
-    width: Positive = 2
-    branch: Positive = 2
-    depth: Count = 3
-
-
-class EvolveConfig(InformedConfig):
-    """Options of `strategies.Evolve`."""
-
-    name: Literal["evolve"]
-    islands: Positive = 2
-    founders: Positive = 2
-    migrate_every: Positive = 8
-    draft_share: Share = 0.2
-    merge_share: Share = 0.1
-
-
-class AbMctsConfig(InformedConfig):
-    """Options of `strategies.AbMcts`."""
-
-    name: Literal["ab_mcts"]
-    virtual_loss: Share = 0.7
-
-
-MemberConfig = Annotated[BeamConfig | EvolveConfig | AbMctsConfig, Field(discriminator="name")]
-
-
-class PortfolioConfig(InformedConfig):
-    """Options of `strategies.Portfolio`. `costs` are in drafts; an operator without one is no arm. What members share
-    with the portfolio (`in_flight`, ends, `fix`) is the portfolio's."""
-
-    name: Literal["portfolio"]
-    costs: dict[Literal["draft", "repair", "improve", "merge"], PositiveFloat] = Field(
-        default={"draft": 1.0, "repair": 1.5, "improve": 1.5, "merge": 2.0}
-    )
-    members: list[MemberConfig] = Field(default=[])
-
-    @field_validator("costs")
-    @classmethod
-    def _has_draft(cls, costs: dict[str, float]) -> dict[str, float]:
-        if "draft" not in costs:
-            raise PydanticCustomError("unbounded", "lacks draft, which every search begins with")
-        return costs
 
 
 class BudgetConfig(Section):
@@ -341,16 +166,6 @@ class RayConfig(Section):
     address: str | None = None
     trace_workers: Positive | None = None
     judges: Positive | None = None
-
-
-SamplerConfig = Annotated[
-    RecordedSamplerConfig | HttpSamplerConfig | TransformersSamplerConfig | VllmSamplerConfig,
-    Field(discriminator="kind"),
-]
-StrategyConfig = Annotated[
-    BestOfNConfig | RepairConfig | BeamConfig | EvolveConfig | AbMctsConfig | PortfolioConfig,
-    Field(discriminator="name"),
-]
 
 
 class RunConfig(Section):

@@ -20,8 +20,8 @@ from typing import Annotated, Any
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
-from agent.config import HttpSamplerConfig
 from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused, completion_of
+from agent.sampler_config import HttpSamplerConfig
 
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0

@@ -19,11 +19,12 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from agent import vllm_engine
-from agent.config import RunConfig, VllmSamplerConfig
+from agent.config import RunConfig
 from agent.engine_config import EngineConfig
 from agent.pool import Pool
 from agent.ray_cluster import Seat, num_gpus_here, one_line, sizes_here, start_ray
 from agent.ray_pool import RayPool
+from agent.sampler_config import VllmSamplerConfig
 from agent.vllm_engine import Answer, EngineDead, EngineFacts, RequestInvalid, VllmEngine
 from agent.vllm_sampler import Encode, VllmSampler
 

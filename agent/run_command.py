@@ -19,7 +19,7 @@ from rich.console import Console
 
 from agent import report
 from agent.checkpoint import CheckpointError
-from agent.config import ProblemsConfig, RunConfig, TransformersSamplerConfig, VllmSamplerConfig, load_config
+from agent.config import ProblemsConfig, RunConfig, load_config
 from agent.config_section import ConfigError
 from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
@@ -32,6 +32,7 @@ from agent.progress_file import ProgressFile
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
 from agent.sampler import Sampler, SamplerError, SamplerRefused
+from agent.sampler_config import TransformersSamplerConfig, VllmSamplerConfig
 from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler, tokens_of
 from agent.vllm_sampler import VllmSampler
 from sandbox import environment

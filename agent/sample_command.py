@@ -19,9 +19,10 @@ from rich.console import Console
 
 from agent.answer import seed_of
 from agent.checkpoint import locate, read_checkpoint
-from agent.config import LocalModelSection, RunConfig, config_of, load_config
+from agent.config import RunConfig, config_of, load_config
 from agent.config_section import ConfigError
 from agent.sampler import Completion, PromptRefused, Sampler, SampleRequest, SamplerExhausted, SlowToStart
+from agent.sampler_config import LocalModelSection
 from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler
 from agent.wording import printable
 from sandbox.extract import extract

@@ -11,17 +11,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from agent.checkpoint import CONFIG, Checkpoint, CheckpointError, locate, read_checkpoint, read_mapping
-from agent.config import (
-    HttpSamplerConfig,
-    LocalModelSection,
-    SamplerConfig,
-    TransformersSamplerConfig,
-    load_config,
-)
+from agent.config import load_config
 from agent.config_section import ConfigError
 from agent.doctor import Finding, State
 from agent.prompts import CHECKPOINT_MODULE, CHECKPOINT_TEXT, PromptError, carries_template, read_operator_templates
 from agent.sampler import RecordingError, SamplerRefused
+from agent.sampler_config import HttpSamplerConfig, LocalModelSection, SamplerConfig, TransformersSamplerConfig
 from agent.sampling import check_sampler, limit_of, open_prompt_writer
 from agent.tokens import Tokens
 from sandbox.types import Operator, Problem, Proposal

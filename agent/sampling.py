@@ -11,18 +11,18 @@ import random
 from pathlib import Path
 
 from agent.checkpoint import locate, read_checkpoint
-from agent.config import (
+from agent.config import RunConfig
+from agent.config_section import ConfigError
+from agent.prompts import Limit, PromptWriter, in_characters, load_prompt_writer
+from agent.sampler import RecordedSampler, Sampler
+from agent.sampler_config import (
     HttpSamplerConfig,
     LocalModelSection,
     RecordedSamplerConfig,
-    RunConfig,
     SamplerConfig,
     TransformersSamplerConfig,
     VllmSamplerConfig,
 )
-from agent.config_section import ConfigError
-from agent.prompts import Limit, PromptWriter, in_characters, load_prompt_writer
-from agent.sampler import RecordedSampler, Sampler
 from agent.tokens import Tokens
 
 

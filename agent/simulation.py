@@ -15,9 +15,10 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from agent.config import StrategyConfig, apply_override, read_mapping
+from agent.config import apply_override, read_mapping
 from agent.config_section import ConfigError, Positive, PositiveFloat, Section, one_line
 from agent.resampling import Floats, Interval, bootstrap_means
+from agent.strategy_config import StrategyConfig
 from strategies import STRATEGIES
 from strategies.simulator import NewStrategy, Trajectory, play
 from strategies.world import World

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.checkpoint import locate, read_checkpoint
-from agent.config import TransformersSamplerConfig
 from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused
+from agent.sampler_config import TransformersSamplerConfig
 from agent.tokens import Tokens
 
 if TYPE_CHECKING:

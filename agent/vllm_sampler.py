@@ -15,9 +15,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agent.config import VllmSamplerConfig
 from agent.gpu_lease import GpuLease
 from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused
+from agent.sampler_config import VllmSamplerConfig
 from agent.vllm_engine import Answer, EngineDead, EngineFacts, RequestInvalid
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from agent.config import VllmSamplerConfig
 from agent.engine_config import EngineConfig
+from agent.sampler_config import VllmSamplerConfig
 from agent.vllm_engine import Answer, EngineFacts
 
 PYTHON = os.environ.get("KERNELLOOP_VLLM_PYTHON")  # an interpreter that has vLLM, where this one has not

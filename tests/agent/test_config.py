@@ -8,17 +8,9 @@ from typing import get_args
 
 import pytest
 
-from agent.config import (
-    AbMctsConfig,
-    BeamConfig,
-    BestOfNConfig,
-    ConfigError,
-    EvolveConfig,
-    PortfolioConfig,
-    RepairConfig,
-    load_config,
-)
+from agent.config import ConfigError, load_config
 from agent.config_section import Section
+from agent.strategy_config import AbMctsConfig, BeamConfig, BestOfNConfig, EvolveConfig, PortfolioConfig, RepairConfig
 from strategies import STRATEGIES
 
 HTTP = "sampler: {kind: http, base_url: 'http://localhost:8000/v1', model: m}\n"

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import RunConfig, VllmSamplerConfig, load_config
+from agent.config import RunConfig, load_config
 from agent.config_section import ConfigError
 from agent.engine_config import EngineConfig
 from agent.ray_engines import engine_arguments, engine_environment
+from agent.sampler_config import VllmSamplerConfig
 from agent.sampling import check_engines
 from agent.vllm_sampler import generation_options
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent.config import VllmSamplerConfig
 from agent.gpu_lease import GpuLease, Turn
 from agent.sampler import SampleRequest, SamplerError
+from agent.sampler_config import VllmSamplerConfig
 from agent.vllm_engine import Answer, EngineDead, EngineFacts
 from agent.vllm_sampler import VllmSampler
 from sandbox.types import Operator, Problem, Proposal

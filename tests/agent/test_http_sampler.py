@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from agent.config import HttpSamplerConfig
 from agent.http_sampler import HttpSampler, endpoint, retry_after_seconds
 from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused, estimate_tokens
+from agent.sampler_config import HttpSamplerConfig
 from sandbox.types import Operator, Problem, Proposal
 
 Act = Callable[["Handler"], None]

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from agent.config import HttpSamplerConfig, TransformersSamplerConfig, VllmSamplerConfig
 from agent.sampler import Completion, PromptRefused, RecordedSampler, Sampler, SampleRequest
+from agent.sampler_config import HttpSamplerConfig, TransformersSamplerConfig, VllmSamplerConfig
 from agent.tokens import Tokens
 from sandbox.types import Operator, Problem, Proposal
 

@@ -24,11 +24,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import HttpSamplerConfig, VllmSamplerConfig
 from agent.engine_config import EngineConfig
 from agent.events import Outcome, RunSummary
 from agent.http_sampler import HttpSampler
 from agent.sampler import SamplerError
+from agent.sampler_config import HttpSamplerConfig, VllmSamplerConfig
 from agent.vllm_engine import Answer, EngineDead, EngineFacts, RequestInvalid
 from agent.vllm_sampler import VllmSampler
 from tests.small_run import NUM_PROBLEMS, NUM_SAMPLES, assert_whole, run, sampled_in

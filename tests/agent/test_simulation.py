@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent.cli import main
-from agent.config import AbMctsConfig, BestOfNConfig
 from agent.simulation import Cell, SimulationConfig, load_simulation, played, simulate
+from agent.strategy_config import AbMctsConfig, BestOfNConfig
 from sandbox.types import Operator, Status
 from strategies import AbMcts, BestOfN
 from strategies.simulator import Trajectory, play

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from agent.checkpoint import CheckpointError
-from agent.config import ConfigError, TransformersSamplerConfig
+from agent.config import ConfigError
 from agent.prompts import PromptTooLong
 from agent.sampler import Completion, SampleRequest, SamplerError, SamplerRefused
+from agent.sampler_config import TransformersSamplerConfig
 from agent.sampling import check_sampler, open_prompt_writer
 from agent.transformers_sampler import TransformersSampler, default_threads
 from sandbox.types import Operator, Problem, Proposal

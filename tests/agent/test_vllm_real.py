@@ -22,10 +22,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent.config import HttpSamplerConfig, VllmSamplerConfig
 from agent.engine_config import EngineConfig
 from agent.http_sampler import HttpSampler
 from agent.sampler import Completion, PromptRefused, Sampler, SampleRequest
+from agent.sampler_config import HttpSamplerConfig, VllmSamplerConfig
 from agent.vllm_engine import children_of
 from sandbox.types import Operator, Problem, Proposal
 from tests.llama_folder import TINY, make_folder

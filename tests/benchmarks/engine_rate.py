@@ -30,9 +30,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.config import VllmSamplerConfig
 from agent.engine_config import EngineConfig
 from agent.sampler import Completion, Sampler, SampleRequest
+from agent.sampler_config import VllmSamplerConfig
 from agent.vllm_engine import children_of
 from sandbox.types import Operator, Problem, Proposal
 from tests.benchmarks.budget import Budget, run_within

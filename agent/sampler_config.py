@@ -1,0 +1,119 @@
+"""The sampler's part of a run configuration: one section for each kind. Knows nothing of how they are used."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from agent.config_section import Count, Positive, PositiveFloat, Section
+from agent.engine_config import RepetitionSection
+
+# About 15,000 tokens: with an answer of 2,048 it fits the smallest window that models of code are served with today.
+PROMPT_CHARACTERS = 48_000
+
+
+class RecordedSamplerConfig(Section):
+    """Completions from a JSONL file."""
+
+    kind: Literal["recorded"]
+    path: str
+    concurrency: Positive = 64
+    prompt_characters: Positive = PROMPT_CHARACTERS
+
+
+class GenerationSection(Section):
+    """What every sampler that asks a model understands, whatever its kind.
+
+    `top_k` 0 is no bound; `temperature` 0 always takes the likeliest token. `template` is the text that the model was
+    trained on (a file, or a checkpoint's folder); `operator_templates` is a folder with `draft.txt`, `repair.txt` or
+    `improve.txt`. Null is what the checkpoint carries, else the package's own.
+    """
+
+    kind: str
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.97
+    top_k: Count = 0
+    max_tokens: Positive = 2048
+    concurrency: Positive = 64
+    template: str | None = None
+    operator_templates: str | None = None
+
+
+class LocalModelSection(GenerationSection):
+    """A checkpoint on this machine: `model` is its folder, or the id of one that the Hugging Face hub knows.
+
+    `bos`: `as_shipped` sends what the template's text and the tokeniser's own rule give together, which can be two
+    begin-of-text tokens; `single` exactly one, in front; `none` none. A prompt is cut to `prompt_tokens`; null is the
+    model's context less `max_tokens`.
+    """
+
+    model: str
+    bos: Literal["as_shipped", "single", "none"] = "as_shipped"
+    prompt_tokens: Positive | None = None
+
+
+class TransformersSamplerConfig(LocalModelSection):
+    """A model in this process, on the CPU or one GPU. In a run whose candidates are timed on GPUs, `auto` is the CPU.
+
+    At most `batch_size` answers are generated at a time; the first to come wait `gather_seconds` for company. `threads`
+    bounds the cores it computes on; null is half of them, since judges want the others.
+    """
+
+    kind: Literal["transformers"]
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: Positive = 16
+    gather_seconds: Annotated[float, Field(ge=0, le=10)] = 0.02
+    threads: Positive | None = None
+
+
+class VllmSamplerConfig(LocalModelSection):
+    """vLLM engines of the run's own, under Ray, where and how `engine` says; a request goes to the least loaded.
+
+    `concurrency` is for each engine. `stop` are texts that end an answer. `repetition` null lets it repeat itself. An
+    engine that gives no answer within `timeout_seconds` counts as dead.
+    """
+
+    kind: Literal["vllm"]
+    concurrency: Positive = 256
+    stop: list[str] = Field(default=[])
+    repetition: RepetitionSection | None = RepetitionSection()
+    timeout_seconds: PositiveFloat = 900.0
+
+
+class HttpSamplerConfig(GenerationSection):
+    """Any OpenAI-compatible server. `api_key_env` names the environment variable that holds the key.
+
+    A prompt is cut to `prompt_characters`; one that cannot be cut so far is not sent. `timeout_seconds` bounds one
+    attempt, `total_seconds` all attempts at one answer and the waits between them. `stop` are texts that end an answer.
+
+    vLLM and those who follow it understand more: `answer_token_ids` asks for the answer's token ids. With `tokenizer`,
+    a checkpoint's folder, the prompt goes out as token ids under its `bos` rule (`completions` only).
+    """
+
+    kind: Literal["http"]
+    base_url: str
+    model: str
+    api: Literal["completions", "chat"] = "completions"
+    api_key_env: str | None = None
+    prompt_characters: Positive = PROMPT_CHARACTERS
+    timeout_seconds: PositiveFloat = 300.0
+    total_seconds: PositiveFloat = 3600.0
+    max_retries: Count = 5
+    stop: list[str] = Field(default=[])
+    answer_token_ids: bool = False
+    tokenizer: str | None = None
+    bos: Literal["as_shipped", "single", "none"] = "as_shipped"
+
+    @model_validator(mode="after")
+    def _token_ids_are_for_completions(self) -> Self:
+        if self.tokenizer is not None and self.api == "chat":
+            raise PydanticCustomError("unfit", "a chat server takes no token ids: api must be completions")
+        return self
+
+
+SamplerConfig = Annotated[
+    RecordedSamplerConfig | HttpSamplerConfig | TransformersSamplerConfig | VllmSamplerConfig,
+    Field(discriminator="kind"),
+]
