@@ -210,6 +210,7 @@ def _flow_note(figures: RunFigures, *, record: RunRecord) -> str:
     parts += (
         [f"{figures.num_repeated} answers repeated a program that was there before"] if figures.num_repeated else []
     )
+    parts += [f"{record.num_without_code} answers held no code"] if record.num_without_code else []
     confirmed = sum(result.confirmed for result in record.results)
     tried = sum(len(result.confirmations) for result in record.results)
     parts += [f"{tried} candidates judged once more, {confirmed} problems confirmed"] if tried else []

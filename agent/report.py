@@ -34,9 +34,10 @@ UNTOLD = frozenset(
 def headline(record: RunRecord) -> str:
     """The run in one line."""
     spend = record.spend
+    empty = f" ({record.num_without_code} without code)" if record.num_without_code else ""
     parts = [
         f"{record.num_solved} of {len(record.results)} problems solved",
-        f"{spend.samples} samples",
+        f"{spend.samples} samples{empty}",
         f"{spend.tokens} tokens",
         f"{spend.judged} candidates judged",
         *([f"{spend.gpu_seconds:.1f} GPU seconds"] if spend.gpu_seconds else []),

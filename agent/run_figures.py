@@ -217,7 +217,7 @@ class _Adding:
         counts.prompt_tokens += event.prompt_tokens
         counts.completion_tokens += event.completion_tokens
         candidate_id = event.candidate.id
-        self._num_repeated += candidate_id in self._first_operator
+        self._num_repeated += event.candidate.source != "" and candidate_id in self._first_operator
         self._first_operator.setdefault(candidate_id, event.proposal.operator)
         self._drawn[event.problem_id].append(candidate_id)
 

@@ -39,13 +39,14 @@ class ProblemResult:
     """What is on record for one problem. `best` is the best that passed in the search, `winner` what stands: the best
     of those that were confirmed, or `best` where nothing was put to that test. `candidate` is the winner's, or where
     none is left the best's. `confirmations` are all that were judged twice, in that order; `last` is the latest verdict
-    of the search, of any kind.
+    of the search, of any kind. `num_without_code` of the samples are one candidate, the empty one.
 
     `ended` says why its search is over; None while it is to go on.
     """
 
     problem_id: str
     spend: Spend
+    num_without_code: int
     num_by_status: Mapping[Status, int]
     best: Verdict | None
     winner: Verdict | None
@@ -105,6 +106,10 @@ class RunRecord:
     @property
     def spend(self) -> Spend:
         return sum((result.spend for result in self.results), Spend())
+
+    @property
+    def num_without_code(self) -> int:
+        return sum(result.num_without_code for result in self.results)
 
     @property
     def num_by_status(self) -> Counter[Status]:
@@ -178,6 +183,7 @@ def result_of(standing: Standing, *, last: Verdict | None, ledger: Ledger) -> Pr
     return ProblemResult(
         problem_id=standing.problem_id,
         spend=standing.spend,
+        num_without_code=standing.num_without_code,
         num_by_status=standing.num_by_status,
         best=standing.best,
         winner=standing.winner,

@@ -43,6 +43,7 @@ class Standing:
         self.ended: SearchEnded | None = None
         self._ended_in = 0  # the epoch; what was in flight may still come in there
         self._num_samples = self._num_tokens = self._num_judged = 0
+        self.num_without_code = 0  # of the samples; equal for the judge, which sees them once
         self._gpu_seconds = 0.0
         self._wall_seconds: dict[int, float] = {}  # by epoch
 
@@ -84,6 +85,7 @@ class Standing:
             case Sampled(proposal=proposal):
                 self._num_samples += proposal.operator is not Operator.FIX  # which asks no model
                 self._num_tokens += event.num_tokens
+                self.num_without_code += event.candidate.source == ""
             case Judged(verdict=verdict):
                 self._num_judged += 1
                 self._gpu_seconds += verdict.spend.gpu_seconds

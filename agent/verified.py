@@ -167,10 +167,11 @@ def result_of(folder: RunFolder, *, summary: RunSummary, where: str) -> Observat
     if search.end is EndReason.INADMISSIBLE:
         raise NoKernelPassed(f"the module itself cannot be judged: {search.end_detail}{where}")
     with Ledger.open_read_only(folder.ledger) as ledger:
-        winner = standings(ledger.events())[search.problem_id].winner
-        if winner is not None:
-            return ledger.observation(winner.candidate_id)
-    counts = statuses_text(search.num_by_status)
+        standing = standings(ledger.events())[search.problem_id]
+        if standing.winner is not None:
+            return ledger.observation(standing.winner.candidate_id)
+    empty = f"{standing.num_without_code} without code; " if standing.num_without_code else ""
+    counts = f"{empty}{statuses_text(search.num_by_status)}"
     confirmed = "; what passed did not hold when it was judged once more" if search.best is not None else ""
     raise NoKernelPassed(f"no kernel passed in {search.spend.samples} samples ({counts}){confirmed}{where}")
 

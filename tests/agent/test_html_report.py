@@ -128,6 +128,17 @@ def test_a_run_that_timed_nothing_says_so_and_shows_no_speedup(tmp_path: Path) -
     assert "Mean speedup" not in read
 
 
+def test_answers_without_code_are_no_program_that_came_again(tmp_path: Path) -> None:
+    with ScriptedRun(tmp_path / "run", "gelu") as run:
+        run.add("gelu", "", failed())
+        run.sample("gelu", "")
+        run.add("gelu", "some = 1", failed())
+        run.sample("gelu", "some = 1")
+    read = Reader(page(run.folder)).text
+    assert "0 of 1 problems solved, 4 samples (2 without code)" in read
+    assert "1 answers repeated a program that was there before; 2 answers held no code." in read
+
+
 def test_what_rules_mended_is_told_and_costs_no_samples(tmp_path: Path) -> None:
     with ScriptedRun(tmp_path / "run", "gelu") as run:
         draft = run.add("gelu", "x = 1\n", failed())
