@@ -229,12 +229,12 @@ def endpoint(base_url: str, *, api: str) -> str:
         url = httpx.URL(base_url)
     except httpx.InvalidURL as error:
         raise SamplerRefused(f"sampler.base_url: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise SamplerRefused(f"sampler.base_url: {base_url!r} must be an http:// or https:// address")
-    if url.userinfo or url.query:
+    if url.userinfo or url.query:  # before anything that quotes the address
         raise SamplerRefused(
             "sampler.base_url: must hold no user, password or query; name a key with sampler.api_key_env"
         )
+    if url.scheme not in ("http", "https") or not url.host:
+        raise SamplerRefused(f"sampler.base_url: {base_url!r} must be an http:// or https:// address")
     folder = url.path.rstrip("/") or "/v1"
     return str(url.copy_with(path=f"{folder}/{PATHS[api]}"))
 

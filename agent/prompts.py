@@ -18,6 +18,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from agent.token_estimate import CHARACTERS_PER_TOKEN
+from sandbox.spans import Spans
 from sandbox.types import Observation, Operator, Problem, Proposal, Verdict
 
 MAX_FEEDBACK_TOKENS = 250
@@ -231,12 +232,11 @@ def strip_docstrings(source: str) -> str:
     tree = _parse(source)
     if tree is None:
         return source
-    lines = source.encode().split(b"\n")  # ast counts columns in UTF-8 bytes
+    spans = Spans(source)
+    stripped = source
     docstrings = [found for node in ast.walk(tree) if (found := _docstring_of(node)) is not None]
-    for node in sorted(docstrings, key=lambda node: node.lineno, reverse=True):
-        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
-        lines[first : last + 1] = [lines[first][: node.col_offset] + b'""' + lines[last][node.end_col_offset :]]
-    stripped = b"\n".join(lines).decode()
+    for node in sorted(docstrings, key=spans.start, reverse=True):
+        stripped = stripped[: spans.start(node)] + '""' + stripped[spans.end(node) :]
     return stripped if _parse(stripped) is not None else source
 
 

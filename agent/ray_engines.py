@@ -98,7 +98,10 @@ class RayEngine:
         actor = self._actor
         if actor is None:
             raise EngineDead("it was ended")
-        reference = getattr(actor, method).remote(*arguments)
+        try:
+            reference = getattr(actor, method).remote(*arguments)
+        except RayError as error:
+            raise EngineDead(one_line(error)) from error
         try:
             async with asyncio.timeout(seconds):
                 return await _awaitable(reference)

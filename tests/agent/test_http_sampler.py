@@ -402,6 +402,12 @@ def test_an_unusable_address_is_refused(base_url: str) -> None:
         endpoint(base_url, api="chat")
 
 
+def test_a_password_in_an_address_is_not_told() -> None:
+    with pytest.raises(SamplerRefused) as told:
+        endpoint("ftp://somebody:hunter2@x/v1", api="chat")
+    assert "hunter2" not in str(told.value)
+
+
 def test_addresses_with_and_without_a_path() -> None:
     assert endpoint("http://x:1", api="completions") == "http://x:1/v1/completions"
     assert endpoint("http://x:1/v1/", api="chat") == "http://x:1/v1/chat/completions"

@@ -193,6 +193,11 @@ def test_stripping_keeps_meaning_and_removes_every_remark() -> None:
     ast.parse(bare)
 
 
+def test_docstrings_go_where_a_carriage_return_ends_a_line() -> None:
+    source = 'def f():\r    """a\r  b"""\r    return "é"\n'
+    assert strip_docstrings(source) == 'def f():\r    ""\r    return "é"\n'
+
+
 @pytest.mark.parametrize("source", ["x = (  # open", "def f(:\n  # a\n", "if x:\n# a\n", "\x00 # a", "\ud800 # a", ""])
 def test_text_that_is_no_program_never_raises(source: str) -> None:
     assert strip_docstrings(strip_comments(source)) is not None
