@@ -13,7 +13,7 @@ import torch
 from sandbox.cuda_driver import CudaDriver
 from sandbox.execute import Arena, run_aten
 from sandbox.plan import AtenStep, LaunchStep, Plan
-from sandbox.plan_check import tensor_refs
+from sandbox.plan_check import step_refs, tensor_refs
 from sandbox.runner import Runner
 
 _WARM_UP_RUNS = 2
@@ -227,8 +227,7 @@ def _filled_storages(plan: Plan) -> set[int]:
 
 def _given(plan: Plan, step: LaunchStep) -> set[int]:
     """The buffers that a launch is given."""
-    args = zip(step.args, plan.kernels[step.kernel].params, strict=True)
-    return {plan.values[int(a)].storage for a, (_, kind) in args if kind.startswith("*") and a is not None}
+    return {plan.values[index].storage for index in step_refs(plan, step)}
 
 
 def adoptable_storages(plan: Plan) -> frozenset[int]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sandbox.plan import AtenStep, LaunchStep, Plan, PlanError, flat_steps
-from sandbox.plan_check import tensor_refs
+from sandbox.plan_check import step_refs, tensor_refs
 from sandbox.seeding import seed_torch
 from sandbox.trees import TreeError, dtype_name, dtype_named, from_tree, tensors_in
 
@@ -245,12 +245,7 @@ def _construction_is_overwritten(plan: Plan, matched: Mapping[str, int]) -> bool
         written |= {plan.values[i].storage for i in touched}
     used = {plan.values[i].storage for i in tensor_refs(plan.outputs)}
     for forward in flat_steps(plan):
-        if isinstance(forward, LaunchStep):
-            kinds = (kind for _, kind in plan.kernels[forward.kernel].params)
-            pointers = (a for a, k in zip(forward.args, kinds, strict=True) if k.startswith("*") and a is not None)
-            used |= {plan.values[int(a)].storage for a in pointers}
-        else:
-            used |= {plan.values[i].storage for i in (*tensor_refs(forward.args), *tensor_refs(forward.kwargs))}
+        used |= {plan.values[i].storage for i in step_refs(plan, forward)}
     return not (written & used) - whole
 
 

@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from sandbox.baselines import BASELINE_COMMAND, Baselines, TimingTask
@@ -48,7 +49,7 @@ _COMPILE_SECONDS = 120.0  # for each baseline that is compiled; what takes longe
 _OPEN_SECONDS = 600.0  # a large reference in float64, several seeds
 _MANY_ELEMENTS = 1 << 28  # of inputs: in float64 and over several cases they want most of a GPU
 _TIMING_SLACK = 4.0  # warming up, capturing and checking take their time too
-_LEAST_SECONDS = 1.0  # a kernel's deadline; below it launching and lazy loading would count
+_LEAST_SECONDS = 0.5  # a kernel's deadline; below it launching and lazy loading would count
 _CHARGED = ("replay", "time")
 
 
@@ -237,13 +238,14 @@ class GpuJudge:
     ) -> Verdict:
         request = {"do": "timing_inputs", "key": key}
         made = stages.timed("baseline", lambda: self._ours(request, seconds=_OPEN_SECONDS))
-        stages.timed("quiet", self._workers.quiet)
         timed = Timed(performance=None, not_timed=made["not_timed"])
         if timed.not_timed is None:
-            try:
-                timed = self._timing.time(task, key=key, ask=self._ask_timing, stage=stages.timed)
-            except _Blamed as blamed:
-                return stages.failed(blamed.blame, labels=labels, correctness=correctness)
+            with ExitStack() as leaving:
+                stages.timed("quiet", lambda: leaving.enter_context(self._workers.quiet()))
+                try:
+                    timed = self._timing.time(task, key=key, ask=self._ask_timing, stage=stages.timed)
+                except _Blamed as blamed:
+                    return stages.failed(blamed.blame, labels=labels, correctness=correctness)
         if timed.not_timed is not None:
             _log.error("not_timed: candidate %s: %s", stages.traced.candidate_id, timed.not_timed)
             labels = (*labels, "not_timed")
@@ -253,7 +255,7 @@ class GpuJudge:
     def _ask_timing(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """A step of timing the candidate. Raises _Blamed."""
         seconds = self._settings.replay_seconds + _TIMING_SLACK * self._settings.timing_seconds
-        answer = self._ask(request, [], seconds=seconds, timing=True)
+        answer = self._ask(request, [], seconds=seconds)
         if isinstance(answer, _Blame):
             raise _Blamed(answer)
         if answer["status"] is not None:
@@ -309,12 +311,10 @@ class GpuJudge:
         except (WorkerLate, WorkerEnded) as error:
             raise SandboxError(f"the GPU worker failed at {request['do']}: {error}") from error
 
-    def _ask(
-        self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float, timing: bool = False
-    ) -> dict[str, Any] | _Blame:
+    def _ask(self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float) -> dict[str, Any] | _Blame:
         """A request about a candidate: a worker that hangs or crashes on it is the candidate's doing."""
         try:
-            answer = self._workers.exchange(request, blobs, seconds=seconds, timing=timing)
+            answer = self._workers.exchange(request, blobs, seconds=seconds)
         except WorkerLate:
             return _too_slow(seconds, None)
         except WorkerEnded as error:

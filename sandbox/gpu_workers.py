@@ -13,7 +13,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class _Starting:
         self.process = process
         self._probe: dict[str, Any] | None = None
         self.opening = False
+        self._paused = False
         process.send({"do": "load"}, deadline=_start_deadline())
 
     def advance(self) -> None:
@@ -62,8 +64,21 @@ class _Starting:
         if self.opening and self._probe is None and self.process.answered:
             self._take_probe()
 
+    def pause(self) -> None:
+        """Keeps it off the GPU until `go_on`, if it is on its way there."""
+        self.advance()
+        if self.opening and self._probe is None:
+            self.process.pause()
+            self._paused = True
+
+    def go_on(self) -> None:
+        if self._paused:
+            self.process.resume()
+            self._paused = False
+
     def finish(self) -> dict[str, Any]:
         """The probe's answer. Raises WorkerLate, WorkerEnded, or SandboxError where the GPU does not compute."""
+        self.go_on()
         if not self.opening:
             self._open()
         if self._probe is None:
@@ -99,15 +114,14 @@ class GpuWorkers:
         self._worker: WorkerProcess | None = None
         self._spares: list[_Starting] = []
         self._open_spares = True  # until one fails
+        self._is_quiet = False
         self._num_faults = 0
         self._reapers: list[threading.Thread] = []
         self.conditions: dict[str, str] = {}
         self.usage = Usage()
 
-    def exchange(
-        self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float, timing: bool = False
-    ) -> dict[str, Any]:
-        """The worker's answer; with `timing` no spare opens the GPU after it.
+    def exchange(self, request: Mapping[str, Any], blobs: Sequence[bytes], *, seconds: float) -> dict[str, Any]:
+        """The worker's answer.
 
         Raises WorkerLate or WorkerEnded, whoever's fault that is, and SandboxError for its own errors; what cannot be
         used any more is replaced at the next call.
@@ -129,15 +143,16 @@ class GpuWorkers:
             self._discard()
         if "error" in answer:
             raise SandboxError(f"the GPU worker failed at {request['do']}: {answer['error']}")
-        if not timing:
+        if not self._is_quiet:
             self._tend(lambda spare: spare.advance())
         return answer
 
-    def quiet(self) -> None:
-        """Waits until nothing of ours but the worker can be on the GPU: timing must not begin before.
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Keeps the GPU free of all of ours but the worker: timing must have its block.
 
-        Lost workers are gone, and the spares have either not opened the GPU yet or are done with their probe. Raises
-        GpuUnusable where a killed process does not end.
+        Waits until lost workers are gone; a spare on its way to the GPU goes on afterwards. Raises GpuUnusable where a
+        killed process does not end.
         """
         self._ready()
         for reaper in self._reapers:
@@ -145,8 +160,14 @@ class GpuWorkers:
             if reaper.is_alive():
                 raise GpuUnusable(f"{self._name()} is given up: a killed process does not end on it")
         self._reapers.clear()
-        if self._spares and self._spares[0].opening:
-            self._tend(lambda spare: spare.finish())
+        self._tend(lambda spare: spare.pause())
+        self._is_quiet = True
+        try:
+            yield
+        finally:
+            self._is_quiet = False
+            for spare in self._spares[:1]:
+                spare.go_on()
 
     def _ready(self) -> WorkerProcess:
         """A worker that has shown that its GPU computes. Raises GpuUnusable after several that have not."""

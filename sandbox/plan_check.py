@@ -188,6 +188,14 @@ def tensor_refs(tree: Any) -> Iterator[int]:
             yield from tensor_refs(item)
 
 
+def step_refs(plan: Plan, step: AtenStep | LaunchStep) -> list[int]:
+    """The value indices that a step of a validated plan is given, in order."""
+    if isinstance(step, AtenStep):
+        return [*tensor_refs(step.args), *tensor_refs(step.kwargs)]
+    params = zip(step.args, plan.kernels[step.kernel].params, strict=True)
+    return [int(a) for a, (_, kind) in params if kind.startswith("*") and a is not None]
+
+
 def tree_tensors(tree: Any, *, path: str = "") -> list[tuple[str, int]]:
     """The value indices in a validated plan's outputs, each with its path as `trees.tensors_in` names it."""
     if isinstance(tree, list):
@@ -291,10 +299,7 @@ def first_choices(plan: Plan) -> tuple[AtenStep | LaunchStep, ...]:
 def _effects(step: AtenStep | LaunchStep, plan: Plan) -> tuple[list[int], list[int]]:
     """Value indices that a step may read, and that it may write."""
     if isinstance(step, LaunchStep):
-        params = plan.kernels[step.kernel].params
-        pointers = [
-            int(a) for a, (_, kind) in zip(step.args, params, strict=True) if kind.startswith("*") and a is not None
-        ]
+        pointers = step_refs(plan, step)
         return pointers, pointers
     name = step.op.split(".")[1]
     fills = name in _FILLS

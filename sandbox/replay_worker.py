@@ -26,10 +26,11 @@ from sandbox.capture import Flush, new_event
 from sandbox.choose import choose
 from sandbox.cuda_driver import CudaDriver
 from sandbox.execute import weights_by_name
+from sandbox.peak_memory import least_peak_bytes
 from sandbox.plan import decode
 from sandbox.reference import Case, InadmissibleProblem, Reference, matched_precision
 from sandbox.replay import Check, verify
-from sandbox.runner import CandidateFault, Runner
+from sandbox.runner import CandidateFault, Runner, out_of_memory
 from sandbox.seeds import case_seeds
 from sandbox.types import Problem, Status, Tolerance, content_hash
 from sandbox.watchdog import Watchdog
@@ -168,6 +169,8 @@ class ReplayWorker:
         self._drop_runner()
         start = time.monotonic()
         key = next(k for k, v in self._problems.items() if v is opened)
+        if least_peak_bytes(decode(plan)) > torch.cuda.get_device_properties(self._device).total_memory:
+            return {**_told(out_of_memory()), "seconds": time.monotonic() - start}
         for last_try in (False, True):
             runner = Runner(decode(plan), driver=self._driver, device=self._device, watchdog=self._watchdog)
             try:

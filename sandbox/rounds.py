@@ -15,7 +15,8 @@ from sandbox.spread import MIN_VALUES, Spread, spread
 # Runs the work that often and gives each run's device time in microseconds.
 Measure = Callable[[int], Sequence[float]]
 
-_WARM_UP_SECONDS = 0.03  # an idle GPU takes some milliseconds to raise its clock
+_WARM_UP_SECONDS = 0.03  # at most: an idle GPU takes some milliseconds to raise its clock
+_RISING = 0.98  # of the time before: as long as a side gets faster than that, the clock still rises
 _MAX_REPLAYS = 10
 _REPLAY_OVERHEAD_US = 200.0  # flushing L2 and waiting for the device, for each replay
 _REQUEST_US = 300.0  # asking another process and hearing its answer
@@ -99,7 +100,10 @@ def _warm_up(candidate: Measure, baseline: Measure, *, rule: StopRule, clock: Ca
     pair_us = candidate(1)[0] + baseline(1)[0]
     each_us = rule.seconds * 1e6 / max(rule.max_rounds, MIN_VALUES) - 2 * _REQUEST_US
     replays = max(1, min(int(each_us / (pair_us + 2 * _REPLAY_OVERHEAD_US)), _MAX_REPLAYS))
+    before: tuple[float, float] | None = None
     while clock() - start < _WARM_UP_SECONDS:
-        candidate(replays)
-        baseline(replays)
+        now = statistics.median(candidate(replays)), statistics.median(baseline(replays))
+        if before is not None and now[0] >= _RISING * before[0] and now[1] >= _RISING * before[1]:
+            break
+        before = now
     return replays

@@ -36,6 +36,12 @@ class CandidateFault(RuntimeError):
         self.failure = Failure(error_class=error_class, message=message[:2000])
 
 
+def out_of_memory() -> CandidateFault:
+    """The fault of a candidate whose tensors are too large."""
+    message = "the candidate's tensors do not fit into the GPU's memory"
+    return CandidateFault(Status.OUT_OF_MEMORY, "OutOfMemory", message, False)
+
+
 class Runner:
     """One plan on the GPU: its kernels loaded, its weights drawn, its steps ready to be run again and again."""
 
@@ -125,8 +131,7 @@ class Runner:
         except PlanError as error:
             raise CandidateFault(Status.TRACE_ERROR, type(error).__name__, str(error), False) from error
         except (torch.OutOfMemoryError, DeviceMemoryFault) as error:
-            message = "the candidate's tensors do not fit into the GPU's memory"
-            raise CandidateFault(Status.OUT_OF_MEMORY, "OutOfMemory", message, False) from error
+            raise out_of_memory() from error
         except (RuntimeError, TypeError, ValueError, IndexError, OverflowError) as error:
             # An operator refused its arguments, or it is only the first to hear of a kernel that went wrong before it.
             try:

@@ -29,7 +29,7 @@ from sandbox.capture import (
 from sandbox.compare import POISON, compare
 from sandbox.execute import Arena, aten_operator
 from sandbox.plan import ITEM_BYTES, AtenStep, LaunchStep, Plan
-from sandbox.plan_check import tensor_refs
+from sandbox.plan_check import step_refs
 from sandbox.reference import Case
 from sandbox.replay import changed_input
 from sandbox.runner import Runner
@@ -237,12 +237,6 @@ def _moved_bytes(case: Case, machine: Machine) -> int:
 
 def _weight_bytes(plan: Plan) -> int:
     """Bytes of the buffers with weights that a step of the forward pass is given."""
-    read: set[int] = set()
-    for step in plan.steps:
-        if isinstance(step, LaunchStep):
-            params = zip(step.args, plan.kernels[step.kernel].params, strict=True)
-            read |= {int(a) for a, (_, kind) in params if kind.startswith("*") and a is not None}
-        elif isinstance(step, AtenStep):
-            read |= {*tensor_refs(step.args), *tensor_refs(step.kwargs)}
-    storages = {plan.values[index].storage for index in read}
+    steps = (step for step in plan.steps if isinstance(step, AtenStep | LaunchStep))
+    storages = {plan.values[index].storage for step in steps for index in step_refs(plan, step)}
     return sum(plan.storages[s].num_bytes for s in {plan.values[v].storage for _, v in plan.weights} & storages)

@@ -159,10 +159,22 @@ class WorkerProcess:
         except OSError:
             return ""
 
+    def pause(self) -> None:
+        """Stops the worker where it is. What it has given to a GPU runs to its end there."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets a paused worker go on; does nothing to another one."""
+        self._signal(signal.SIGCONT)
+
     def strike(self) -> None:
         """Has the worker and all that it started killed, without waiting until they are gone."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the worker and all that it started, if it has not ended."""
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, number)
 
     def kill(self) -> None:
         """Kills the worker and all that it started; a kernel that is still running ends with its context."""

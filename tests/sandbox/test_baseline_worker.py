@@ -150,5 +150,8 @@ def test_eager_against_itself_is_neither_faster_nor_slower(
     finally:
         judge.close()
     assert found.passed, found.feedback
-    assert found.speedup == pytest.approx(1.0, abs=0.02), found.performance
-    assert found.performance is not None and found.performance.conditions["ended"] == "interval"
+    assert found.performance is not None
+    # A run of some microseconds shows where its process happened to put the tensors.
+    apart_us = abs(found.performance.baseline_us["eager"] - found.performance.runtime_us)
+    assert found.speedup == pytest.approx(1.0, abs=0.02) or apart_us <= 0.2, found.performance
+    assert found.performance.conditions["ended"] == "interval"

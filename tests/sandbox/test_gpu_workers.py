@@ -20,7 +20,7 @@ from sandbox.gpu_workers import GpuUnusable, GpuWorkers
 from sandbox.plan import decode
 from sandbox.settings import JudgeSettings
 from sandbox.tracer import Traced, Tracer
-from sandbox.types import Candidate, Operator, Pattern, Problem, Status, Verdict
+from sandbox.types import Candidate, Operator, Problem, Status, Verdict
 from sandbox.worker_process import WorkerLate
 
 ROOT = Path(__file__).parents[2]
@@ -119,28 +119,38 @@ def test_a_worker_that_hangs_is_evicted_at_its_deadline_and_gone_before_timing(m
         workers.exchange({"do": "fault"}, [], seconds=0.3)
     assert time.monotonic() - start < 30.0  # it hangs for a minute
     assert work(workers) != 0
-    workers.quiet()
-    assert gone(tmp_path, 0)
+    with workers.quiet():
+        assert gone(tmp_path, 0)
 
 
-def test_timing_waits_for_a_spare_that_opens_the_gpu_but_not_for_one_that_imports(make: Make, tmp_path: Path) -> None:
-    workers = make({"all": {"probe": 0.4}})
+def test_a_spare_on_its_way_to_the_gpu_stands_still_while_there_is_timing(make: Make, tmp_path: Path) -> None:
+    workers = make({"all": {"probe": 0.2}, "0": {"probe": 0}})
     work(workers)
     until(lambda: len(list(tmp_path.glob("*/load"))) == 4)
     work(workers)  # notices, and has the first spare open the GPU
-    workers.quiet()
-    assert len(list(tmp_path.glob("*/probe"))) == 2
+    with workers.quiet():
+        for _ in range(5):
+            time.sleep(0.1)
+            assert work(workers) == 0
+        assert len(list(tmp_path.glob("*/probe"))) == 1
+    until(lambda: len(list(tmp_path.glob("*/probe"))) == 2)
 
-    importing = tmp_path / "importing"
-    importing.mkdir()
-    script = json.dumps({"0": {"load": 0}, "all": {"load": 60}})
-    late = GpuWorkers([sys.executable, "-c", TWIN, str(importing), script], device=0)
-    try:
-        work(late)
-        late.quiet()
-        assert len(list(importing.glob("*/load"))) == 1, "it waited for a spare to import"
-    finally:
-        late.close()
+
+def test_a_worker_lost_while_its_spare_stands_still_is_replaced_by_it(make: Make, tmp_path: Path) -> None:
+    workers = make({"all": {"probe": 0.2}, "0": {"probe": 0}})
+    work(workers)
+    until(lambda: len(list(tmp_path.glob("*/load"))) == 4)
+    work(workers)
+    with workers.quiet():
+        assert workers.exchange({"do": "fault"}, [], seconds=30.0)["dead"]
+    assert work(workers) in (1, 2, 3)
+
+
+def test_timing_does_not_wait_for_a_spare_that_imports(make: Make, tmp_path: Path) -> None:
+    workers = make({"0": {"load": 0}, "all": {"load": 60}})
+    work(workers)
+    with workers.quiet():
+        assert len(list(tmp_path.glob("*/load"))) == 1
 
 
 def test_a_gpu_that_keeps_failing_is_given_up_by_name(make: Make, tmp_path: Path) -> None:
@@ -169,8 +179,8 @@ def test_a_spare_that_dies_leaves_the_worker_alone(make: Make, tmp_path: Path) -
     for _ in range(20):  # only one of them is tried while the worker is well
         assert work(workers) == 0
         time.sleep(0.02)
-    workers.quiet()
-    assert work(workers) == 0
+    with workers.quiet():
+        assert work(workers) == 0
 
 
 def test_the_deadline_is_a_multiple_of_eager_times_runs_within_bounds(
@@ -180,7 +190,7 @@ def test_the_deadline_is_a_multiple_of_eager_times_runs_within_bounds(
     assert traced.plan is not None
     plan, bounded = decode(traced.plan), replace(settings, max_slowdown=1000.0, replay_seconds=60.0)
     assert run_seconds(plan, bounded, eager_us=1e3, num_cases=3) == pytest.approx(4.0)
-    assert run_seconds(plan, bounded, eager_us=10.0, num_cases=3) == 1.0
+    assert run_seconds(plan, bounded, eager_us=10.0, num_cases=3) == 0.5
     assert run_seconds(plan, bounded, eager_us=1e6, num_cases=3) == 60.0
 
 
@@ -193,14 +203,6 @@ SLOW = (
     "    for _ in range(4):\n        for _ in range(1 << 30):\n            x = x * 1.0001 + 0.5\n"
     "    tl.store(y_ptr + offsets, x, mask=mask)"
 )
-# A counter in the kernel's module, which outlives a launch. 7 programs of 1024 elements are one launch. Each copy of
-# the assembly text has a variable of its own, and a thread has a copy for every element that it holds: with as many
-# threads as elements there is one copy.
-COUNTING = """    calls = tl.inline_asm_elementwise(
-        "{ .global .u32 calls; atom.global.add.u32 $0, [calls], 1; }",
-        "=r,r", [offsets], dtype=tl.int32, is_pure=False, pack=1)
-    tl.store(y_ptr + offsets, tl.maximum(x, 0.0) + (calls >= LAUNCHES * 7168).to(tl.float32), mask=mask)"""
-ONE_ELEMENT_A_THREAD = ("BLOCK=1024)", "BLOCK=1024, num_warps=32)")
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +257,7 @@ def test_a_hung_kernel_is_evicted_soon_after_its_deadline(settled: None, replay:
     hung = replay((STORE, SLOW))
     assert hung.status is Status.TIMEOUT, hung.feedback
     assert hung.failure is not None and "times PyTorch's own time" in hung.failure.message
-    assert hung.stage_seconds["judge"] < 1.0 + 2.0
+    assert hung.stage_seconds["judge"] < 0.5 + 2.0
     assert replay(("BLOCK=1024", "BLOCK=4096")).status is Status.PASSED
 
 
@@ -267,17 +269,6 @@ def test_running_out_of_device_memory_is_told_and_the_worker_goes_on(replay: Rep
     found = replay(("y = torch.empty_like(x)", huge))
     assert found.status is Status.OUT_OF_MEMORY, found.feedback
     assert replay(("num_warps", "num_warps")).status is Status.PASSED
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(("launches", "status"), [("3", Status.PASSED), ("1", Status.WRONG_VALUES)])
-def test_what_a_kernel_keeps_in_its_module_goes_from_run_to_run_but_not_from_case_to_case(
-    replay: Replay, launches: str, status: Status
-) -> None:
-    found = replay((STORE, COUNTING.replace("LAUNCHES", launches)), ONE_ELEMENT_A_THREAD)
-    assert found.status is status, found.feedback
-    if found.failure is not None:  # of the two runs of the first case, the second
-        assert found.failure.mismatch is not None and found.failure.mismatch.pattern is Pattern.RUN_TO_RUN
 
 
 @pytest.mark.gpu

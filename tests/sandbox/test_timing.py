@@ -107,6 +107,15 @@ def test_long_runs_stop_at_the_time_limit_but_never_below_the_fewest_rounds() ->
     assert {replays for _, replays in side.log} == {1}
 
 
+def test_warming_up_goes_on_while_the_clock_rises_and_no_longer() -> None:
+    steady, _ = rounds_of(lambda: 10.0, lambda: 20.0, interval=1e-9, max_rounds=6)
+    times = iter([20.0, 15.0, 12.0, 11.0, *[10.0] * 500])
+    rising, side = rounds_of(lambda: next(times), lambda: 20.0, interval=1e-9, max_rounds=6, seconds=0.001)
+    assert {replays for _, replays in side.log} == {1}
+    assert rising.candidate_us == steady.candidate_us[:1] * 6  # none of those that came before
+    assert len(side.log) == 2 * (1 + 5 + 6)  # the pair that sets the pace, five rounds, and those that count
+
+
 def test_a_slow_candidate_is_raced_out_early_and_a_fast_one_is_not() -> None:
     draw = random.Random(0)
 

@@ -11,7 +11,7 @@ def copy(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
     mask = offsets < n
     x = tl.load(x_ptr + offsets, mask=mask)
     there = tl.load(out_ptr + offsets, mask=mask)
-    rounds = tl.where(tl.sum((there == x).to(tl.int32)) > 0, 20000, 0)
+    rounds = tl.where(tl.sum((mask & (there == x)).to(tl.int32)) > 0, 20000, 0)
     spent = 1.0
     for _ in range(rounds):
         spent = spent * 0.999 + 0.5
