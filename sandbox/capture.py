@@ -5,7 +5,7 @@ Knows nothing of rounds, baselines or verdicts: it answers how long one run took
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -137,13 +137,18 @@ class TimedPlan:
     """A plan's forward pass on one arena without guard bands, as a program that uses torch would run it.
 
     An operator's result is taken as the buffer itself where the plan made that buffer for it, so that no copy is timed
-    which the candidate does not make.
+    which the candidate does not make; and once nothing needs it any more its memory is there for the next result, as
+    it would be in that program.
     """
 
-    def __init__(self, runner: Runner, arena: AdoptingArena, *, bound: Mapping[int, torch.Tensor]) -> None:
-        """`bound` is the content that some buffers are to have before each run."""
+    def __init__(
+        self, runner: Runner, arena: AdoptingArena, *, bound: Mapping[int, torch.Tensor], keep: bool = False
+    ) -> None:
+        """`bound` is the content that some buffers are to have before each run. With `keep` all results stay, for parts
+        of the plan to be run alone."""
         self._runner, self._arena, self._bound = runner, arena, bound
         self._launch = runner.launcher(arena)
+        self._over = {} if keep else last_uses(runner.plan)
 
     def forget(self) -> None:
         """Takes from the buffers what an earlier run left, so that no kernel finds its own answer there: what a program
@@ -155,11 +160,12 @@ class TimedPlan:
 
     def run(self) -> None:
         """Enqueues every step."""
-        for step in self._runner.plan.steps:
+        for at, step in enumerate(self._runner.plan.steps):
             if isinstance(step, LaunchStep):
                 self._launch(step)
             elif isinstance(step, AtenStep):
                 run_aten(step, self._arena)
+            self._arena.let_go(self._over.get(at, ()))
 
     def run_launches(self) -> None:
         """Enqueues the kernels only; what operators would have made is left from the last whole run."""
@@ -194,6 +200,26 @@ class AdoptingArena(Arena):
             )
             return
         super().place(result, value, op=op)
+
+    def let_go(self, storages: Iterable[int]) -> None:
+        """Drops buffers, whose memory is its allocator's again."""
+        for storage in storages:
+            self._buffers.pop(storage, None)
+
+
+def last_uses(plan: Plan) -> dict[int, list[int]]:
+    """For the positions of steps, the results of operators that nothing needs after that step."""
+    needed_at: dict[int, int] = {}
+    for at, step in enumerate(plan.steps):
+        if isinstance(step, LaunchStep | AtenStep):
+            outputs = step.outputs if isinstance(step, AtenStep) else ()
+            indices = (*step_refs(plan, step), *(o for o in outputs if o is not None))
+            needed_at |= {plan.values[index].storage: at for index in indices}
+    returned = {plan.values[index].storage for index in tensor_refs(plan.outputs)}
+    over: dict[int, list[int]] = {}
+    for storage in adoptable_storages(plan) - returned:
+        over.setdefault(needed_at[storage], []).append(storage)
+    return over
 
 
 def fresh_storages(plan: Plan) -> frozenset[int]:

@@ -250,6 +250,8 @@ class Reference:
         try:
             with torch.device(self._device):
                 made = self._module.get_inputs()
+        except torch.OutOfMemoryError:  # there may be room once others are gone
+            raise
         except Exception as error:
             raise InadmissibleProblem(f"get_inputs fails: {_one_line(error)}") from error
         leaves = [tensor.to(self._device) for _, tensor in tensors_in(made)]

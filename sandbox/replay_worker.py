@@ -7,7 +7,6 @@ made once; whatever a candidate may have spoilt goes with the process. Makes no 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gc
 import time
@@ -15,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -35,6 +34,8 @@ from sandbox.seeds import case_seeds
 from sandbox.types import Problem, Status, Tolerance, content_hash
 from sandbox.watchdog import Watchdog
 from sandbox.worker_main import serve
+
+ResultT = TypeVar("ResultT")
 
 _NUM_TIMING_SETS = 2
 _NO_MEMORY = "no memory is left to time it"
@@ -87,7 +88,7 @@ class ReplayWorker:
             case "verify":
                 return self._verify(self._problems[body["key"]], bytes(blobs[0]))
             case "timing_inputs":
-                return self._timing_inputs(self._problems[body["key"]])
+                return self._timing_inputs(self._problems[body["key"]], body["key"])
             case "prepare":
                 return self._on_candidate(lambda: self._prepare(self._problems[body["key"]], body))
             case "measure":
@@ -143,7 +144,7 @@ class ReplayWorker:
         except InadmissibleProblem as error:
             return {"inadmissible": str(error), "calibration": _plain(self._calibrations.get(calibrated))}
         except torch.OutOfMemoryError:
-            reason = "the reference does not fit into the GPU's memory"
+            reason = f"the reference does not fit into the GPU's memory{self._taken_by_others()}"
             return {"inadmissible": reason, "calibration": None, "out_of_memory": True}
         self._problems[key] = opened
         self._make_room(keep=key, all_of_it=False)
@@ -177,21 +178,24 @@ class ReplayWorker:
                 choices, names = choose(runner, opened.cases[0], flush=self._flush)
                 check = verify(runner, opened.cases)
             except CandidateFault as fault:
-                if fault.status is Status.OUT_OF_MEMORY and not last_try:
-                    self._make_room(keep=key, all_of_it=True)
-                    continue
-                return {**_told(fault), "seconds": time.monotonic() - start}
-            break
+                if fault.status is not Status.OUT_OF_MEMORY or last_try:
+                    return {**_told(fault), "seconds": time.monotonic() - start}
+            except torch.OutOfMemoryError:  # of comparing: nobody's fault
+                if last_try:
+                    raise
+            else:
+                break
+            self._make_room(keep=key, all_of_it=True)
         self._runner = runner
         return {**_checked(check), "choices": list(choices), "chosen": list(names), "seconds": time.monotonic() - start}
 
-    def _timing_inputs(self, opened: OpenProblem) -> dict[str, Any]:
+    def _timing_inputs(self, opened: OpenProblem, key: str) -> dict[str, Any]:
         """Makes the inputs for timing, and learns what the device gives: the problem's part and the machine's."""
         try:
             if self._machine is None:
                 self._machine = timing.survey(self._flush, device=self._device, conditions=self._conditions)
             if not opened.timing_cases:
-                made = [opened.reference.inputs(seed) for seed in opened.timing_seeds]
+                made = self._roomy(key, lambda: [opened.reference.inputs(seed) for seed in opened.timing_seeds])
                 opened.timing_cases = [dataclasses.replace(opened.cases[0], inputs=t, expected=()) for t in made]
         except torch.OutOfMemoryError:
             return {"not_timed": _NO_MEMORY}
@@ -212,10 +216,14 @@ class ReplayWorker:
     def _prepare(self, opened: OpenProblem, body: dict[str, Any]) -> dict[str, Any]:
         """Makes the graphs on inputs of their own: what they leave in memory answers nothing that is checked."""
         assert self._runner is not None and self._machine is not None and opened.timing_cases
-        first, machine = opened.cases[0], self._machine
+        runner, first, machine = self._runner, opened.cases[0], self._machine
         self._timed = None
-        timed = timing.TimedCandidate(self._runner, opened.timing_cases, kind=body["kind"], machine=machine)
-        share = timed.kernel_share()
+
+        def made() -> tuple[timing.TimedCandidate, float]:
+            timed = timing.TimedCandidate(runner, opened.timing_cases, kind=body["kind"], machine=machine)
+            return timed, timed.kernel_share()
+
+        timed, share = self._roomy(body["key"], made)
         if (failure := timing.too_little_in_kernels(share, body["min_kernel_share"])) is not None:
             return {"status": Status.REJECTED, "failure": _plain(failure)}
         self._timed = timed
@@ -223,7 +231,7 @@ class ReplayWorker:
         return {
             "kind": timed.kind,
             "uncapturable": timed.uncapturable,
-            "floor_us": timing.floor_us(self._runner.plan, first, machine),
+            "floor_us": timing.floor_us(runner.plan, first, machine),
             "least_plausible_us": timing.least_plausible_us(first, machine),
             "conditions": {**machine.conditions, "input_sets": str(timed.num_sets), "kernel_share": f"{share:.3f}"},
         }
@@ -239,13 +247,24 @@ class ReplayWorker:
         self._drop_runner()
         return {} if failure is None else {"status": Status.WRONG_VALUES, "failure": _plain(failure)}
 
-    def _roomy(self, key: str, work: Any) -> Any:
+    def _roomy(self, key: str, work: Callable[[], ResultT]) -> ResultT:
         """Runs `work`, once more with nothing else in memory if memory runs out."""
-        with contextlib.suppress(torch.OutOfMemoryError):
+        try:
             return work()
+        except torch.OutOfMemoryError:
+            pass
+        except CandidateFault as fault:
+            if fault.status is not Status.OUT_OF_MEMORY:
+                raise
         gc.collect()  # the error held what the failed attempt had made
         self._make_room(keep=key, all_of_it=True)
         return work()
+
+    def _taken_by_others(self) -> str:
+        """What other processes leave of the GPU, in words for a reason; nothing where they take little."""
+        free, total = torch.cuda.mem_get_info(self._device)
+        others = total - free - torch.cuda.memory_reserved(self._device)
+        return f", of which other processes hold {others >> 30} of {total >> 30} GiB" if others > total // 8 else ""
 
     def _make_room(self, *, keep: str, all_of_it: bool) -> None:
         """Forgets problems, the longest unused first, until what is kept is within bounds; or all but one."""

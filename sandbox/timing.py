@@ -133,10 +133,10 @@ class TimedCandidate:
         if all(launches) or not any(launches):
             return float(any(launches))
         whole = self._median_us(self._timers[0])
-        kernels = self._median_us(self._alone(self._plans[0].run_launches))
-        # On memory of its own: where operators make buffers, the graph's would become those of the whole plan.
-        apart = TimedPlan(self._runner, _arena(self._runner, self._cases[0]), bound=self._bound)
+        # On memory of its own, where what the other part has made stays: operators come last, as they make it anew.
+        apart = TimedPlan(self._runner, _arena(self._runner, self._cases[0]), bound=self._bound, keep=True)
         self._runner.guarded(apart.run)
+        kernels = self._median_us(self._alone(apart.run_launches))
         operators = self._median_us(self._alone(apart.run_operators))
         return max(0.0, min(1.0, kernels / whole, 1 - operators / whole))
 

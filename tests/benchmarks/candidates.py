@@ -278,7 +278,7 @@ _HARM: dict[Kind, str] = {
         "        device = y.device\n"
         "        huge = [torch.zeros(1 << 34, device=device), torch.zeros((1 << 34) - (1 << 27), device=device)]\n"
     ),
-    Kind.HOST_MEMORY: "        huge = [bytearray(1 << 34) for _ in range(64)]\n",
+    Kind.HOST_MEMORY: "        huge = [bytearray(1 << 36) for _ in range(64)]\n",
 }
 
 

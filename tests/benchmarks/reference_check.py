@@ -1,12 +1,14 @@
 """Calibrates problems, and judges their references against themselves: PyTorch's own answer, traced as a candidate.
 
 `python tests/benchmarks/reference_check.py PROBLEMS [--levels 1,2] [--seeds 3] [--seconds 330] [--time] [--out
-checks.jsonl] [--skip earlier.jsonl]` from the repository's root. Needs torch and triton, nothing else. On a GPU machine
-plans are replayed, without a GPU those that are small enough are run on the CPU. Each problem is calibrated (null
-programs must fail on it), then its `Model` is handed in as its own `ModelNew` under the policy "any": its trace must
-give a plan, and the plan's replay must agree with the float64 reference. With `--time` it is timed against eager
-PyTorch, which is itself: speedups should be 1. Prints each problem that is not admitted or does not pass, then a table;
-tracing runs on all cores beside the one GPU. `--seconds` stops in good order, and `--skip` goes on from there.
+checks.jsonl] [--skip earlier.jsonl] [--known earlier.jsonl] [--shard 1/3]` from the repository's root. Needs torch
+and triton, nothing else. On a GPU machine plans are replayed, without a GPU those that are small enough are run on
+the CPU. Each problem is calibrated (null programs must fail on it), then its `Model` is handed in as its own
+`ModelNew` under the policy "any": its trace must give a plan, and the plan's replay must agree with the float64
+reference. With `--time` it is timed against eager PyTorch, which is itself: speedups should be 1. Prints each problem
+that is not admitted or does not pass, then a table; tracing runs on all cores beside the one GPU. `--seconds` stops
+in good order, and `--skip` goes on from there. Calibrating alone may be shared out among several of these
+(`--shard`); timing must have the GPU to itself, and `--known` spares it what they found.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from sandbox import environment
+from sandbox.gpu_judge import GpuJudge
 from sandbox.judge import Calibrator, ProblemFailed, SandboxError, Traced, Tracer, open_judge
 from sandbox.problem_check import Admission, check_problem
 from sandbox.problems import scan_problems
@@ -161,8 +164,19 @@ def table(lines: list[dict[str, Any]], *, num_problems: int, seconds: float) -> 
 
 
 def finished(line: Mapping[str, Any]) -> bool:
-    """Whether an earlier finding stands, so that its problem need not be checked again."""
-    return "our_fault" not in (line["admission"], line["status"])
+    """Whether an earlier finding stands, so that its problem need not be checked again. What did not fit may do so
+    without another process on the GPU."""
+    no_room = "does not fit into the GPU's memory" in (line["reason"] or "")
+    return "our_fault" not in (line["admission"], line["status"]) and not no_room
+
+
+def learn(judge: Calibrator, problems: list[Problem], earlier: Path) -> None:
+    """Gives the judge the calibrations that an earlier run of the same problems found."""
+    assert isinstance(judge, GpuJudge)
+    keys = {problem.id: problem.key for problem in problems}
+    for line in map(json.loads, earlier.read_text().splitlines()):
+        if line["calibration"] is not None and line["problem_id"] in keys:
+            judge._calibrations[keys[line["problem_id"]], "ieee"] = line["calibration"]
 
 
 def main() -> None:
@@ -173,6 +187,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long")
     parser.add_argument("--time", action="store_true", help="time each reference against itself")
     parser.add_argument("--skip", type=Path, help="an earlier --out: its problems are not checked again, but counted")
+    parser.add_argument("--known", type=Path, help="an earlier --out: its calibrations are taken as they are")
+    parser.add_argument(
+        "--shard", type=lambda text: tuple(map(int, text.split("/"))), default=(1, 1), help="1/3 is the first of three"
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     start = time.monotonic()
@@ -184,9 +202,12 @@ def main() -> None:
         earlier = [json.loads(line) for line in options.skip.read_text().splitlines()]
         lines = [line for line in earlier if finished(line)]
     known, num_problems = {line["problem_id"] for line in lines}, len(problems)
-    problems = [problem for problem in problems if problem.id not in known]
+    part, num_parts = options.shard
+    problems = [problem for problem in problems if problem.id not in known][part - 1 :: num_parts]
     chosen = settings(num_seeds=options.seeds, timed=options.time)
     judge = open_judge(chosen, device=0 if chosen.mode == "replay" else None)
+    if options.known is not None:
+        learn(judge, problems, options.known)
     for line in check(problems, judge=judge, chosen=chosen, seconds=options.seconds):
         lines.append(line)
         if options.out is not None:

@@ -1,11 +1,11 @@
 """How far a speedup can be trusted: measured again and again, picked as the best of many, and against which baseline.
 
 `python tests/benchmarks/timing_trust.py --out FOLDER [--parts table,repeat,best] [--processes 8] [--count 100]
-[--budget-seconds 580]` from the repository's root, on a GPU machine. The budget is hard and the whole script's
-(`budget.py`); the parts share it evenly, and say how far they came.
+[--baselines eager] [--budget-seconds 580]` from the repository's root, on a GPU machine. The budget is hard and the
+whole script's (`budget.py`); the parts share it evenly, and say how far they came.
 
-- table: the recorded answers to configs/problems_large; for each problem its fastest right one, all three baselines,
-  and the speedup against the best of them.
+- table: the recorded answers to configs/problems_large; for each problem its fastest right one, all three baselines
+  or those that are asked for, and the speedup against the best of them.
 - repeat: those answers measured in as many fresh pairs of processes as `--processes` says: the coefficient of variation
   of each one's speedup; median (bar 1 %) and 95th percentile (bar 3 %) over the kernels.
 - best: `--count` candidates that are eager PyTorch itself, told apart by a constant that changes nothing: the largest
@@ -136,11 +136,11 @@ def judged(judge: GpuJudge, entry: Entry) -> Verdict | None:
         return None
 
 
-def table_part(entries: Sequence[Entry], out: Path, found: dict[str, Any], *, until: float) -> None:
+def table_part(entries: Sequence[Entry], settings: JudgeSettings, found: dict[str, Any], *, until: float) -> None:
     """The fastest right answer to each problem. Like the other parts it fills `found` as it goes on."""
     found |= {"rows": {}, "stages": [], "judged": 0, "of": len(entries)}
     best: dict[str, float] = {}
-    with fresh_judge(settings_for(out)) as judge:
+    with fresh_judge(settings) as judge:
         for entry in entries:
             if time.monotonic() > until:
                 break
@@ -156,7 +156,13 @@ def table_part(entries: Sequence[Entry], out: Path, found: dict[str, Any], *, un
 
 
 def repeat_part(
-    entries: Sequence[Entry], winners: Sequence[str], out: Path, found: dict[str, Any], processes: int, *, until: float
+    entries: Sequence[Entry],
+    winners: Sequence[str],
+    settings: JudgeSettings,
+    found: dict[str, Any],
+    processes: int,
+    *,
+    until: float,
 ) -> None:
     """Each winner's speedup in one fresh pair of processes after the other."""
     chosen = [entry for entry in entries if entry.name in winners]
@@ -168,7 +174,7 @@ def repeat_part(
         if spent and time.monotonic() + statistics.mean(spent) > until:
             break
         began = time.monotonic()
-        with fresh_judge(settings_for(out)) as judge:
+        with fresh_judge(settings) as judge:
             for entry in chosen:
                 verdict = judged(judge, entry)
                 if verdict is not None and verdict.performance is not None:
@@ -287,17 +293,18 @@ class TimingTrust:
 
     def work(self) -> None:
         chosen, out = self._chosen, self._out
-        entries = recorded(settings_for(out)) if {"table", "repeat"} & set(chosen.parts) else []
+        settings = settings_for(out, baselines=tuple(chosen.baselines))
+        entries = recorded(settings) if {"table", "repeat"} & set(chosen.parts) else []
         parts = [part for part in PARTS if part in chosen.parts]
         for num_done, part in enumerate(parts):
             until = self._budget.until(1 / (len(parts) - num_done))
             found = self._found.setdefault(part, {})
             if part == "table":
-                table_part(entries, out, found, until=until)
+                table_part(entries, settings, found, until=until)
             elif part == "repeat":
                 rows = json.loads((out / "table.json").read_text())["rows"]
                 winners = [row["candidate"] for row in rows.values()][: chosen.kernels]
-                repeat_part(entries, winners, out, found, chosen.processes, until=until)
+                repeat_part(entries, winners, settings, found, chosen.processes, until=until)
             else:
                 best_part(out, found, chosen.count, until=until)
             (out / f"{part}.json").write_text(json.dumps(found, indent=1))
@@ -340,6 +347,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=8, help="fresh judges for `repeat`")
     parser.add_argument("--kernels", type=int, default=17, help="at most so many kernels in `repeat`")
     parser.add_argument("--count", type=int, default=100, help="equal candidates for `best`")
+    parser.add_argument("--baselines", nargs="+", choices=BASELINES, default=BASELINES, help="of table and repeat")
     parser.add_argument("--budget-seconds", type=float, default=580.0, help="of the whole script")
     chosen = parser.parse_args()
     chosen.parts = chosen.parts.split(",")

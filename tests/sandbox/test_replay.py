@@ -142,6 +142,26 @@ class _Scripted:
         return lambda _step: None
 
 
+def test_a_timed_run_gives_back_what_nothing_needs_any_more(plan: Plan) -> None:
+    x = torch.randn(64, 100)
+
+    def after(*, keep: bool) -> AdoptingArena:
+        arena = AdoptingArena(plan, device=torch.device("cpu"), poison=0xFF)
+        arena.tensor(plan.inputs[0]).copy_(x)
+        arena.tensor(plan.weights[0][1]).fill_(2.0)
+        for _ in range(2):
+            TimedPlan(_Scripted(plan), arena, bound={}, keep=keep).run()  # type: ignore[arg-type]
+        return arena
+
+    lean, full = after(keep=False), after(keep=True)
+    returned = {plan.values[i].storage for i in tensor_refs(plan.outputs)}
+    kept = returned | {plan.values[plan.inputs[0]].storage, plan.values[plan.weights[0][1]].storage}
+    assert returned <= set(lean.made()) and not set(lean.made()) & (adoptable_storages(plan) - returned)
+    assert kept < set(full.made())
+    for index in tensor_refs(plan.outputs):
+        assert torch.equal(lean.tensor(index), full.tensor(index))
+
+
 def test_before_each_timed_run_buffers_forget_what_a_kernel_left(trace: Trace, sources: dict[str, str]) -> None:
     traced = trace(sources["relu"], sources["head"] + KEPT)
     assert traced.plan is not None, traced.failure
