@@ -34,7 +34,7 @@ from sandbox.tracer import ProblemFailed
 from sandbox.types import Candidate, Observation, Operator, Problem, Proposal, Verdict
 from standin.evaluation import RecordError, Sample, SampleFile, evaluation_of, read_samples
 from standin.evaluation_page import evaluation_page
-from standin.examples import read_examples
+from standin.examples import Example, read_examples
 from standin.judging import ProcessPool
 from standin.sequences import failed_attempt
 
@@ -148,9 +148,14 @@ def problems_of(path: Path, *, most: int | None) -> list[Problem]:
         examples = [example for example in read_examples(path) if example.kind == "draft"]
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"--examples {path}: {error}") from error
-    sources = {example.problem: f"{example.family}_{example.seed}" for example in examples}
+    sources = {example.problem: name_of(example) for example in examples}
     problems = [Problem(id=name, source=source, origin="standin") for source, name in sources.items()]
     return problems[:most]
+
+
+def name_of(example: Example) -> str:
+    """What its problem is called; of several examples of one problem the last one's name is used."""
+    return f"{example.family}_{example.seed}"
 
 
 async def evaluate(config: RunConfig, *, problems: Sequence[Problem], options: argparse.Namespace) -> None:

@@ -167,7 +167,7 @@ class Comparison:
         self._chosen, self._budget = chosen, budget
         problems = load_problems(ROOT / "configs/problems_large") + extra_problems(num_rows=8192, num_columns=4096)
         entries = mixed_set(
-            problems, count=chosen.candidates, seed=chosen.seed, recorded=ROOT / "configs/completions/quickstart.jsonl"
+            problems, count=chosen.candidates, seed=chosen.seed, recorded=ROOT / "configs/completions/recorded.jsonl"
         )
         harmless = [entry for entry in entries if not entry.kind.harmful]
         self._sample = random.Random(chosen.seed).sample(harmless, min(chosen.sample, len(harmless)))

@@ -195,7 +195,7 @@ class Throughput:
             num_rows=8192 if self._large else 64, num_columns=4096 if self._large else 100
         )  # fmt: skip
         self._entries = mixed_set(
-            problems, count=chosen.candidates, seed=chosen.seed, recorded=ROOT / "configs/completions/quickstart.jsonl"
+            problems, count=chosen.candidates, seed=chosen.seed, recorded=ROOT / "configs/completions/recorded.jsonl"
         )
         self._environment = environment.record()
         self._main, self._serial = Run(), Run()

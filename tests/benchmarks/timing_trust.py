@@ -116,7 +116,7 @@ def recorded(settings: JudgeSettings) -> list[Entry]:
     """The recorded answers to the large problems."""
     problems = {problem.id: problem for problem in load_problems(ROOT / "configs/problems_large")}
     todo = []
-    for line in (ROOT / "configs/completions/quickstart.jsonl").read_text().splitlines():
+    for line in (ROOT / "configs/completions/recorded.jsonl").read_text().splitlines():
         record = json.loads(line)
         source = extract(record["completion"], finish_reason=record.get("finish_reason")).source
         if source is not None and record["problem"] in problems:

@@ -12,7 +12,7 @@ from sandbox.extract import Note, extract, with_model_alias
 
 PROGRAM = "import torch\nimport torch.nn as nn\n\n\nclass ModelNew(nn.Module):\n    pass\n"
 SNIPPET = "pip install triton\n"
-RECORDED = Path(__file__).parents[2] / "configs" / "completions" / "quickstart.jsonl"
+RECORDED = Path(__file__).parents[2] / "configs" / "completions" / "recorded.jsonl"
 
 
 @pytest.mark.parametrize(
