@@ -21,6 +21,7 @@ import torch
 from sandbox.compare import FEW_ELEMENTS, Bounds, Expected
 from sandbox.describe import construct
 from sandbox.device_asserts import DeviceAsserts
+from sandbox.module_state import has_loose_tensors, is_constant, load_weights, num_bytes, state_of
 from sandbox.reduced_precision import ROUNDING, reduced
 from sandbox.seeding import seed_torch
 from sandbox.stress import STRESS, moved, stressed, vary_weights
@@ -112,13 +113,13 @@ class Reference:
         matched = vary >= self.weight_names
         with _fixed_rng(self._device):
             model = self._model(seed, on_device=matched)
-            hidden = tuple(name for name, p in model.named_parameters() if name not in vary and _constant(p))
+            hidden = tuple(name for name, p in model.named_parameters() if name not in vary and is_constant(p))
             inputs = self._inputs(seed)
             if kind in STRESS:
                 model = copy.deepcopy(model)
                 vary_weights(model, vary, seed=seed, device=self._device)
                 inputs = [stressed(kind, t, seed=seed) for t in inputs]
-            weights = {name: t.detach().clone() for name, t in _state(model).items()}
+            weights = {name: t.detach().clone() for name, t in state_of(model).items()}
         return Case(
             seed=seed, kind=kind, inputs=tuple(inputs), weights=weights, expected=(), hidden=hidden, matched=matched
         )
@@ -166,7 +167,7 @@ class Reference:
         """The reference's outputs in its declared dtype, once, on the case's inputs and weights or on others. `under`
         is entered around the forward pass."""
         model = self._fresh(case)
-        _load_weights(model, weights or {})
+        load_weights(model, weights or {})
         return [tensor for _, tensor in self._outputs(model, case.inputs if inputs is None else inputs, under=under)]
 
     def baseline(self, case: Case) -> Callable[[], Any]:
@@ -185,7 +186,7 @@ class Reference:
     def _fresh(self, case: Case) -> torch.nn.Module:
         """A module of its own with the weights of `case`."""
         model = copy.deepcopy(self._model(case.seed, on_device=case.matched))
-        _load_weights(model, case.weights)
+        load_weights(model, case.weights)
         return model
 
     def _model(self, seed: int, *, on_device: bool) -> torch.nn.Module:
@@ -193,7 +194,7 @@ class Reference:
         key = (seed, on_device)
         if key not in self._models:
             self._models[key] = self._construct(seed, on_device=on_device)
-            while len(self._models) > 1 and sum(map(_model_bytes, self._models.values())) > _MODEL_BYTES:
+            while len(self._models) > 1 and sum(map(num_bytes, self._models.values())) > _MODEL_BYTES:
                 self._models.popitem(last=False)
         return self._models[key]
 
@@ -205,7 +206,7 @@ class Reference:
             try:
                 with torch.device(self._device):
                     model = construct(self._module.Model, self._init_inputs())
-                if not _loose_tensors(model):
+                if not has_loose_tensors(model):
                     return model.to(self._device)
             except torch.OutOfMemoryError:
                 raise
@@ -243,7 +244,7 @@ class Reference:
     def constructed(self, case: Case) -> Mapping[str, torch.Tensor]:
         """The parameters and buffers as construction draws them for `case`, before any stress. Not to be changed."""
         with _fixed_rng(self._device):
-            return _state(self._model(case.seed, on_device=case.matched))
+            return state_of(self._model(case.seed, on_device=case.matched))
 
     def _inputs(self, seed: int) -> list[torch.Tensor]:
         seed_torch(seed ^ 0x5EED)
@@ -362,34 +363,6 @@ _EXACT_DTYPES = (torch.float64, torch.complex128)
 def _rounding(t: torch.Tensor) -> float:
     """Half the distance from 1 to the next number of the tensor's dtype; 1 where it is not floating."""
     return torch.finfo(t.dtype).eps / 2 if t.is_floating_point() else 1.0
-
-
-def _constant(parameter: torch.Tensor) -> bool:
-    """Whether construction leaves all elements equal, as biases of zeros and scales of ones are."""
-    return parameter.numel() > 0 and bool((parameter == parameter.reshape(-1)[0]).all())
-
-
-def _state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
-def _load_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """Gives the parameters and buffers that `weights` names their values."""
-    with torch.no_grad():
-        for name, tensor in _state(model).items():
-            if name in weights:
-                tensor.copy_(weights[name])
-
-
-def _model_bytes(model: torch.nn.Module) -> int:
-    return sum(t.nbytes for t in _state(model).values())
-
-
-def _loose_tensors(model: torch.nn.Module) -> bool:
-    """Whether some module holds tensors that are neither parameters nor buffers: they have no name to match by."""
-    own = ("_parameters", "_buffers", "_modules")
-    held = [value for part in model.modules() for name, value in vars(part).items() if name not in own]
-    return any(not isinstance(t, torch.nn.Parameter) for _, t in tensors_in(held))
 
 
 def _one_line(error: BaseException) -> str:

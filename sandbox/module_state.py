@@ -1,0 +1,39 @@
+"""What a module holds by name: its parameters and buffers, read and written. Knows nothing of problems or cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from sandbox.trees import tensors_in
+
+
+def is_constant(parameter: torch.Tensor) -> bool:
+    """Whether construction leaves all elements equal, as biases of zeros and scales of ones are."""
+    return parameter.numel() > 0 and bool((parameter == parameter.reshape(-1)[0]).all())
+
+
+def state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers, the very tensors."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def load_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Gives the parameters and buffers that `weights` names their values."""
+    with torch.no_grad():
+        for name, tensor in state_of(model).items():
+            if name in weights:
+                tensor.copy_(weights[name])
+
+
+def num_bytes(model: torch.nn.Module) -> int:
+    """Of parameters and buffers together."""
+    return sum(t.nbytes for t in state_of(model).values())
+
+
+def has_loose_tensors(model: torch.nn.Module) -> bool:
+    """Whether some module holds tensors that are neither parameters nor buffers: they have no name to match by."""
+    own = ("_parameters", "_buffers", "_modules")
+    held = [value for part in model.modules() for name, value in vars(part).items() if name not in own]
+    return any(not isinstance(t, torch.nn.Parameter) for _, t in tensors_in(held))
