@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 1.0
 
 
+class LeaseBroken(RuntimeError):
+    """The turn could not be passed, so nobody knows what is on the GPUs: nobody gets them any more."""
+
+
 class Turn(StrEnum):
     """Whose turn it is, or is about to be."""
 
@@ -26,6 +30,7 @@ class Turn(StrEnum):
     DRAIN = "drain"  # no new request is let in, and those let in finish
     TIME = "time"
     WAKE = "wake"
+    BROKEN = "broken"  # nobody's, for good
 
 
 class GpuLease:
@@ -33,7 +38,8 @@ class GpuLease:
 
     Timing gets its turn when `batch` candidates wait, when one has waited `patience_seconds`, or when the engines are
     idle. What comes to be timed meanwhile is timed in the same turn: candidates come from engines, so it dries up. The
-    turn goes back when somebody wants to generate and nobody is left to be timed.
+    turn goes back when somebody wants to generate and nobody is left to be timed. If engines cannot be put to
+    sleep or woken, whoever waits or asks later gets LeaseBroken with the cause.
     """
 
     def __init__(self, *, batch: int, patience_seconds: float, idle_seconds: float = IDLE_SECONDS) -> None:
@@ -47,10 +53,11 @@ class GpuLease:
         self._sleep: Callable[[], Awaitable[None]] | None = None
         self._wake_up: Callable[[], Awaitable[None]] | None = None
         self._switching: asyncio.Task[None] | None = None
+        self._fault: Exception | None = None
         self._alarm: asyncio.TimerHandle | None = None
 
     def attach(self, *, sleep: Callable[[], Awaitable[None]], wake_up: Callable[[], Awaitable[None]]) -> None:
-        """What frees the GPUs, and what takes them back. Neither raises."""
+        """What frees the GPUs, and what takes them back. What either raises breaks the lease."""
         self._sleep, self._wake_up = sleep, wake_up
 
     @property
@@ -59,7 +66,7 @@ class GpuLease:
 
     @contextlib.asynccontextmanager
     async def generating(self) -> AsyncIterator[None]:
-        """While an engine has a request, or is being started."""
+        """While an engine has a request, or is being started. Raises LeaseBroken."""
         self._to_generate += 1
         try:
             self._consider()
@@ -77,7 +84,7 @@ class GpuLease:
 
     @contextlib.asynccontextmanager
     async def timing(self) -> AsyncIterator[None]:
-        """While a candidate is timed, or anything else that must have a GPU to itself."""
+        """While a candidate is timed, or anything else that must have a GPU to itself. Raises LeaseBroken."""
         if self._to_time == 0:
             self._timing_asked_at = asyncio.get_running_loop().time()
         self._to_time += 1
@@ -96,6 +103,9 @@ class GpuLease:
 
     async def _until(self, turn: Turn) -> None:
         while self._turn is not turn:
+            if self._fault is not None:
+                told = f"{type(self._fault).__name__}: {self._fault}"
+                raise LeaseBroken(f"engines could not be put to sleep or woken: {told}") from self._fault
             await self._changed.wait()
 
     def _consider(self) -> None:
@@ -129,7 +139,11 @@ class GpuLease:
     async def _switch(self, work: Callable[[], Awaitable[None]] | None, *, to: Turn) -> None:
         if work is not None:
             start = asyncio.get_running_loop().time()
-            await work()
+            try:
+                await work()
+            except Exception as error:  # whatever goes wrong, nobody may wait for the turn for ever
+                log.exception("gpu_lease: broken on the way to %s", to)
+                self._fault, to = error, Turn.BROKEN
             log.info("gpu_lease: %s after %.1f s", to, asyncio.get_running_loop().time() - start)
         self._turn, self._switching = to, None
         if to is Turn.GENERATE:

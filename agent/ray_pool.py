@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -23,7 +23,7 @@ from ray.exceptions import RayError, RayTaskError
 from agent.config import RayConfig
 from agent.crew_sizes import CrewSizes
 from agent.engine_config import EngineConfig
-from agent.gpu_lease import GpuLease
+from agent.gpu_lease import GpuLease, LeaseBroken
 from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError, confirmation_of, confirming, kept_plan
 from agent.ray_cluster import Seat, one_line, sizes_here, start_ray
 from sandbox.bounded import Recent
@@ -313,8 +313,14 @@ class RayPool:
             verdict, spend=replace(verdict.spend, gpu_seconds=verdict.spend.gpu_seconds + before.gpu_seconds)
         )
 
-    def _alone(self) -> contextlib.AbstractAsyncContextManager[None]:
-        return contextlib.nullcontext() if self._lease is None else self._lease.timing()
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Raises PoolError where the GPU is not to be had any more."""
+        try:
+            async with contextlib.nullcontext() if self._lease is None else self._lease.timing():
+                yield
+        except LeaseBroken as error:
+            raise PoolError(str(error)) from error
 
     async def close(self) -> None:
         """Ends the workers, and Ray if this pool started it."""

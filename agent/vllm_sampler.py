@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agent.gpu_lease import GpuLease
+from agent.gpu_lease import GpuLease, LeaseBroken
 from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused
 from agent.sampler_config import VllmSamplerConfig
 from agent.vllm_engine import Answer, EngineDead, EngineFacts, RequestInvalid
@@ -180,6 +180,8 @@ class VllmSampler:
             if TOO_LONG.search(str(error)):
                 raise PromptRefused(f"vLLM: {error}") from error
             raise SamplerRefused(f"vLLM: {error}") from error
+        except LeaseBroken as error:
+            raise SamplerError(f"vLLM: {error}") from error
         finally:
             place.num_open -= 1
             self._tell()

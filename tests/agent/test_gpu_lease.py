@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.gpu_lease import GpuLease, Turn
+from agent.gpu_lease import GpuLease, LeaseBroken, Turn
 from agent.sampler import SampleRequest, SamplerError
 from agent.sampler_config import VllmSamplerConfig
 from agent.vllm_engine import Answer, EngineDead, EngineFacts
@@ -149,6 +149,31 @@ def test_who_gives_up_waiting_holds_nobody_up() -> None:
     assert asyncio.run(work()).num_timed == 1
 
 
+@pytest.mark.parametrize("at_fault", ["sleep", "wake_up"])
+def test_a_switch_that_fails_in_a_new_way_is_told_to_all_who_wait_and_who_come_later(at_fault: str) -> None:
+    async def work() -> None:
+        on = scene(batch=1)
+
+        async def fail() -> None:
+            raise OSError("no such device")
+
+        on.lease.attach(**{"sleep": on.told("sleep"), "wake_up": on.told("wake_up"), at_fault: fail})
+        async with asyncio.timeout(10):
+            if at_fault == "wake_up":
+                await on.time()
+            asking = [on.generate(0.001), on.generate(0.001)] if at_fault == "wake_up" else [on.time(), on.time()]
+            later = [on.generate(0.001), on.time()]
+            for error in [
+                *await asyncio.gather(*asking, return_exceptions=True),
+                *await asyncio.gather(*later, return_exceptions=True),
+            ]:
+                assert isinstance(error, LeaseBroken)
+                assert "OSError: no such device" in str(error)
+        assert on.lease.turn is Turn.BROKEN
+
+    asyncio.run(work())
+
+
 @dataclass
 class TwinEngine:
     """Dies when it is woken for the first time, or over a request of `fatal` tokens."""
@@ -200,6 +225,27 @@ def test_a_sampler_sleeps_while_candidates_are_timed_and_outlives_a_failed_wakin
     engine, on = asyncio.run(work())
     assert on.num_timed == 6
     assert engine.num_starts == 2, "the first waking killed it"
+
+
+class UnwakableEngine(TwinEngine):
+    async def wake_up(self) -> None:
+        raise OSError("no such device")
+
+
+def test_who_samples_while_no_engine_can_be_woken_is_told_why() -> None:
+    async def work() -> None:
+        on = scene(batch=1)
+        config = VllmSamplerConfig(kind="vllm", model="m", max_tokens=8)
+        sampler = VllmSampler(config, [UnwakableEngine(on)], encode=lambda text: (1,), max_restarts=2, lease=on.lease)
+        async with asyncio.timeout(10):
+            await sampler.sample(request(0))
+            await on.time()
+            for number in (1, 2):
+                with pytest.raises(SamplerError, match="OSError: no such device"):
+                    await sampler.sample(request(number))
+            await sampler.close()
+
+    asyncio.run(work())
 
 
 class FaultyEngine(TwinEngine):

@@ -431,3 +431,20 @@ def test_beside_engines_only_what_needs_it_has_a_gpu_to_itself(cluster: None, tm
     assert num_alone == 3, "what was wrong beside an engine is wrong"
     assert right.spend == Spend(judged=1, gpu_seconds=0.25), "both times on the GPU are charged"
     assert noted(tmp_path).count("judge wrong:a") == 0
+
+
+def test_engines_that_cannot_be_put_to_sleep_are_the_pools_trouble(cluster: None, tmp_path: Path) -> None:
+    async def fail() -> None:
+        raise OSError("no such device")
+
+    async def work() -> None:
+        lease = GpuLease(batch=1, patience_seconds=60.0)
+        lease.attach(sleep=fail, wake_up=fail)
+        pool = open_pool(tmp_path, lease=lease)
+        try:
+            with pytest.raises(PoolError, match="OSError: no such device"):
+                await asyncio.wait_for(pool.judge(PROBLEM, candidate("right:a")), timeout=60)
+        finally:
+            await pool.close()
+
+    asyncio.run(work())
