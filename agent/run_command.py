@@ -161,18 +161,18 @@ async def work(
     open_sampler: Callable[[RunConfig], Sampler] = open_sampler,
     on_ready: Callable[[Controller], None] | None = None,
 ) -> RunSummary:
-    """The whole run; closes the pool. `on_ready` gets what can stop it; by default interrupts do."""
-    strategy, options = STRATEGIES[config.strategy.name], config.strategy_options()
-    plan = RunPlan(
-        problems=problems,
-        new_strategy=lambda seed: strategy(seed=seed, **options),
-        render=open_prompt_writer(config.sampler).render,
-        budget=config.budget.limits(),
-        allocator=config.allocator.allocator(),
-        seed=config.seed,
-    )
+    """The whole run; closes the pool, whatever happens. `on_ready` gets what can stop it; by default interrupts do."""
     async with contextlib.AsyncExitStack() as closing:
         closing.push_async_callback(pool.close)
+        strategy, options = STRATEGIES[config.strategy.name], config.strategy_options()
+        plan = RunPlan(
+            problems=problems,
+            new_strategy=lambda seed: strategy(seed=seed, **options),
+            render=open_prompt_writer(config.sampler).render,
+            budget=config.budget.limits(),
+            allocator=config.allocator.allocator(),
+            seed=config.seed,
+        )
         sampler: Sampler
         sampling_slots = config.sampler.concurrency
         if isinstance(config.sampler, VllmSamplerConfig):

@@ -293,6 +293,27 @@ def test_a_pool_that_does_not_open_leaves_a_run_to_resume(
     assert cli.main(["resume", "out"]) == 0
 
 
+def test_a_template_that_is_gone_when_it_is_needed_leaves_nothing_open(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Pool] = []
+
+    class WatchedPool(ScriptedPool):
+        async def close(self) -> None:
+            closed.append(self)
+
+    def opened(config: object) -> Pool:
+        (folder / "prompt.txt").unlink()
+        return WatchedPool()
+
+    (folder / "prompt.txt").write_text("Write it: {}")
+    monkeypatch.setattr(run_command, "open_pool", opened)
+    sampler = "sampler={kind: http, base_url: 'http://localhost:1', model: m, template: prompt.txt}"
+    assert cli.main(["run", "config.yaml", sampler]) == 2
+    assert "prompt.txt" in capsys.readouterr().err
+    assert len(closed) == 1
+
+
 def test_a_missing_key_is_found_before_a_run_folder_is_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sampler = "sampler={kind: http, base_url: 'http://localhost:1', model: m, api_key_env: NO_SUCH_KEY}"
     assert cli.main(["run", "config.yaml", sampler]) == 2
