@@ -8,6 +8,8 @@ judging are tasks that return the event to be recorded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -44,6 +46,12 @@ from agent.search import Search
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Budget, Observation, Operator, Problem, Proposal
 from strategies.base import Strategy
+
+log = logging.getLogger(__name__)
+
+LAST_ANSWERS_SECONDS = (
+    60.0  # most answers that are being written come within; one that hangs holds up the end no longer
+)
 
 Render = Callable[[Problem, Proposal, tuple[Observation, ...]], str]
 
@@ -105,7 +113,8 @@ class Controller:
         """Replays the ledger, works until every search is done, and closes the ledger.
 
         Trouble with sampler, pool, ledger or disk ends the run with outcome `failed`, a server that will not do what is
-        asked of it with `refused`. Raises ResumeError, before any work, if the ledger does not fit the plan.
+        asked of it with `refused`; answers in flight are waited for first, if sampler or pool is the trouble, and kept.
+        Raises ResumeError, before any work, if the ledger does not fit the plan.
         """
         outcome, error = Outcome.STOPPED, None
         try:
@@ -160,8 +169,12 @@ class Controller:
             self._start_tasks()
             if not self._sampling and not self._judging:
                 return Outcome.COMPLETED
-            await self._take_in(await self._next_finished())
-        await self._take_in([task for task in (*self._sampling, *self._judging) if task.done()])  # it is paid for
+            try:
+                await self._take_in(await self._next_finished())
+            except (SamplerError, PoolError):
+                await self._take_in_last_answers()
+                raise
+        await self._take_in_done()
         return Outcome.STOPPED
 
     async def _propose(self) -> None:
@@ -258,6 +271,27 @@ class Controller:
                 self._act_on(event)
         if trouble is not None:
             raise trouble
+
+    async def _take_in_done(self) -> None:
+        """What has come by now: it is paid for."""
+        await self._take_in([task for task in (*self._sampling, *self._judging) if task.done()])
+
+    async def _take_in_last_answers(self) -> None:
+        """Waits for the answers in flight, until it is stopped or takes too long. Begins nothing."""
+        until = asyncio.get_running_loop().time() + LAST_ANSWERS_SECONDS
+        if self._sampling:
+            log.warning("ending: up to %g s for %d answers in flight", LAST_ANSWERS_SECONDS, len(self._sampling))
+        while self._sampling and not self._stopping:
+            try:
+                async with asyncio.timeout_at(until):
+                    finished = await self._next_finished()
+            except TimeoutError:
+                log.warning("ending: %d answers in flight are given up", len(self._sampling))
+                break
+            with contextlib.suppress(SamplerError, PoolError):  # the first trouble is the one that is told
+                await self._take_in(finished)
+        with contextlib.suppress(SamplerError, PoolError):
+            await self._take_in_done()
 
     async def _act_on_confirmed(self, event: Confirmed) -> None:
         search = self._searches[event.problem_id]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from agent.events import Outcome, RunSummary, Sampled
+from agent.events import Event, Outcome, RunSummary, Sampled
 from agent.ledger import Ledger, ResumeError
 from agent.pool import PoolError
 from agent.run_folder import RunFolder
@@ -66,6 +66,55 @@ def test_our_trouble_fails_the_run_charges_nobody_and_is_resumed(bench: Bench, w
     assert bench.run(plan).outcome is Outcome.COMPLETED
     for problem in plan.problems:
         assert bench.spend(problem.id) == Spend(samples=4, tokens=40, judged=4, gpu_seconds=2.0)
+
+
+class OneFails(ScriptedSampler):
+    """The first draft fails at once and the last of four hangs, if so told; the others come a little later."""
+
+    def __init__(self, *, last_hangs: bool = False) -> None:
+        super().__init__(delay_seconds=0.02)
+        self._last_hangs = last_hangs
+
+    async def sample(self, request: SampleRequest) -> Completion:
+        if request.ordinal == 0:
+            self.requests.append(request)
+            raise SamplerError("the server is down")
+        if request.ordinal == 3 and self._last_hangs:
+            await asyncio.Event().wait()
+        return await super().sample(request)
+
+
+def test_answers_in_flight_are_kept_when_one_fails_and_no_more_are_asked_for(bench: Bench) -> None:
+    plan = plan_of(new_strategy=best_of_n(4), samples=8)
+    first, second, pool = OneFails(), ScriptedSampler(), ScriptedPool()
+    summary = bench.run(plan, sampler=first, pool=pool)
+    assert (summary.outcome, summary.error) == (Outcome.FAILED, "the server is down")
+    assert [request.ordinal for request in first.requests] == [0, 1, 2, 3]
+    assert [event.proposal.id for event in sampled_events(bench)] == ["draft-1", "draft-2", "draft-3"]
+    assert pool.candidates == [], "nothing is begun any more"
+    assert bench.run(plan, sampler=second).outcome is Outcome.COMPLETED
+    assert [request.ordinal for request in second.requests] == [0, 4, 5, 6, 7]
+
+
+def test_an_answer_that_does_not_come_holds_up_no_failed_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.controller.LAST_ANSWERS_SECONDS", 0.5)
+    summary = bench.run(plan_of(new_strategy=best_of_n(4)), sampler=OneFails(last_hangs=True))
+    assert (summary.outcome, summary.error) == (Outcome.FAILED, "the server is down")
+    assert len(sampled_events(bench)) == 2
+
+
+def test_a_stop_ends_the_wait_for_the_last_answers(bench: Bench) -> None:
+    async def go() -> RunSummary:
+        def stop_at_the_second(event: Event) -> None:
+            if isinstance(event, Sampled) and event.proposal.id == "draft-2":
+                controller.stop()
+
+        plan = plan_of(new_strategy=best_of_n(4))
+        controller = bench.controller(plan, sampler=OneFails(last_hangs=True), on_event=stop_at_the_second)
+        return await asyncio.wait_for(controller.run(), timeout=30)
+
+    assert asyncio.run(go()).error == "the server is down"
+    assert len(sampled_events(bench)) == 2
 
 
 def test_a_mistake_of_ours_is_not_swallowed(bench: Bench) -> None:
