@@ -49,9 +49,8 @@ from strategies.base import Strategy
 
 log = logging.getLogger(__name__)
 
-LAST_ANSWERS_SECONDS = (
-    60.0  # most answers that are being written come within; one that hangs holds up the end no longer
-)
+# Most answers that are being written come within it; one that hangs holds up the end no longer.
+LAST_ANSWERS_SECONDS = 60.0
 
 Render = Callable[[Problem, Proposal, tuple[Observation, ...]], str]
 
