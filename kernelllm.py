@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.checkpoint import locate, read_checkpoint
+from agent.plain_text import as_data
 from agent.prompts import CHECKPOINT_SLOT, read_training_template
 from agent.sampler import PromptRefused
 from agent.tokens import Bos, Tokens
@@ -102,7 +103,7 @@ class KernelLLM:
         run's folder. Raises NoKernelPassed where there is none, and PromptRefused where `code` is too long.
         """
         if not verified:
-            return self.generate_raw(self._template.replace(CHECKPOINT_SLOT, code), temperature, max_new_tokens)
+            return self.generate_raw(self._prompt_of(code), temperature, max_new_tokens)
         sampler: dict[str, Any] = {
             "kind": "transformers",
             "model": str(self._folder),
@@ -149,13 +150,16 @@ class KernelLLM:
                 code = EXAMPLE
                 print(f"An example:\n{code}")
             try:
-                self.stream_raw(self._template.replace(CHECKPOINT_SLOT, code))
+                self.stream_raw(self._prompt_of(code))
             except PromptRefused as error:
                 print(error)
             except KeyboardInterrupt:
                 print("given up")
             if not sys.stdin.isatty():
                 return
+
+    def _prompt_of(self, code: str) -> str:
+        return self._template.replace(CHECKPOINT_SLOT, as_data(code, special_names=self._tokens.special_names))
 
     def _answer_ids(self, prompt: str, temperature: float, max_new_tokens: int) -> Iterator[int]:
         """Token ids as they are chosen, without the one that ends the answer."""
