@@ -187,7 +187,8 @@ class KernelLLM:
         return TransformersSampler(run.sampler, load=lambda: self._decoder)
 
 
-def main() -> None:
+def main() -> int:
+    """The exit code: 0 done, 1 ours, 2 the user's mistake."""
     parser = argparse.ArgumentParser(description="Turn PyTorch modules into Triton with KernelLLM.")
     parser.add_argument("model", nargs="?", default=HF_MODEL, help="a checkpoint's folder, or a hub's id")
     parser.add_argument("--device", default=None, help="such as cpu or cuda:1; a GPU where there is one")
@@ -195,8 +196,12 @@ def main() -> None:
     try:
         KernelLLM(arguments.model, arguments.device).run_repl()
     except (ValueError, OSError) as error:
-        sys.exit(f"kernelllm: {error}")
+        from agent import blame
+
+        print(f"kernelllm: {error}", file=sys.stderr)
+        return blame.exit_code(error) or blame.OURS_CODE  # an error of none of our types is not the user's
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
