@@ -169,7 +169,8 @@ class KernelLLM:
         room = self._context_tokens - len(prompt_ids)
         if room < 1:
             raise PromptRefused(
-                f"{self.model_name}: the prompt has {len(prompt_ids)} tokens, and the context {self._context_tokens}"
+                f"{self.model_name}: the prompt has {len(prompt_ids)} tokens, and the context {self._context_tokens}; "
+                "give a shorter module, or take a model with a larger context"
             )
         order = Order(
             prompt_ids=prompt_ids,

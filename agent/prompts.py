@@ -47,17 +47,22 @@ class PromptTooLong(PromptError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """How long a prompt may be: `most`, in what `length` counts. `per_token` is how many of those a token comes to."""
+    """How long a prompt may be: `most`, in what `length` counts. `per_token` is how many of those a token comes to.
+
+    `remedy` says what the user may change about `most`.
+    """
 
     most: int
     length: Callable[[str], int]
     unit: str
     per_token: float = 1.0
+    remedy: str = ""
 
 
 def in_characters(most: int) -> Limit:
     """Where there is no tokeniser."""
-    return Limit(most=most, length=len, unit="characters", per_token=CHARACTERS_PER_TOKEN)
+    remedy = "raise sampler.prompt_characters if the model's context has room"
+    return Limit(most=most, length=len, unit="characters", per_token=CHARACTERS_PER_TOKEN, remedy=remedy)
 
 
 class PromptWriter:
@@ -142,9 +147,10 @@ class PromptWriter:
 
     def _within(self, prompt: str, *, problem: Problem) -> str:
         if not self._fits(prompt):
+            remedy = f"; {self._limit.remedy}" if self._limit.remedy else ""
             raise PromptTooLong(
                 f"problem {problem.id}: its prompt has {self._limit.length(prompt)} {self._limit.unit} at the least, "
-                f"and the limit is {self._limit.most}"
+                f"and the limit is {self._limit.most}{remedy}"
             )
         return prompt
 

@@ -127,4 +127,10 @@ def limit_of(
             f"sampler.prompt_tokens: {config.prompt_tokens} and max_tokens {config.max_tokens} are more than the "
             f"{context_tokens} tokens of the context of {folder}"
         )
-    return Limit(most=config.prompt_tokens or room, length=(tokens or tokens_of(config)).count, unit="tokens")
+    shared = f"prompt and answer share the model's context of {context_tokens}"
+    raised = "" if config.prompt_tokens is None else " and raise sampler.prompt_tokens as much"
+    remedy = f"lower sampler.max_tokens ({config.max_tokens}){raised}, or take a model with a larger context: {shared}"
+    if config.prompt_tokens is not None and config.prompt_tokens < room:
+        remedy = f"raise sampler.prompt_tokens, to {room} at most with sampler.max_tokens {config.max_tokens}: {shared}"
+    length = (tokens or tokens_of(config)).count
+    return Limit(most=config.prompt_tokens or room, length=length, unit="tokens", remedy=remedy)

@@ -81,7 +81,7 @@ def test_an_answer_that_nobody_reads_to_its_end_is_in_nobodys_way(folder: Path) 
 
 
 def test_a_prompt_beyond_the_context_is_refused(folder: Path) -> None:
-    with pytest.raises(PromptRefused, match="the context 512"):
+    with pytest.raises(PromptRefused, match="the context 512; give a shorter module"):
         model(folder).generate_raw("import torch " * 400)
 
 
