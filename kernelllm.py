@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.checkpoint import locate, read_checkpoint
+from agent.plain_text import as_data
 from agent.prompts import CHECKPOINT_SLOT, read_training_template
 from agent.sampler import PromptRefused
 from agent.tokens import Bos, Tokens
@@ -102,7 +103,7 @@ class KernelLLM:
         run's folder. Raises NoKernelPassed where there is none, and PromptRefused where `code` is too long.
         """
         if not verified:
-            return self.generate_raw(self._template.replace(CHECKPOINT_SLOT, code), temperature, max_new_tokens)
+            return self.generate_raw(self._prompt_of(code), temperature, max_new_tokens)
         sampler: dict[str, Any] = {
             "kind": "transformers",
             "model": str(self._folder),
@@ -149,13 +150,16 @@ class KernelLLM:
                 code = EXAMPLE
                 print(f"An example:\n{code}")
             try:
-                self.stream_raw(self._template.replace(CHECKPOINT_SLOT, code))
+                self.stream_raw(self._prompt_of(code))
             except PromptRefused as error:
                 print(error)
             except KeyboardInterrupt:
                 print("given up")
             if not sys.stdin.isatty():
                 return
+
+    def _prompt_of(self, code: str) -> str:
+        return self._template.replace(CHECKPOINT_SLOT, as_data(code, special_names=self._tokens.special_names))
 
     def _answer_ids(self, prompt: str, temperature: float, max_new_tokens: int) -> Iterator[int]:
         """Token ids as they are chosen, without the one that ends the answer."""
@@ -165,7 +169,8 @@ class KernelLLM:
         room = self._context_tokens - len(prompt_ids)
         if room < 1:
             raise PromptRefused(
-                f"{self.model_name}: the prompt has {len(prompt_ids)} tokens, and the context {self._context_tokens}"
+                f"{self.model_name}: the prompt has {len(prompt_ids)} tokens, and the context {self._context_tokens}; "
+                "give a shorter module, or take a model with a larger context"
             )
         order = Order(
             prompt_ids=prompt_ids,
@@ -183,7 +188,8 @@ class KernelLLM:
         return TransformersSampler(run.sampler, load=lambda: self._decoder)
 
 
-def main() -> None:
+def main() -> int:
+    """The exit code: 0 done, 1 ours, 2 the user's mistake."""
     parser = argparse.ArgumentParser(description="Turn PyTorch modules into Triton with KernelLLM.")
     parser.add_argument("model", nargs="?", default=HF_MODEL, help="a checkpoint's folder, or a hub's id")
     parser.add_argument("--device", default=None, help="such as cpu or cuda:1; a GPU where there is one")
@@ -191,8 +197,12 @@ def main() -> None:
     try:
         KernelLLM(arguments.model, arguments.device).run_repl()
     except (ValueError, OSError) as error:
-        sys.exit(f"kernelllm: {error}")
+        from agent import blame
+
+        print(f"kernelllm: {error}", file=sys.stderr)
+        return blame.exit_code(error) or blame.OURS_CODE  # an error of none of our types is not the user's
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -166,7 +166,7 @@ class HttpSampler:
         if response.status_code in (408, 429) or response.status_code >= 500:
             return Fault(reason=reason, wait_seconds=retry_after_seconds(response.headers))
         if response.status_code in (400, 413, 422) and TOO_LONG.search(response.text):
-            raise PromptRefused(f"{self._url}: {reason}")
+            raise PromptRefused(f"{self._url}: {reason}; lower sampler.prompt_characters or sampler.max_tokens")
         raise SamplerRefused(f"{self._url}: {reason}")
 
     def _completion(self, response: httpx.Response, *, prompt: str) -> Completion | Fault:

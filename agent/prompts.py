@@ -11,12 +11,13 @@ import io
 import re
 import tokenize
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from agent.plain_text import as_data
 from agent.token_estimate import CHARACTERS_PER_TOKEN
 from sandbox.spans import Spans
 from sandbox.types import Observation, Operator, Problem, Proposal, Verdict
@@ -46,17 +47,22 @@ class PromptTooLong(PromptError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """How long a prompt may be: `most`, in what `length` counts. `per_token` is how many of those a token comes to."""
+    """How long a prompt may be: `most`, in what `length` counts. `per_token` is how many of those a token comes to.
+
+    `remedy` says what the user may change about `most`.
+    """
 
     most: int
     length: Callable[[str], int]
     unit: str
     per_token: float = 1.0
+    remedy: str = ""
 
 
 def in_characters(most: int) -> Limit:
     """Where there is no tokeniser."""
-    return Limit(most=most, length=len, unit="characters", per_token=CHARACTERS_PER_TOKEN)
+    remedy = "raise sampler.prompt_characters if the model's context has room"
+    return Limit(most=most, length=len, unit="characters", per_token=CHARACTERS_PER_TOKEN, remedy=remedy)
 
 
 class PromptWriter:
@@ -68,13 +74,24 @@ class PromptWriter:
     Feedback is cut to MAX_FEEDBACK_TOKENS. The previous attempt always goes without its comments. If the prompt is then
     longer than `limit`, the attempt loses its docstrings, then whole lines from its head (a line says how many).
     Nothing else is ever cut: if it still does not fit, PromptTooLong.
+
+    `special_names` are those of the model's special tokens. In problem, attempts and feedback they are broken (see
+    `plain_text`); in templates they stay.
     """
 
-    def __init__(self, templates: Mapping[Operator, str], *, training_template: str | None, limit: Limit) -> None:
+    def __init__(
+        self,
+        templates: Mapping[Operator, str],
+        *,
+        training_template: str | None,
+        limit: Limit,
+        special_names: Collection[str] = (),
+    ) -> None:
         """Raises PromptError when a template uses a name it is not given, or leaves one out."""
         self._templates = dict(templates)
         self._training_template = training_template
         self._limit = limit
+        self._special_names = frozenset(special_names)
         for operator, template in templates.items():
             _check_names(template, given=NAMES[operator], where=f"the {operator} template")
         if training_template is not None:
@@ -96,20 +113,23 @@ class PromptWriter:
             raise PromptError(f"a prompt for {proposal.operator} needs the parent")
         values = {"task": task}
         if proposal.operator is Operator.MERGE:
-            values["other"] = strip_docstrings(strip_comments(parents[1].candidate.source)).strip("\n")
+            other = self._as_data(parents[1].candidate.source)
+            values["other"] = strip_docstrings(strip_comments(other)).strip("\n")
         if proposal.operator is Operator.REPAIR:
-            values["feedback"] = clip_feedback(parents[0].verdict.feedback, limit=self._limit)
+            values["feedback"] = clip_feedback(self._as_data(parents[0].verdict.feedback), limit=self._limit)
         else:
             values["figures"] = describe_figures(parents[0].verdict)
-        return self._with_attempt(
-            parents[0].candidate.source, operator=proposal.operator, values=values, problem=problem
-        )
+        attempt = self._as_data(parents[0].candidate.source)
+        return self._with_attempt(attempt, operator=proposal.operator, values=values, problem=problem)
 
     def _task(self, problem: Problem) -> str:
-        source = problem.source.strip("\n")
+        source = self._as_data(problem.source.strip("\n"))
         if self._training_template is not None:
             return self._training_template.replace(CHECKPOINT_SLOT, source)
         return fill(self._templates[Operator.DRAFT], {"problem": source}).rstrip("\n") + "\n"
+
+    def _as_data(self, text: str) -> str:
+        return as_data(text, special_names=self._special_names)
 
     def _with_attempt(self, source: str, *, operator: Operator, values: Mapping[str, str], problem: Problem) -> str:
         def prompt_with(attempt: str) -> str:
@@ -127,9 +147,10 @@ class PromptWriter:
 
     def _within(self, prompt: str, *, problem: Problem) -> str:
         if not self._fits(prompt):
+            remedy = f"; {self._limit.remedy}" if self._limit.remedy else ""
             raise PromptTooLong(
                 f"problem {problem.id}: its prompt has {self._limit.length(prompt)} {self._limit.unit} at the least, "
-                f"and the limit is {self._limit.most}"
+                f"and the limit is {self._limit.most}{remedy}"
             )
         return prompt
 
@@ -140,6 +161,7 @@ def load_prompt_writer(
     limit: Limit,
     operator_templates: Path | None = None,
     checkpoint: Path | None = None,
+    special_names: Collection[str] = (),
 ) -> PromptWriter:
     """A writer with the templates that come first: those named, then the checkpoint's, then this package's.
 
@@ -157,7 +179,7 @@ def load_prompt_writer(
     if training_template is None and Operator.DRAFT not in named and checkpoint is not None:
         training_template = read_training_template(checkpoint) if carries_template(checkpoint) else None
     templates = {**read_operator_templates(package), **carried, **named}
-    return PromptWriter(templates, training_template=training_template, limit=limit)
+    return PromptWriter(templates, training_template=training_template, limit=limit, special_names=special_names)
 
 
 def read_operator_templates(folder: Path | Traversable) -> dict[Operator, str]:

@@ -26,6 +26,7 @@ from agent.run_record import (
 from sandbox.types import Spend, Verdict
 
 MAX_REASONS = 12  # on a terminal, under the table
+MAX_NAMED = 40  # problems, in one line there
 UNTOLD = frozenset(
     {INADMISSIBLE, NOT_CONFIRMED, NOTHING_JUDGED, UNVERIFIED}
 )  # results that the table's counts do not explain
@@ -47,9 +48,11 @@ def headline(record: RunRecord) -> str:
 
 
 def summary_table(record: RunRecord) -> Table:
-    """What a run's end shows on the terminal."""
+    """What a run's end shows on the terminal; `closing_lines` name the problems that it leaves out."""
     table = Table("problem", "result", "speedup", "samples", "statuses", box=None, pad_edge=False)
     for result in record.results:
+        if not result.begun:
+            continue
         style = "green" if result.winner is not None else "yellow"
         table.add_row(
             escape(result.problem_id),
@@ -66,6 +69,9 @@ def closing_lines(record: RunRecord) -> Iterator[str]:
     yield headline(record)
     if record.why_nothing_was_timed is not None:
         yield record.why_nothing_was_timed
+    if idle := [result.problem_id for result in record.results if not result.begun]:
+        more = f" and {len(idle) - MAX_NAMED} more" if len(idle) > MAX_NAMED else ""
+        yield f"not done, for nothing came of it yet: {', '.join(idle[:MAX_NAMED])}{more}"
     untold = [result for result in record.results if result.word in UNTOLD]
     yield from (failure_line(result) for result in untold[:MAX_REASONS])
     if len(untold) > MAX_REASONS:

@@ -227,7 +227,8 @@ def conclude(folder: RunFolder, *, summary: RunSummary, as_json: bool) -> int:
         print(json.dumps(report.summary_json(record, outcome=summary.outcome, error=summary.error)))
     else:
         console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-        console.print(report.summary_table(record))
+        if (table := report.summary_table(record)).row_count:
+            console.print(table)
         for line in ("", *report.closing_lines(record)):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     match summary.outcome:

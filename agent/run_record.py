@@ -64,6 +64,11 @@ class ProblemResult:
         return self.winner is not None and bool(self.confirmations)
 
     @property
+    def begun(self) -> bool:
+        """Whether there is anything to tell: not where a run ended before this problem had its first sample."""
+        return self.ended is not None or self.spend.samples > 0 or bool(self.num_by_status)
+
+    @property
     def word(self) -> str:
         """solved (by which operator), not confirmed, inadmissible, not done, nothing judged, unverified, unsolved."""
         if self.winner is not None and self.candidate is not None:

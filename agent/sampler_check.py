@@ -65,16 +65,41 @@ def local_model(config: LocalModelSection) -> list[Finding]:
         remedy = "sampler.model: a folder with the files of a Hugging Face checkpoint"
         return [Finding(name="checkpoint", found=str(error), state=State.MISSING, consequence=remedy)]
     mend = "take the file from the model's own repository"
-    return [
-        Finding(name="checkpoint", found=f"{checkpoint.architecture} in {checkpoint.folder}", state=State.OK),
-        attempt("weights", lambda: weights_of(checkpoint.folder), remedy=mend),
-        attempt("context", lambda: context_of(checkpoint, config=config), remedy="lower sampler.max_tokens"),
-        *attention(checkpoint, config=config),
-        attempt("tokeniser", lambda: tokens_of(checkpoint, config=config), remedy=mend),
-        attempt("ends an answer", lambda: ending_of(checkpoint, config=config), remedy="see generation_config.json"),
-        attempt("template", lambda: template_of(config), remedy="one {} for the problem; or name sampler.template"),
-        attempt("begin of text", lambda: bos_of(config), remedy="sampler.bos: as_shipped or none"),
-    ]
+    return each_cause_once(
+        [
+            Finding(name="checkpoint", found=f"{checkpoint.architecture} in {checkpoint.folder}", state=State.OK),
+            attempt("weights", lambda: weights_of(checkpoint.folder), remedy=mend),
+            attempt("tokeniser", lambda: tokens_of(checkpoint, config=config), remedy=mend),
+            attempt("context", lambda: context_of(checkpoint, config=config), remedy="lower sampler.max_tokens"),
+            *attention(checkpoint, config=config),
+            attempt(
+                "ends an answer", lambda: ending_of(checkpoint, config=config), remedy="see generation_config.json"
+            ),
+            attempt("template", lambda: template_of(config), remedy="one {} for the problem; or name sampler.template"),
+            attempt("begin of text", lambda: bos_of(config), remedy="sampler.bos: as_shipped or none"),
+        ]
+    )
+
+
+def each_cause_once(findings: list[Finding]) -> list[Finding]:
+    """Those that are wrong for a reason told before, in one line that names them: nothing is known of them yet.
+
+    So what others build on has to come before them.
+    """
+    kept: list[Finding] = []
+    unknown: list[str] = []
+    causes: set[str] = set()
+    for finding in findings:
+        if finding.state is State.MISSING and finding.found in causes:
+            unknown.append(finding.name)
+            continue
+        kept.append(finding)
+        if finding.state is State.MISSING:
+            causes.add(finding.found)
+    if unknown:
+        after = "mend what is missing above first"
+        kept.append(Finding(name="not looked at", found=", ".join(unknown), state=State.LIMITED, consequence=after))
+    return kept
 
 
 def attempt(name: str, look: Callable[[], str], *, remedy: str) -> Finding:

@@ -32,8 +32,7 @@ def check_sampler(config: SamplerConfig) -> None:
         from agent.http_sampler import access
 
         access(config, environ=os.environ)
-        if config.tokenizer is not None:
-            Tokens(Path(config.tokenizer), bos=config.bos)
+        tokens_at_hand(config)
     elif isinstance(config, LocalModelSection):
         limit_of(config)
     else:
@@ -62,9 +61,8 @@ def open_sampler(run: RunConfig) -> Sampler:
     if isinstance(config, HttpSamplerConfig):
         from agent.http_sampler import HttpSampler
 
-        encode = None
-        if config.tokenizer is not None:
-            encode = Tokens(Path(config.tokenizer), bos=config.bos).encode
+        tokens = tokens_at_hand(config)
+        encode = None if tokens is None else tokens.encode
         return HttpSampler(config, environ=os.environ, jitter=random.Random(), encode=encode)
     if isinstance(config, TransformersSamplerConfig):
         from agent.transformers_sampler import TransformersSampler
@@ -82,22 +80,35 @@ def tokens_of(config: LocalModelSection) -> Tokens:
     return Tokens(locate(config.model), bos=config.bos)
 
 
+def tokens_at_hand(config: HttpSamplerConfig | LocalModelSection) -> Tokens | None:
+    """None where only the server knows. Raises CheckpointError."""
+    if isinstance(config, LocalModelSection):
+        return tokens_of(config)
+    return None if config.tokenizer is None else Tokens(Path(config.tokenizer), bos=config.bos)
+
+
 def open_prompt_writer(config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection) -> PromptWriter:
     """Raises PromptError, CheckpointError or ConfigError."""
     if isinstance(config, RecordedSamplerConfig):
         return load_prompt_writer(None, limit=in_characters(config.prompt_characters))
+    tokens = tokens_at_hand(config)
     template = None if config.template is None else Path(config.template)
     checkpoint = locate(config.model) if isinstance(config, LocalModelSection) else template
     return load_prompt_writer(
         template,
-        limit=limit_of(config),
+        limit=limit_of(config, tokens=tokens),
         operator_templates=None if config.operator_templates is None else Path(config.operator_templates),
         checkpoint=checkpoint if checkpoint is not None and checkpoint.is_dir() else None,
+        special_names=() if tokens is None else tokens.special_names,
     )
 
 
-def limit_of(config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection) -> Limit:
+def limit_of(
+    config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection, *, tokens: Tokens | None = None
+) -> Limit:
     """How long a prompt may be: in tokens where the checkpoint is at hand, else in characters.
+
+    `tokens` are the checkpoint's, where they were read before.
 
     Raises CheckpointError, or ConfigError where prompt and answer have no room together.
     """
@@ -116,4 +127,10 @@ def limit_of(config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSecti
             f"sampler.prompt_tokens: {config.prompt_tokens} and max_tokens {config.max_tokens} are more than the "
             f"{context_tokens} tokens of the context of {folder}"
         )
-    return Limit(most=config.prompt_tokens or room, length=Tokens(folder, bos=config.bos).count, unit="tokens")
+    shared = f"prompt and answer share the model's context of {context_tokens}"
+    raised = "" if config.prompt_tokens is None else " and raise sampler.prompt_tokens as much"
+    remedy = f"lower sampler.max_tokens ({config.max_tokens}){raised}, or take a model with a larger context: {shared}"
+    if config.prompt_tokens is not None and config.prompt_tokens < room:
+        remedy = f"raise sampler.prompt_tokens, to {room} at most with sampler.max_tokens {config.max_tokens}: {shared}"
+    length = (tokens or tokens_of(config)).count
+    return Limit(most=config.prompt_tokens or room, length=length, unit="tokens", remedy=remedy)

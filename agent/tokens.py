@@ -71,6 +71,12 @@ class Tokens:
         return self._tokenizer.id_to_token(id) or f"({id} is in no vocabulary)"
 
     @property
+    def special_names(self) -> frozenset[str]:
+        """What `encode` makes special tokens of wherever it stands: in text that is data it must be broken before."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return frozenset(token.content for token in added if token.special)
+
+    @property
     def num_tokens(self) -> int:
         """The size of the vocabulary, with what was added to it."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)

@@ -68,7 +68,8 @@ class TransformersSampler:
         if room < 1:
             raise PromptRefused(
                 f"{self._config.model}: the prompt has {len(prompt_ids)} tokens, and the model's context "
-                f"{self._checkpoint.context_tokens}"
+                f"{self._checkpoint.context_tokens}; lower sampler.prompt_tokens below that, or take a model with a "
+                "larger context"
             )
         call = Call(
             prompt_ids=prompt_ids,

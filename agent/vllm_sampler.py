@@ -147,7 +147,10 @@ class VllmSampler:
         lengths = [place.facts.max_model_len for place in self._places if place.facts is not None]
         if lengths and num_tokens + self._config.max_tokens > min(lengths):
             told = f"a prompt of {num_tokens} tokens and an answer of {self._config.max_tokens}"
-            raise PromptRefused(f"vLLM: {told} are more than the model's context of {min(lengths)}")
+            raise PromptRefused(
+                f"vLLM: {told} are more than the model's context of {min(lengths)}; lower sampler.max_tokens or "
+                "sampler.prompt_tokens, or raise engine.max_model_len if the model can read more"
+            )
 
     async def close(self) -> None:
         self._closed = True

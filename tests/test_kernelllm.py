@@ -81,7 +81,7 @@ def test_an_answer_that_nobody_reads_to_its_end_is_in_nobodys_way(folder: Path) 
 
 
 def test_a_prompt_beyond_the_context_is_refused(folder: Path) -> None:
-    with pytest.raises(PromptRefused, match="the context 512"):
+    with pytest.raises(PromptRefused, match="the context 512; give a shorter module"):
         model(folder).generate_raw("import torch " * 400)
 
 
@@ -115,7 +115,23 @@ def test_a_verified_kernel_is_searched_for_with_the_model_that_is_loaded(
     assert (task.sampler["temperature"], task.sampler["top_p"], task.sampler["max_tokens"]) == (0.9, 0.95, 64)
 
 
-def test_a_model_that_is_not_there_ends_the_program_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_not_there_is_the_users_mistake_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["kernelllm.py", "/no/such/folder"])
-    with pytest.raises(SystemExit, match="kernelllm: /no/such/folder: is neither a folder"):
-        kernelllm.main()
+    assert kernelllm.main() == 2
+    told = capsys.readouterr().err
+    assert told.startswith("kernelllm: /no/such/folder: is neither a folder")
+    assert told.count("\n") == 1
+
+
+def test_an_error_that_nobody_explains_is_not_the_users(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> KernelLLM:
+        raise ValueError("out of joint")
+
+    monkeypatch.setattr(sys, "argv", ["kernelllm.py", "folder"])
+    monkeypatch.setattr(kernelllm, "KernelLLM", broken)
+    assert kernelllm.main() == 1
+    assert capsys.readouterr().err == "kernelllm: out of joint\n"

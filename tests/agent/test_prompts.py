@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from agent.prompts import (
     strip_comments,
     strip_docstrings,
 )
+from agent.sampler_config import TransformersSamplerConfig
+from agent.sampling import open_prompt_writer
 from agent.tokens import Tokens
 from sandbox.types import (
     Candidate,
@@ -343,3 +346,25 @@ def test_where_tokens_can_be_counted_they_are_what_limits(tiny_checkpoint: Path)
         repair_prompt(load_prompt_writer(None, limit=Limit(most=300, length=count, unit="tokens")), parent)
     clipped = clip_feedback("import torch " * 500, limit=Limit(most=9999, length=count, unit="tokens"))
     assert 240 < count(clipped) <= 250
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"max_tokens": 412}, r"limit is 100; lower sampler\.max_tokens \(412\), .* context of 512$"),
+        (
+            {"max_tokens": 12, "prompt_tokens": 50},
+            r"limit is 50; raise sampler\.prompt_tokens, to 500 at most .* context of 512$",
+        ),
+        ({"max_tokens": 412, "prompt_tokens": 100}, r"max_tokens \(412\) and raise sampler\.prompt_tokens as much"),
+    ],
+)
+def test_a_prompt_that_is_too_long_names_the_key_to_change_and_the_limits(
+    tiny_checkpoint: Path, keys: dict[str, Any], says: str
+) -> None:
+    section = TransformersSamplerConfig(kind="transformers", model=str(tiny_checkpoint), **keys)
+    problem = replace(PROBLEM, source="x = 1\n" * 200)
+    with pytest.raises(PromptTooLong, match=says):
+        open_prompt_writer(section).render(problem, proposal(Operator.DRAFT), ())
+    with pytest.raises(PromptTooLong, match=r"limit is 400; raise sampler\.prompt_characters"):
+        load_prompt_writer(None, limit=in_characters(400)).render(problem, proposal(Operator.DRAFT), ())

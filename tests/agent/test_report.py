@@ -225,3 +225,11 @@ def test_the_table_on_the_terminal_shows_solved_and_unsolved(folder: RunFolder) 
     assert "solved by draft" in shown
     assert "unsolved" in shown
     assert "timeout 1" in shown
+
+
+def test_problems_that_a_run_never_came_to_are_one_line_and_no_rows(folder: RunFolder) -> None:
+    idle = tuple(f"idle_{number:02}" for number in range(43))
+    record = record_verdicts(folder, {"a": {"x": passed()}}, idle=idle)
+    assert summary_table(record).row_count == 1
+    [told] = [line for line in closing_lines(record) if "not done" in line]
+    assert ", ".join(idle[:40]) + " and 3 more" in told

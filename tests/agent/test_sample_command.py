@@ -139,6 +139,24 @@ def test_doctor_says_what_is_wrong_with_a_checkpoint_and_what_mends_it(
     assert found.consequence
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "cause", "unknown"),
+    [
+        ("tokenizer.json", None, "tokeniser", "context, ends an answer, template, begin of text"),
+        ("prompt_template.txt", "no slot", "template", "begin of text"),
+    ],
+)
+def test_doctor_tells_a_cause_once_and_names_what_it_could_not_look_at(
+    tmp_path: Path, tiny_checkpoint: Path, name: str, content: str | None, cause: str, unknown: str
+) -> None:
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+    (folder / name).unlink() if content is None else (folder / name).write_text(content)
+    found = findings(sampler_check.section_of(None, model=str(folder)))
+    assert [each.name for each in found.values() if each.state is State.MISSING] == [cause]
+    assert found["not looked at"].found == unknown
+    assert not set(unknown.split(", ")) & set(found)
+
+
 def test_doctor_notices_a_tokeniser_that_is_not_the_models(tmp_path: Path, tiny_checkpoint: Path) -> None:
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
     config = json.loads((folder / "config.json").read_text())

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -221,6 +222,7 @@ def test_a_prompt_beyond_the_context_is_refused_and_others_are_answered(
 
     refused, answered = using(kind, tiny_checkpoint, tmp_path, work)
     assert isinstance(refused, PromptRefused)
+    assert re.search(r"lower sampler\.\w+", str(refused))  # the key to change
     assert isinstance(answered, Completion)
 
 
