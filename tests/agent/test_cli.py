@@ -13,61 +13,13 @@ from typing import Any
 import pytest
 
 from agent import cli, judge_command, rejudge, run_command
-from agent.pool import Confirmation, Pool, PoolError
+from agent.pool import Pool, PoolError
 from agent.sampler import Completion, RecordedSampler, SampleRequest, SamplerRefused
 from sandbox.settings import JudgeSettings
-from sandbox.tracer import ProblemFailed
-from sandbox.types import Candidate, Correctness, Failure, Problem, Spend, Status, Verdict
+from sandbox.types import Candidate, Problem, Verdict
+from tests.agent.word_pool import PROBLEM, WordPool
 
 ROOT = Path(cli.__file__).parents[1]
-PROBLEM = """
-import torch
-
-
-class Model(torch.nn.Module):
-    def forward(self, x):
-        return x
-
-
-def get_inputs():
-    return [torch.rand(4)]
-
-
-def get_init_inputs():
-    return []
-"""
-
-
-class ScriptedPool:
-    """Passes a candidate that says GOOD, faults on one that says FAULT, fails the rest. No sandbox behind it."""
-
-    capacity = 2
-
-    async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
-        if "FAULT" in candidate.source:
-            raise PoolError("the worker died three times")
-        if "INADMISSIBLE" in problem.source:
-            raise ProblemFailed("the reference does not agree with itself")
-        if "GOOD" in candidate.source:
-            return Verdict(
-                candidate_id=candidate.id,
-                status=Status.PASSED,
-                correctness=Correctness(
-                    checked_by="interpret", seeds=(1, 2), weights="none", max_error_ratio=0.2, rms_error_ratio=0.1
-                ),
-                plan_hash="p",
-                spend=Spend(judged=1),
-            )
-        failure = Failure(error_class="WrongValues", message="half of the values are wrong")
-        return Verdict(
-            candidate_id=candidate.id, status=Status.WRONG_VALUES, failure=failure, feedback="half are wrong"
-        )
-
-    async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
-        return Confirmation(verdict=await self.judge(problem, candidate), plan=None)
-
-    async def close(self) -> None:
-        return None
 
 
 def answer(text: str) -> str:
@@ -97,7 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def scripted_pool(config: object) -> Pool:
-    return ScriptedPool()
+    return WordPool()
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:
@@ -220,15 +172,15 @@ def test_our_fault_is_exit_code_1_and_the_run_goes_on_where_it_stopped(
     assert "the worker died three times" in told
     assert "kernelloop resume" in told
 
-    async def mended(self: ScriptedPool, problem: Problem, candidate: Candidate) -> Verdict:
+    async def mended(self: WordPool, problem: Problem, candidate: Candidate) -> Verdict:
         source = candidate.source.replace("FAULT", "")
         verdict = await judge(
             self, problem, Candidate(problem_id=problem.id, source=source, operator=candidate.operator)
         )
         return Verdict.from_json(verdict.to_json() | {"candidate_id": candidate.id})
 
-    judge = ScriptedPool.judge
-    monkeypatch.setattr(ScriptedPool, "judge", mended)
+    judge = WordPool.judge
+    monkeypatch.setattr(WordPool, "judge", mended)
     assert cli.main(["resume", "out", "--json"]) == 0
     lines = json_lines(capsys.readouterr().out)
     assert [line["event"] for line in lines].count("sampled") == 0
@@ -238,17 +190,17 @@ def test_our_fault_is_exit_code_1_and_the_run_goes_on_where_it_stopped(
 def test_an_interrupted_run_says_how_to_go_on(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = ScriptedPool.judge
+    judge = WordPool.judge
 
-    async def interrupted(self: ScriptedPool, problem: Problem, candidate: Candidate) -> Verdict:
+    async def interrupted(self: WordPool, problem: Problem, candidate: Candidate) -> Verdict:
         signal.raise_signal(signal.SIGINT)
         return await judge(self, problem, candidate)
 
-    monkeypatch.setattr(ScriptedPool, "judge", interrupted)
+    monkeypatch.setattr(WordPool, "judge", interrupted)
     assert cli.main(["run", "config.yaml"]) == 1
     told = capsys.readouterr().err.splitlines()
     assert told[-1] == f"kernelloop: interrupted; to go on: kernelloop resume {folder / 'out'}"
-    monkeypatch.setattr(ScriptedPool, "judge", judge)
+    monkeypatch.setattr(WordPool, "judge", judge)
     assert cli.main(["resume", "out"]) == 0
     assert "2 of 2 problems solved" in capsys.readouterr().out
 
@@ -298,7 +250,7 @@ def test_a_template_that_is_gone_when_it_is_needed_leaves_nothing_open(
 ) -> None:
     closed: list[Pool] = []
 
-    class WatchedPool(ScriptedPool):
+    class WatchedPool(WordPool):
         async def close(self) -> None:
             closed.append(self)
 
@@ -372,7 +324,7 @@ def one_verdict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[JudgeSett
         problem: Problem, candidate: Candidate, *, settings: JudgeSettings
     ) -> tuple[Verdict, bytes | None]:
         seen.append(settings)
-        return await ScriptedPool().judge(problem, candidate), None
+        return await WordPool().judge(problem, candidate), None
 
     monkeypatch.setattr(judge_command, "one_verdict", one_verdict)
     for name in ("GOOD", "BAD"):

@@ -37,18 +37,9 @@ from sandbox.types import (
     Status,
     Verdict,
 )
+from tests.agent.clock import Clock
 
 FIRST = Attempt(epoch=1, number=1)
-
-
-class Clock:
-    """A clock that moves when told."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def summary(

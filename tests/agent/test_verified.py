@@ -12,58 +12,15 @@ import pytest
 from agent import run_command
 from agent.config import RunConfig
 from agent.controller import Controller
-from agent.pool import Confirmation
 from agent.sampler import Completion, RecordedSampler, Sampler, SampleRequest, SamplerError
 from agent.verified import NoKernelPassed, PoolByTurns, SamplerByTurns, Stopping, Task, Turns, find_kernel
-from sandbox.tracer import ProblemFailed
-from sandbox.types import Candidate, Correctness, Failure, Operator, Problem, Proposal, Spend, Status, Verdict
-
-CODE = """import torch
-
-
-class Model(torch.nn.Module):
-    def forward(self, x):
-        return x
-
-
-def get_inputs():
-    return [torch.rand(4)]
-
-
-def get_init_inputs():
-    return []
-"""
-
-
-class ScriptedPool:
-    """Passes what says GOOD, finds fault with a problem that says INADMISSIBLE. No sandbox behind it."""
-
-    capacity = 1
-
-    async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
-        if "INADMISSIBLE" in problem.source:
-            raise ProblemFailed("the reference does not agree with itself")
-        if "GOOD" in candidate.source:
-            correctness = Correctness(
-                checked_by="interpret", seeds=(1, 2), weights="none", max_error_ratio=0.2, rms_error_ratio=0.1
-            )
-            spend = Spend(judged=1)
-            return Verdict(
-                candidate_id=candidate.id, status=Status.PASSED, correctness=correctness, plan_hash="p", spend=spend
-            )
-        failure = Failure(error_class="WrongValues", message="half of the values are wrong")
-        return Verdict(candidate_id=candidate.id, status=Status.WRONG_VALUES, failure=failure, feedback="half")
-
-    async def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
-        return Confirmation(verdict=await self.judge(problem, candidate), plan=None)
-
-    async def close(self) -> None:
-        return None
+from sandbox.types import Candidate, Operator, Problem, Proposal
+from tests.agent.word_pool import PROBLEM, WordPool
 
 
 @pytest.fixture(autouse=True)
 def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_command, "open_pool", lambda config: ScriptedPool())
+    monkeypatch.setattr(run_command, "open_pool", lambda config: WordPool())
     monkeypatch.setattr("sandbox.environment.output_of", lambda command: None)  # no GPU, on GPU machines too
 
 
@@ -71,7 +28,7 @@ def answer(text: str) -> str:
     return f"```python\n# {text}\nclass ModelNew:\n    pass\n```\n"
 
 
-def find(folder: Path, *, answers: list[dict[str, Any]], code: str = CODE, run_dir: Path | None = None) -> str:
+def find(folder: Path, *, answers: list[dict[str, Any]], code: str = PROBLEM, run_dir: Path | None = None) -> str:
     recording = folder / "answers.jsonl"
     lines = [{"problem": "problem", "operator": "draft", **line} for line in answers]
     recording.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -93,7 +50,7 @@ def test_none_that_passed_is_an_error_that_counts_what_was_found(tmp_path: Path)
     with pytest.raises(NoKernelPassed, match=r"no kernel passed in 2 samples \(wrong_values 2\)"):
         find(tmp_path, answers=[{"id": "1", "completion": answer("BAD")}, {"id": "2", "completion": answer("WORSE")}])
     with pytest.raises(NoKernelPassed, match="cannot be judged: the reference does not agree with itself"):
-        find(tmp_path, answers=[{"id": "1", "completion": answer("GOOD")}], code=f"# INADMISSIBLE\n{CODE}")
+        find(tmp_path, answers=[{"id": "1", "completion": answer("GOOD")}], code=f"# INADMISSIBLE\n{PROBLEM}")
 
 
 def test_a_run_folder_that_is_named_keeps_the_run(tmp_path: Path) -> None:
@@ -117,7 +74,7 @@ def test_a_sampler_that_fails_is_an_error_with_its_cause(tmp_path: Path) -> None
 
     recording = tmp_path / "answers.jsonl"
     recording.write_text(json.dumps({"id": "1", "problem": "p", "operator": "draft", "completion": "x"}))
-    task = Task(code=CODE, sampler={"kind": "recorded", "path": str(recording)}, num_samples=2, seed=0)
+    task = Task(code=PROBLEM, sampler={"kind": "recorded", "path": str(recording)}, num_samples=2, seed=0)
     with pytest.raises(SamplerError, match="the search failed: the model is down"):
         find_kernel(task, open_sampler=open_down, run_dir=None, on_gpu=False)
 

@@ -37,19 +37,10 @@ from agent.run_folder import RunFolder
 from agent.snapshot import Snapshot, Standings
 from agent.watch_command import SILENT_SECONDS, Seen, lines_of, page, watch
 from sandbox.types import Budget, Candidate, Operator, Proposal, Spend, Status, Verdict
+from tests.agent.clock import Clock
 from tests.scripted_run import failed, passed
 
 FIRST = Attempt(epoch=1, number=1)
-
-
-class Clock:
-    """Goes on when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def started(*problem_ids: str) -> RunStarted:
