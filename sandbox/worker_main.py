@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from sandbox import syscalls
 from sandbox.cuda_fault import StickyFault
 from sandbox.worker_process import read_message, write_message
 
@@ -35,6 +37,8 @@ def serve(make: Callable[[Callable[[], None]], Worker], *, load: Callable[[], ob
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not look like an answer
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # One that stands still, as spares do while something is timed, would never see that it is alone.
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGCONT)
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     worker: Worker | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -86,3 +87,35 @@ def test_its_folder_goes_with_it(tmp_path: Path) -> None:
         assert home.is_dir()
         process.close()
         assert not home.exists()
+
+
+# Starts a worker that stands still, tells its number, and is killed before it can let it go on.
+PARENT = f"""
+import os, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+from sandbox.worker_process import WorkerProcess
+served = "import sys; sys.path.insert(0, {str(ROOT)!r})"
+served += "; from sandbox.worker_main import serve; serve(lambda late: None)"
+worker = WorkerProcess([sys.executable, "-c", served], environment=lambda home: dict(HOME=home))
+worker.call(dict(do="load"), deadline_seconds=60.0)
+worker.pause()
+print(worker.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_that_stands_still_ends_with_its_judge() -> None:
+    started = subprocess.run([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, timeout=120.0)
+    assert started.returncode == -signal.SIGKILL
+    number, deadline = int(started.stdout), time.monotonic() + 30.0
+    while alive(number):
+        assert time.monotonic() < deadline, "it stands still for ever"
+        time.sleep(0.05)
+
+
+def alive(number: int) -> bool:
+    """Whether that process is there and no zombie, which nobody here may reap."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
