@@ -234,10 +234,8 @@ def kept_storages(plan: Plan) -> frozenset[int]:
     construction makes."""
     used: set[int] = set()
     for step in plan.steps:
-        if isinstance(step, LaunchStep):
+        if isinstance(step, LaunchStep | AtenStep):
             used |= _given(plan, step)
-        elif isinstance(step, AtenStep):
-            used |= {plan.values[i].storage for i in (*tensor_refs(step.args), *tensor_refs(step.kwargs))}
     return frozenset(used & _filled_storages(plan) - {plan.values[i].storage for i in plan.inputs})
 
 
@@ -246,21 +244,18 @@ def _filled_storages(plan: Plan) -> set[int]:
     filled = {plan.values[i].storage for i in (*plan.inputs, *(index for _, index in plan.weights))}
     filled |= {s for s, record in enumerate(plan.storages) if record.role == "constant"}
     for step in plan.init_steps:
-        filled |= {plan.values[i].storage for i in (*tensor_refs(step.args), *tensor_refs(step.kwargs))}
+        filled |= _given(plan, step)
         filled |= _output_storages(plan, step)
     return filled
 
 
-def _given(plan: Plan, step: LaunchStep) -> set[int]:
-    """The buffers that a launch is given."""
+def _given(plan: Plan, step: AtenStep | LaunchStep) -> set[int]:
+    """The buffers that a step is given."""
     return {plan.values[index].storage for index in step_refs(plan, step)}
 
 
 def adoptable_storages(plan: Plan) -> frozenset[int]:
     """The buffers that come to be as the result of an operator of the forward pass, untouched before."""
-
-    def storages(tree: Any) -> set[int]:
-        return {plan.values[i].storage for i in tensor_refs(tree)}
 
     touched = _filled_storages(plan)
     adoptable: set[int] = set()
@@ -268,7 +263,7 @@ def adoptable_storages(plan: Plan) -> frozenset[int]:
         if isinstance(step, LaunchStep):
             touched |= _given(plan, step)
         elif isinstance(step, AtenStep):
-            touched |= storages(step.args) | storages(step.kwargs)
+            touched |= _given(plan, step)
             adoptable |= _output_storages(plan, step) - touched
             touched |= _output_storages(plan, step)
     return frozenset(adoptable)

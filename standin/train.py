@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def train(options: argparse.Namespace, *, prepared: Prepared, started: float) -> End:
-    """One session of a training, and the checkpoint it leaves. Raises StateError."""
+    """Trains until a limit, and writes the checkpoint that it leaves. Raises StateError."""
     tokenizer = read_tokenizer(options.data / FOLDER)
     shape = Shape(
         vocabulary=-(-prepared.vocabulary // VOCABULARY_STEP) * VOCABULARY_STEP,
