@@ -40,7 +40,7 @@ AUTOTUNE = "@triton.autotune([triton.Config({'BLOCK': b}) for b in (256, 1024, 4
 # Ends by itself: about 2^33 dependent additions on one thread block take several seconds.
 SLOW = "    for _ in range(1 << 30):\n        x = x * 1.0001 + 0.5\n    tl.store(y_ptr + offsets, x, mask=mask)"
 # A copy by torch between two launches: a third of the device time, where half is allowed.
-TWICE = "z = torch.empty_like(y)\n        relu_kernel[(triton.cdiv(n, 1024),)](y.clone(), z, n, BLOCK=1024)\n        return z"
+TWICE = "z = torch.empty_like(y)\n        relu_kernel[(n // 1024,)](y.clone(), z, n, BLOCK=1024)\n        return z"
 STORE = "    tl.store(y_ptr + offsets, tl.maximum(x, 0.0), mask=mask)"
 
 
