@@ -50,6 +50,7 @@ WARM_UP_TOKENS = 64  # of bare vLLM, whose answers may have another length each 
 # Graphs for batches of these sizes only; the others are filled up. Capturing all that vLLM would takes half a minute.
 GRAPHS = (1, 2, 4, 8, 16, 32, 64, 128, 192, 256)
 BATCHED_TOKENS = 8192
+FLASHINFER = "VLLM_USE_FLASHINFER_SAMPLER"  # on by vLLM's default
 BARE_SHARE = 0.65  # of the time, at most, where more is to come
 TEMPERATURE, TOP_P = 1.0, 0.97
 
@@ -175,7 +176,7 @@ class EngineRate:
         )  # fmt: skip
         engine = EngineConfig(
             load_format="dummy", python=args.python, memory_share=0.3 if args.tiny else None, max_restarts=1,
-            environment={"VLLM_USE_FLASHINFER_SAMPLER": "1"},  # vLLM's default, as bare has it; never used with seeds
+            environment={FLASHINFER: os.environ.get(FLASHINFER, "1")},  # as bare has it, though never used with seeds
         )  # fmt: skip
         arguments = engine_arguments(config, engine, on_gpu=on_gpu()) | engine_options(args)
         engines = open_engines(config, engine, num_engines=1, seats=None, on_gpu=on_gpu(), arguments=arguments)
