@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -228,12 +229,12 @@ class LoopRate:
     def close(self) -> None:
         self._watch.stop()
         for pid in children_of(os.getpid()):  # Ray's and vLLM's: this process ends without their doing
-            if (command := command_of(pid)) and b"nvidia-smi" not in command:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
 def gpus_here() -> list[str]:
-    """As nvidia-smi names them: those that CUDA may see."""
+    """Those that CUDA may see, by index or UUID."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import time
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +16,8 @@ from agent.events import Outcome, RunSummary
 from agent.ledger import Ledger
 from agent.sampler import Completion, SampleRequest
 from sandbox.types import Failure, Status, Verdict
+from tests.benchmarks import machine_watch
 from tests.benchmarks.loop_figures import Answered, Ranked, ledger_faults, rates, speedup_table, stages
-from tests.benchmarks.machine_watch import GpuSample, read_cores, read_gpu_line
 from tests.small_run import NUM_PROBLEMS, run
 
 
@@ -90,11 +93,49 @@ def test_the_table_has_losses_and_what_was_not_timed() -> None:
     assert "Not timed: b (wrong_values 4)." in text
 
 
-def test_what_nvidia_smi_and_the_kernel_say_is_read() -> None:
-    sample = GpuSample(at=1.0, gpu="1", busy_percent=37.0, memory_mib=512.0, power_w=None)
-    assert read_gpu_line("1, 37, 512, [N/A]\n", at=1.0) == sample
-    assert read_gpu_line("Unable to determine the device handle\n", at=1.0) is None
+class Nvml(types.ModuleType):
+    """One GPU, which is busy half of the time and takes 100 W."""
+
+    def __init__(self) -> None:
+        super().__init__("pynvml")
+        self.asked = 0
+
+    def nvmlInit(self) -> None: ...
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> types.SimpleNamespace:
+        self.asked += 1
+        return types.SimpleNamespace(gpu=100 * (self.asked % 2))
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> types.SimpleNamespace:
+        return types.SimpleNamespace(used=512 << 20)
+
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
+        return 100_000
+
+
+def test_a_machine_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = Nvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(machine_watch, "EVERY_SECONDS", 0.01)
+    watch = machine_watch.MachineWatch(["1"])
+    begin = time.monotonic()
+    watch.start()
+    while nvml.asked < 20:
+        assert time.monotonic() - begin < 60
+        time.sleep(0.01)
+    watch.stop()
+    found = watch.shares(begin, time.monotonic())
+    assert found["gpu 1"]["busy_share"] == pytest.approx(0.5, abs=0.05)
+    assert found["gpu 1"]["share_of_samples_at_zero"] == pytest.approx(0.5, abs=0.05)
+    assert (found["gpu 1"]["most_memory_mib"], found["gpu 1"]["mean_power_w"]) == (512, 100)
+    assert "gpu 1" not in watch.shares(begin - 2, begin - 1)
+
+
+def test_the_kernel_tells_how_busy_the_cores_were() -> None:
     core = min(os.sched_getaffinity(0))
     stat = f"cpu  1 1 1 1 1 1 1 1 0 0\ncpu{core} 10 0 5 80 5 0 0 0 0 0\ncpu{core + 4096} 9 9 9 9 9 9 9 9 0 0\n"
-    found = read_cores(stat, at=2.0)
+    found = machine_watch.read_cores(stat, at=2.0)
     assert (found.busy, found.total) == (15, 100)
