@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from sandbox.baseline_cache import BaselineCache, BaselineTime
+from sandbox.baseline_cache import BaselineCache, BaselineTime, Kept
 from sandbox.baselines import Baselines, TimingTask, baseline_environment
 from sandbox.clocks import Clocks, parse_clocks
 from sandbox.settings import JudgeSettings
@@ -256,12 +256,12 @@ def test_a_broken_cache_file_is_as_good_as_none(tmp_path: Path) -> None:
     cache = BaselineCache(tmp_path / "baselines")
     for text in ("", "[]", '{"baselines": {"eager": {"time_us": -1.0, "kind": "graph"}}}', '{"baselines": 3}'):
         (tmp_path / "baselines" / "k.json").write_text(text)
-        assert cache.load("k") == {}
+        assert cache.load("k").times == {}
     times = {"eager": BaselineTime(time_us=3.0, kind="graph")}
     cache.store("k", times, conditions={})
-    assert cache.load("k") == times
+    assert cache.load("k") == Kept(times=times, gpu_uuid=None)
     cache.drop("k")
-    assert cache.load("k") == {}
+    assert cache.load("k").times == {}
 
 
 def test_a_cache_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
