@@ -116,7 +116,12 @@ def report_html(record: RunRecord, *, ledger: Ledger) -> str:
 
 
 def _gpu_row(share: GpuShare) -> tuple[str, str, str, str]:
-    return visible(share.uuid), visible(share.model or "not told"), f"{share.num_verdicts:,}", f"{share.gpu_seconds:,.1f}"
+    return (
+        visible(share.uuid),
+        visible(share.model or "not told"),
+        f"{share.num_verdicts:,}",
+        f"{share.gpu_seconds:,.1f}",
+    )
 
 
 def _samples(figures: RunFigures, *, record: RunRecord) -> dict[str, Any]:

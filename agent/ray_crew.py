@@ -154,7 +154,7 @@ class Crew:
         return [member.seat for member in self._members if member.seat is not None]
 
     async def do(self, job: Job[ResultT], *, subject: str, topic: str) -> ResultT:
-        """The job's result, after up to MAX_ATTEMPTS attempts, each by another worker and on another GPU, if there is one.
+        """The job's result, after up to MAX_ATTEMPTS attempts, each by another worker, on another GPU, if there is one.
 
         A worker that has had the topic before is preferred. Raises PoolError, and ProblemFailed from the job.
         """

@@ -91,8 +91,8 @@ class VllmSampler:
         lease: GpuLease | None,
         tell: Tell | None = None,
     ) -> None:
-        """`encode` makes a prompt's token ids. With a `lease` the engines share their GPUs and sleep when it says. `tell`
-        hears of engines that died."""
+        """`encode` makes a prompt's token ids. With a `lease` the engines share their GPUs and sleep when it says.
+        `tell` hears of engines that died."""
         self._config = config
         self._encode = encode
         self._max_restarts = max_restarts

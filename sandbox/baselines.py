@@ -61,8 +61,8 @@ class TimingTask:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """What is known of a problem's baselines. `left_out` has the reason for each that cannot be used; `notes` say why
-    some could not be captured; `kept` says that the times are from an earlier process, `elsewhere` which other GPU of the
-    same model that had, if it had another."""
+    some could not be captured; `kept` says that the times are from an earlier process, `elsewhere` which GPU of the
+    same model that had, if it was another."""
 
     times: Mapping[str, BaselineTime]
     left_out: Mapping[str, str]

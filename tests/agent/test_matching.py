@@ -1,4 +1,4 @@
-"""Which idle worker gets which job: by topic, without idling, and never one that failed at it while there is another."""
+"""Which idle worker gets which job: by topic, without idling, and not one that failed at it while there is another."""
 
 from __future__ import annotations
 
