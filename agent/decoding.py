@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -137,6 +138,8 @@ class Decoder:
     def __init__(self, model: Any, *, eos_ids: frozenset[int], num_slots: int) -> None:
         """`model` is a causal language model of transformers with full attention; see `load`."""
         self._model = model
+        # What transformers calls the cache, of an argument and of an answer; older versions know the other name alone.
+        self._cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._eos_ids = eos_ids
         self._slots = Slots(num_slots)
         self._rows: list[Row] = []
@@ -204,8 +207,9 @@ class Decoder:
         positions, mask = self._slots.aim([row.num_cached for row in rows], device=device)
         last = torch.tensor([[row.token_ids[-1]] for row in rows], device=device)
         answer = self._model(
-            input_ids=last, position_ids=positions, attention_mask=mask, past_key_values=self._slots, use_cache=True
-        )
+            input_ids=last, position_ids=positions, attention_mask=mask, use_cache=True,
+            **{self._cache_name: self._slots},
+        )  # fmt: skip
         self._extend(rows, logits=answer.logits[:, -1])
         for row in rows:
             if row.finish_reason is not None:
@@ -241,7 +245,8 @@ class Decoder:
 
     def _take_in(self, ids: tuple[int, ...], *, slot: int) -> Prompt:
         answer = self._model(input_ids=torch.tensor([ids], device=self._model.device), use_cache=True, logits_to_keep=1)
-        self._slots.fill(slot, layers=[(layer.keys, layer.values) for layer in answer.past_key_values.layers])
+        layers = getattr(answer, self._cache_name).layers
+        self._slots.fill(slot, layers=[(layer.keys, layer.values) for layer in layers])
         return Prompt(ids=ids, logits=answer.logits[0, -1].float())
 
     def _extend(self, rows: Sequence[Row], *, logits: torch.Tensor) -> None:

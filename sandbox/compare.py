@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from sandbox.error_figures import CHUNK_ELEMENTS, Errors, errors_of, largest_at, relative_errors, square_error
 from sandbox.trees import dtype_name
 from sandbox.types import Failure, Mismatch, Pattern, Status, Tolerance
 
@@ -23,17 +24,21 @@ POISON = (0xFF, 0x7B)
 
 _FIRST_ELEMENTS = 1 << 16  # of a comparison that stops at the first wrong part
 FEW_ELEMENTS = 32  # of an output, whose error says little of what another kernel's would be
-CHUNK_ELEMENTS = 1 << 26  # bounds the float64 temporaries of one comparison to a few GiB
 _PATTERN_ELEMENTS = 1 << 22
 KEPT_BYTES = 128 << 20
+
+
+# Puts a tensor where no kernel finds it and gives what brings it back, or None where there is no room.
+Keep = Callable[[torch.Tensor], Callable[[], torch.Tensor] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
     """One output as it should be: its bounds, and `answer`, which gives the values when they are needed.
 
-    The values are float64 for floating dtypes, else the declared dtype. Small ones are kept on the host (`kept_bytes`),
-    large ones computed again, since moving gigabytes over the bus costs more. `spread` is the geometric mean of the
+    The values are float64 for floating dtypes, else the declared dtype. Where they are not kept on the device out of
+    reach (`vault.py`), small ones are kept on the host (`kept_bytes`), and large ones computed again, since moving
+    gigabytes over the bus costs more. `spread` is the geometric mean of the
     magnitudes, `scale` their root mean square; `max_relative` bounds |error| / (|value| + spread) of each element and
     `max_rms` the root mean square of the error over `scale`. Both are 0 for dtypes that must agree exactly.
     """
@@ -58,16 +63,6 @@ class Comparison:
     failure: Failure | None
     max_error_ratio: float
     rms_error_ratio: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Errors:
-    """Error figures of one output; `num_wrong` counts elements beyond the bound or not finite where they should be."""
-
-    max_relative: float
-    rms: float
-    num_wrong: int
-    first_wrong: int | None
 
 
 def expect(
@@ -127,8 +122,8 @@ class Bounds:
         they also show how large such an error usually is."""
         self.admit(answer)
         if self._dtype.is_floating_point and 0 < self._value.numel() < FEW_ELEMENTS:
-            relative = _relative_errors(answer, self._value, self._spread).square().mean()
-            rms = _errors(answer, self._value, spread=self._spread, scale=self._scale, max_relative=math.inf).rms
+            relative = relative_errors(answer, self._value, self._spread).square().mean()
+            rms = errors_of(answer, self._value, spread=self._spread, scale=self._scale, max_relative=math.inf).rms
             self._usual.append((float(relative), rms**2))
 
     def _make_room_for_luck(self) -> None:
@@ -151,16 +146,20 @@ class Bounds:
             self._make_room(answer, self._tolerance.elementwise / 4, self._tolerance.rms / 4)
 
     def _make_room(self, answer: torch.Tensor, multiple: float, multiple_rms: float) -> None:
-        errors = _errors(answer, self._value, spread=self._spread, scale=self._scale, max_relative=math.inf)
+        errors = errors_of(answer, self._value, spread=self._spread, scale=self._scale, max_relative=math.inf)
         relative, rms = multiple * errors.max_relative, multiple_rms * errors.rms
         self._all_finite = self._all_finite and math.isfinite(relative) and math.isfinite(rms)
         self._relative, self._rms = max(self._relative, relative), max(self._rms, rms)
 
-    def expected(self, path: str, *, recompute: Callable[[], torch.Tensor] | None) -> Expected:
+    def expected(
+        self, path: str, *, recompute: Callable[[], torch.Tensor] | None, keep: Keep | None = None
+    ) -> Expected:
         """The expectation for that output; `recompute` as for `expect`."""
         self._make_room_for_luck()
         num_bytes = self._value.nbytes
-        if recompute is None or self._overflows or num_bytes <= KEPT_BYTES:
+        if keep is not None and (kept_away := keep(self._value)) is not None:
+            recompute, num_bytes = kept_away, 0
+        elif recompute is None or self._overflows or num_bytes <= KEPT_BYTES:
             kept = self._value.cpu()
             recompute = lambda: kept  # noqa: E731
         return Expected(
@@ -233,7 +232,7 @@ def compare(outputs: Sequence[torch.Tensor], expected: Sequence[Expected]) -> Co
     worst, worst_rms = 0.0, 0.0
     for output, want in zip(outputs, expected, strict=True):
         value = want.answer()
-        errors = _errors(output, value, spread=want.spread, scale=want.scale, max_relative=want.max_relative)
+        errors = errors_of(output, value, spread=want.spread, scale=want.scale, max_relative=want.max_relative)
         ratio = _ratio(errors.max_relative, want.max_relative)
         rms_ratio = _ratio(errors.rms, want.max_rms)
         worst, worst_rms = max(worst, ratio), max(worst_rms, rms_ratio)
@@ -256,20 +255,12 @@ def agrees(output: torch.Tensor, want: Expected, value: torch.Tensor) -> bool:
         got, expected = flat[start : start + size], wanted[start : start + size].to(output.device)
         if expected.is_floating_point():
             expected = expected.to(torch.float64)
-        relative = _relative_errors(got, expected, want.spread)
+        relative = relative_errors(got, expected, want.spread)
         if not bool((relative <= want.max_relative).all()):
             return False
-        square_sum += _square_error(got, expected)
+        square_sum += square_error(got, expected)
         start, size = start + size, min(8 * size, CHUNK_ELEMENTS)
     return _ratio(math.sqrt(square_sum / max(flat.numel(), 1)) / want.scale, want.max_rms) <= 1
-
-
-def _square_error(got: torch.Tensor, expected: torch.Tensor) -> float:
-    """The sum of the squared differences where both are finite; 0 for dtypes that must agree exactly."""
-    if not got.dtype.is_floating_point:
-        return 0.0
-    difference = got.to(torch.float64) - expected.to(torch.float64)
-    return float(torch.where(torch.isfinite(difference), difference, 0.0).square().sum())
 
 
 def _failed(status: Status, message: str) -> Comparison:
@@ -283,54 +274,11 @@ def _ratio(error: float, bound: float) -> float:
     return error / bound if bound > 0 else math.inf
 
 
-def _errors(output: torch.Tensor, value: torch.Tensor, *, spread: float, scale: float, max_relative: float) -> _Errors:
-    """Walks both in parts. Infinities and NaN must stand in the same places with the same signs; else they are
-    wrong."""
-    flat, want = output.reshape(-1), value.reshape(-1)
-    largest, square_sum, num_wrong, first = 0.0, 0.0, 0, None
-    for start in range(0, flat.numel(), CHUNK_ELEMENTS):
-        got = flat[start : start + CHUNK_ELEMENTS]
-        expected = want[start : start + CHUNK_ELEMENTS].to(got.device)
-        relative = _relative_errors(got, expected, spread)
-        wrong = ~(relative <= max_relative)
-        count = int(wrong.sum())
-        if count and first is None:
-            first = start + int(wrong.to(torch.uint8).argmax())
-        num_wrong += count
-        largest = max(largest, float(relative.nan_to_num(math.inf).max()))
-        square_sum += _square_error(got, expected)
-    rms = math.sqrt(square_sum / max(flat.numel(), 1)) / scale
-    return _Errors(max_relative=largest, rms=rms, num_wrong=num_wrong, first_wrong=first)
-
-
-def _largest_at(flat: torch.Tensor, want: torch.Tensor, spread: float) -> int:
-    """Where the error is largest."""
-    largest, at = -1.0, 0
-    for start in range(0, flat.numel(), CHUNK_ELEMENTS):
-        got = flat[start : start + CHUNK_ELEMENTS]
-        relative = _relative_errors(got, want[start : start + CHUNK_ELEMENTS].to(flat.device), spread)
-        if (top := float(relative.max())) > largest:
-            largest, at = top, start + int(relative.argmax())
-    return at
-
-
-def _relative_errors(got: torch.Tensor, expected: torch.Tensor, spread: float) -> torch.Tensor:
-    """|got - expected| / (|expected| + spread) in float64; 0 where both are the same NaN or infinity, infinite where
-    only one is."""
-    if not got.dtype.is_floating_point:
-        return torch.where(got == expected, 0.0, math.inf).to(torch.float64)
-    got = got.to(torch.float64)
-    same = (got == expected) | (got.isnan() & expected.isnan())
-    error = (got - expected).abs() / (expected.abs() + spread)
-    error = torch.where(torch.isfinite(got) & torch.isfinite(expected), error, math.inf)
-    return torch.where(same, 0.0, error)
-
-
-def _describe(output: torch.Tensor, answer: torch.Tensor, want: Expected, errors: _Errors) -> Failure:
+def _describe(output: torch.Tensor, answer: torch.Tensor, want: Expected, errors: Errors) -> Failure:
     flat, value = output.reshape(-1), answer.reshape(-1)
     first = errors.first_wrong
     if first is None:  # no single element is beyond its bound, but all together are: show the largest
-        first = _largest_at(flat, value, want.spread)
+        first = largest_at(flat, value, want.spread)
     mismatch = Mismatch(
         output=f"output{want.path}",
         share_wrong=max(errors.num_wrong, 1) / max(flat.numel(), 1),
@@ -359,7 +307,7 @@ def _pattern(output: torch.Tensor, answer: torch.Tensor, want: Expected, *, firs
         return None
     given = output.reshape(-1)[:_PATTERN_ELEMENTS]
     got, value = given.to(torch.float64), answer.reshape(-1)[:_PATTERN_ELEMENTS].to(output.device, torch.float64)
-    wrong = ~(_relative_errors(got, value, want.spread) <= want.max_relative)
+    wrong = ~(relative_errors(got, value, want.spread) <= want.max_relative)
     if not bool(wrong.any()):
         return None
     bad, good = got[wrong], value[wrong]
@@ -376,7 +324,7 @@ def _pattern(output: torch.Tensor, answer: torch.Tensor, want: Expected, *, firs
         return Pattern.TAIL_ONLY
     if len(want.shape) >= 2 and want.shape[-1] == want.shape[-2] and output.numel() <= _PATTERN_ELEMENTS:
         turned = got.reshape(want.shape).transpose(-1, -2).reshape(-1)
-        if bool((_relative_errors(turned, value, want.spread) <= max(want.max_relative, 1e-4)).all()):
+        if bool((relative_errors(turned, value, want.spread) <= max(want.max_relative, 1e-4)).all()):
             return Pattern.TRANSPOSED
     nonzero = good != 0
     if int(nonzero.sum()) >= 4:

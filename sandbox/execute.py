@@ -171,6 +171,15 @@ def aten_operator(name: str) -> Any:
     return found
 
 
+def takes_weights_alone(plan: Plan, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether all that the forward pass finds when it begins is the reference's weights, by name: then nothing need be
+    constructed, and `initialise` gives what copying them gives."""
+    matched = {name: index for name, index in plan.weights if _matches(plan, index, weights.get(name))}
+    whole = _whole_storages(plan, matched)
+    apart = len(whole) == len(matched) == len(plan.weights)  # no order in which they are copied could matter
+    return apart and bool(matched) and _construction_is_overwritten(plan, matched)
+
+
 def initialise(plan: Plan, *, seed: int, weights: Mapping[str, torch.Tensor]) -> tuple[Arena, str]:
     """Runs the construction steps on the CPU and gives the parameters their values.
 
@@ -234,11 +243,6 @@ def _construction_is_overwritten(plan: Plan, matched: Mapping[str, int]) -> bool
 
     So it is for most modules, and drawing millions of random numbers only to write over them would cost seconds.
     """
-    whole = {
-        plan.values[i].storage
-        for i in matched.values()
-        if plan.value_bytes(i) == plan.storages[plan.values[i].storage].num_bytes
-    }
     written = set()
     for step in plan.init_steps:
         touched = [o for o in step.outputs if o is not None] or [*tensor_refs(step.args), *tensor_refs(step.kwargs)]
@@ -246,7 +250,16 @@ def _construction_is_overwritten(plan: Plan, matched: Mapping[str, int]) -> bool
     used = {plan.values[i].storage for i in tensor_refs(plan.outputs)}
     for forward in flat_steps(plan):
         used |= {plan.values[i].storage for i in step_refs(plan, forward)}
-    return not (written & used) - whole
+    return not (written & used) - _whole_storages(plan, matched)
+
+
+def _whole_storages(plan: Plan, matched: Mapping[str, int]) -> set[int]:
+    """The storages that one of these weights fills from end to end."""
+    return {
+        plan.values[i].storage
+        for i in matched.values()
+        if plan.value_bytes(i) == plan.storages[plan.values[i].storage].num_bytes
+    }
 
 
 def weights_by_name(plan: Plan, spec_weights: Sequence[Sequence[Any]]) -> frozenset[str]:
@@ -296,4 +309,9 @@ def bind_inputs(plan: Plan, arena: Arena, inputs: Sequence[torch.Tensor]) -> Non
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors of one dtype and shape hold the same bytes, NaN payloads included."""
-    return torch.equal(*(t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b))) if a.numel() else True
+    if not a.numel():
+        return True
+    flat = [t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b)]
+    if all(t.numel() % 8 == t.storage_offset() % 8 == t.data_ptr() % 8 == 0 for t in flat):  # eight at a time
+        flat = [t.view(torch.int64) for t in flat]
+    return torch.equal(*flat)

@@ -1,7 +1,7 @@
 """Keeps the process that holds one GPU: started, probed, replaced when it is lost, with spares beside it.
 
-The first spare has its CUDA context open before it is needed; the others have done their imports. A lost worker is
-killed at once and waited for in the background. Knows what a worker answers to `load` and `probe` and that an answer
+The first spares have their CUDA contexts open before they are needed; the others have done their imports. A lost worker
+is killed at once and waited for in the background. Knows what a worker answers to `load` and `probe` and that an answer
 may say `dead` or `error`; nothing of problems, plans or blame. Loads no torch and never touches the GPU itself.
 """
 
@@ -28,8 +28,9 @@ _log = logging.getLogger(__name__)
 _START_SECONDS = 180.0  # importing torch from a cold disk and opening a context
 _REAP_SECONDS = 60.0  # a context with a running kernel is torn down in seconds; longer, and the GPU is stuck
 _MAX_FAULTS = 3  # in a row, none of them any candidate's
-# Importing torch takes seconds: so many spares keep up with a loss a second or two. Only the first takes GPU memory.
-_NUM_SPARES = 3
+# Importing torch takes seconds: so many spares keep up with a loss a second or two. Two losses may come one right after
+# the other. Only open ones take GPU memory.
+_NUM_SPARES, _NUM_OPEN = 4, 2
 _NUM_CPU_THREADS = "4"  # for weights, which are drawn on the CPU
 # What a GPU's processes keep of this one's environment: where libraries are, in which order CUDA numbers GPUs, and what
 # a machine's owner has switched off between them.
@@ -176,7 +177,7 @@ class GpuWorkers:
             yield
         finally:
             self._is_quiet = False
-            for spare in self._spares[:1]:
+            for spare in self._spares[:_NUM_OPEN]:
                 spare.go_on()
 
     def _ready(self) -> WorkerProcess:
@@ -216,16 +217,18 @@ class GpuWorkers:
                 return
 
     def _tend(self, work: Callable[[_Starting], object]) -> None:
-        """Does `work` on the first spare. One that fails counts as a fault, and no other is opened before the worker is
-        replaced: where memory is short because the worker uses it, the next would fail too."""
-        if not (self._spares and self._open_spares):
-            return
-        try:
-            work(self._spares[0])
-        except (WorkerLate, WorkerEnded, SandboxError) as error:
-            self._open_spares = False
-            self._reap(self._spares.pop(0).process)
-            self._count_fault(error)
+        """Does `work` on the first spares. One that fails counts as a fault, and no other is opened before the worker
+        is replaced: where memory is short because the worker uses it, the next would fail too."""
+        for spare in self._spares[:_NUM_OPEN]:
+            if not self._open_spares:
+                return
+            try:
+                work(spare)
+            except (WorkerLate, WorkerEnded, SandboxError) as error:
+                self._open_spares = False
+                self._spares.remove(spare)
+                self._reap(spare.process)
+                self._count_fault(error)
 
     def _count_fault(self, error: Exception) -> None:
         """Raises GpuUnusable when there were too many in a row."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from sandbox.compare import CHUNK_ELEMENTS
 from sandbox.eager_mode import EagerMode
+from sandbox.error_figures import CHUNK_ELEMENTS
 from sandbox.reference import Case, Reference
 
 MAX_LEFT_OUT = 24  # operations of one problem, and as many weights

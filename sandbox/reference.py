@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from sandbox.compare import FEW_ELEMENTS, Bounds, Expected
+from sandbox.compare import FEW_ELEMENTS, Bounds, Expected, Keep
 from sandbox.describe import construct
 from sandbox.device_asserts import DeviceAsserts
 from sandbox.module_state import has_loose_tensors, is_constant, load_weights, num_bytes, state_of
@@ -72,10 +72,18 @@ class Reference:
     """One problem on one device. Raises InadmissibleProblem wherever its own code does not hold up."""
 
     def __init__(
-        self, problem: Problem, *, spec: Mapping[str, Any], device: torch.device, may_narrow: bool = False
+        self,
+        problem: Problem,
+        *,
+        spec: Mapping[str, Any],
+        device: torch.device,
+        may_narrow: bool = False,
+        keep: Keep | None = None,
     ) -> None:
-        """With `may_narrow` an answer that does not fit into memory in float64 is taken in the declared dtype."""
-        self._problem, self._spec, self._device, self._may_narrow = problem, spec, device, may_narrow
+        """With `may_narrow` an answer that does not fit into memory in float64 is taken in the declared dtype. `keep`
+        is where answers stay between comparisons."""
+        self._problem, self._spec, self._device = problem, spec, device
+        self._may_narrow, self._keep = may_narrow, keep
         self._models: OrderedDict[tuple[int, bool], torch.nn.Module] = OrderedDict()
         self._module = types.ModuleType(f"problem_{problem.key}")
         try:
@@ -145,7 +153,7 @@ class Reference:
             if precision != "ieee":
                 self._admit_reduced(case, forms, bounds, precision=precision)
             expected = tuple(
-                bound.expected(path, recompute=functools.partial(self._values_at, case, forms, at))
+                bound.expected(path, recompute=functools.partial(self._values_at, case, forms, at), keep=self._keep)
                 for at, (path, bound) in enumerate(zip(paths, bounds, strict=True))
             )
         return replace(case, expected=expected, precision=precision, exact=widened or doubles)

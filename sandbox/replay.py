@@ -1,6 +1,6 @@
 """Says whether a plan's answer is right, by running it on a GPU.
 
-The expected answers stay on the host until the candidate's kernels have run. Knows nothing of time, of processes or of
+The expected answers lie out of the kernels' reach until these have run. Knows nothing of time, of processes or of
 verdicts; running is `runner.py`'s work.
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -26,18 +27,23 @@ from sandbox.choose import choose
 from sandbox.cuda_driver import CudaDriver
 from sandbox.execute import weights_by_name
 from sandbox.peak_memory import least_peak_bytes
-from sandbox.plan import decode
+from sandbox.plan import ITEM_BYTES, decode
 from sandbox.reference import Case, InadmissibleProblem, Reference, matched_precision
 from sandbox.replay import Check, verify
 from sandbox.runner import CandidateFault, Runner, out_of_memory
+from sandbox.seal import Seal
 from sandbox.seeds import case_seeds
 from sandbox.types import Problem, Status, Tolerance, content_hash
+from sandbox.vault import Vault
 from sandbox.watchdog import Watchdog
 from sandbox.worker_main import serve
 
 ResultT = TypeVar("ResultT")
 
-_NUM_TIMING_SETS = 2
+# Input sets that a plan is timed on, in turn. Where memory lies takes or gives a short kernel some percent for as long
+# as the process lives, so small problems are spread over more places.
+_NUM_TIMING_SETS, _MANY_TIMING_SETS = 2, 8
+_SMALL_BYTES = 8 << 20  # of a problem's inputs and answer
 _NO_MEMORY = "no memory is left to time it"
 # What open problems may keep: a share of the device's memory, and expected values on the host.
 _DEVICE_SHARE = 0.25
@@ -46,10 +52,12 @@ _HOST_BYTES = 16 << 30
 
 @dataclass(slots=True, kw_only=True)
 class OpenProblem:
-    """A problem whose reference has run. `timing_cases` are made when its first candidate passes."""
+    """A problem whose reference has run. `timing_cases` are made when its first candidate passes. `seal` is on what
+    kernels could write to, and must not."""
 
     reference: Reference
     cases: Sequence[Case]
+    seal: Seal
     timing_seeds: Sequence[int]
     eager_us: float
     timing_cases: Sequence[Case] = ()
@@ -68,6 +76,9 @@ class ReplayWorker:
         self._device = torch.device("cuda", torch.cuda.current_device())
         self._driver = CudaDriver()
         self._flush = Flush(driver=self._driver, device=self._device)
+        total = torch.cuda.get_device_properties(self._device).total_memory
+        self._limit_bytes = int(total * _DEVICE_SHARE)
+        self._vault = Vault(self._driver, device=self._device, limit_bytes=self._limit_bytes)
         self._machine: timing.Machine | None = None
         self._problems: OrderedDict[str, OpenProblem] = OrderedDict()
         self._calibrations: dict[tuple[str, str], Calibration] = {}
@@ -136,9 +147,10 @@ class ReplayWorker:
         if body["calibration"] is not None:  # from a worker before this one
             self._calibrations[calibrated] = Calibration.from_json(body["calibration"])
         self._drop_runner()
-        if key in self._problems:
+        if key in self._problems and not self._problems[key].seal.broken:  # by another problem's candidate, unseen
             self._problems.move_to_end(key)
             return _opened(key, self._problems[key], self._calibrations[calibrated])
+        self._problems.pop(key, None)
         try:
             opened = self._roomy(key, lambda: self._make(problem, body, vary=vary))
         except InadmissibleProblem as error:
@@ -152,18 +164,23 @@ class ReplayWorker:
 
     def _make(self, problem: Problem, body: dict[str, Any], *, vary: frozenset[str]) -> OpenProblem:
         """Calibrates the problem, unless that was done, and makes its cases. Raises InadmissibleProblem."""
-        reference = Reference(problem, spec=body["spec"], device=self._device, may_narrow=body["alone"])
+        reference = Reference(
+            problem, spec=body["spec"], device=self._device, may_narrow=body["alone"], keep=self._vault.keep
+        )
         precision, made = body["precision"], None
         count = body["num_seeds"] + MAX_ADDED
-        drawn = case_seeds(problem, secret=body["secret"], count=count + _NUM_TIMING_SETS)
+        drawn = case_seeds(problem, secret=body["secret"], count=count + _MANY_TIMING_SETS)
         seeds, timing_seeds = drawn[:count], drawn[count:]
         known = self._calibrations.get((problem.key, precision))
         if known is None:
             known, made = calibrate(reference, seeds=seeds, num_cases=body["num_seeds"], precision=precision)
             self._calibrations[problem.key, precision] = known
         cases = admit(reference, known, made=made, seeds=seeds, vary=vary, precision=precision)
-        eager_us = _eager_us(reference, cases[0])
-        return OpenProblem(reference=reference, cases=cases, timing_seeds=timing_seeds, eager_us=eager_us)
+        eager_us, num_sets = _eager_us(reference, cases[0]), _num_timing_sets(cases[0])
+        seal = Seal(t for case in cases for t in (*case.inputs, *case.weights.values()))
+        return OpenProblem(
+            reference=reference, cases=cases, seal=seal, timing_seeds=timing_seeds[:num_sets], eager_us=eager_us
+        )
 
     def _verify(self, opened: OpenProblem, plan: bytes) -> dict[str, Any]:
         """Settles the plan's choices and checks it; what passes stays loaded for timing."""
@@ -186,6 +203,8 @@ class ReplayWorker:
             else:
                 break
             self._make_room(keep=key, all_of_it=True)
+        if not check.spoilt and opened.seal.broken:
+            return {**_told(_stray_write()), "seconds": time.monotonic() - start}
         self._runner = runner
         return {**_checked(check), "choices": list(choices), "chosen": list(names), "seconds": time.monotonic() - start}
 
@@ -244,6 +263,8 @@ class ReplayWorker:
         """Checks the answers of what was timed, and lets go of it."""
         assert self._timed is not None
         failure = self._timed.check(opened.cases[0])
+        if opened.seal.broken:
+            raise _stray_write()
         self._drop_runner()
         return {} if failure is None else {"status": Status.WRONG_VALUES, "failure": _plain(failure)}
 
@@ -263,15 +284,15 @@ class ReplayWorker:
     def _taken_by_others(self) -> str:
         """What other processes leave of the GPU, in words for a reason; nothing where they take little."""
         free, total = torch.cuda.mem_get_info(self._device)
-        others = total - free - torch.cuda.memory_reserved(self._device)
+        others = total - free - torch.cuda.memory_reserved(self._device) - self._vault.num_bytes
         return f", of which other processes hold {others >> 30} of {total >> 30} GiB" if others > total // 8 else ""
 
     def _make_room(self, *, keep: str, all_of_it: bool) -> None:
         """Forgets problems, the longest unused first, until what is kept is within bounds; or all but one."""
-        limit = torch.cuda.get_device_properties(self._device).total_memory * _DEVICE_SHARE
         for key in [k for k in self._problems if k != keep]:
             host = sum(problem.host_bytes for problem in self._problems.values())
-            if not all_of_it and torch.cuda.memory_allocated(self._device) <= limit and host <= _HOST_BYTES:
+            held = torch.cuda.memory_allocated(self._device) + self._vault.num_bytes
+            if not all_of_it and held <= self._limit_bytes and host <= _HOST_BYTES:
                 return
             del self._problems[key]
         if all_of_it:
@@ -309,6 +330,12 @@ def _opened(key: str, opened: OpenProblem, calibration: Calibration) -> dict[str
     }
 
 
+def _num_timing_sets(case: Case) -> int:
+    outputs = sum(math.prod(want.shape) * ITEM_BYTES[want.dtype] for want in case.expected)
+    small = sum(t.nbytes for t in case.inputs) + outputs <= _SMALL_BYTES
+    return _MANY_TIMING_SETS if small else _NUM_TIMING_SETS
+
+
 def _eager_us(reference: Reference, case: Case) -> float:
     """The device time of one call of the eager reference, its second: the first one makes what libraries keep."""
     call = reference.baseline(dataclasses.replace(case, inputs=tuple(t.clone() for t in case.inputs)))  # it may write
@@ -319,6 +346,11 @@ def _eager_us(reference: Reference, case: Case) -> float:
     end.record()
     end.synchronize()
     return float(start.elapsed_time(end)) * 1e3
+
+
+def _stray_write() -> CandidateFault:
+    message = "a kernel writes outside its tensor, far from it: into inputs or weights that it was not given"
+    return CandidateFault(Status.ILLEGAL_ACCESS, "IllegalAccess", message, True)
 
 
 def _plain(record: Any) -> dict[str, Any] | None:

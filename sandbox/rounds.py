@@ -17,7 +17,8 @@ Measure = Callable[[int], Sequence[float]]
 
 _WARM_UP_SECONDS = 0.03  # at most: an idle GPU takes some milliseconds to raise its clock
 _RISING = 0.98  # of the time before: as long as a side gets faster than that, the clock still rises
-_MAX_REPLAYS = 10
+# Where so few leave the interval too wide, more rounds follow: those tell of drift as well, replays in a row do not.
+_MAX_REPLAYS = 4
 _REPLAY_OVERHEAD_US = 200.0  # flushing L2 and waiting for the device, for each replay
 _REQUEST_US = 300.0  # asking another process and hearing its answer
 # The interval is looked at only when the rounds have grown by this share since the last look: an interval that is

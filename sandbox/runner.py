@@ -13,7 +13,7 @@ import torch
 
 from sandbox.cuda_driver import CudaDriver, LoadedKernel, PreparedLaunch
 from sandbox.cuda_fault import DeviceMemoryFault, DriverFault, LaunchFault, StickyFault
-from sandbox.execute import Arena, bind_inputs, initialise, run_steps
+from sandbox.execute import Arena, bind_inputs, initialise, run_steps, takes_weights_alone
 from sandbox.plan import ITEM_BYTES, AtenStep, LaunchStep, Plan, PlanError, resolve
 from sandbox.plan_check import tensor_refs
 from sandbox.reference import Case
@@ -64,16 +64,24 @@ class Runner:
 
     def bind(self, arena: Arena, case: Case) -> str:
         """Puts weights and inputs of `case` in place; says how parameters got their values. Raises CandidateFault."""
-        if case.seed not in self._initial:
-            self._initial[case.seed] = self.guarded(lambda: initialise(self.plan, seed=case.seed, weights=case.weights))
-        initial, how = self._initial[case.seed]
-        arena.load(initial)
+        if takes_weights_alone(self.plan, case.weights):  # they are on the device already
+            how = "by_name"
+            self.guarded(lambda: [arena.tensor(at).copy_(case.weights[name]) for name, at in self.plan.weights])
+        else:
+            initial, how = self._initialised(case)
+            arena.load(initial)
         self.guarded(lambda: bind_inputs(self.plan, arena, case.inputs))
         return how
 
+    def _initialised(self, case: Case) -> tuple[Arena, str]:
+        """What the forward pass of `case` finds when it begins, on the host, and how parameters got their values."""
+        if case.seed not in self._initial:
+            self._initial[case.seed] = self.guarded(lambda: initialise(self.plan, seed=case.seed, weights=case.weights))
+        return self._initial[case.seed]
+
     def changed(self, arena: Arena, case: Case, storages: Iterable[int]) -> dict[int, torch.Tensor]:
         """Those of `storages` that no longer hold what `bind` put there for `case`, each with that content."""
-        initial, _ = self._initial[case.seed]
+        initial, _ = self._initialised(case)
         bound = ((storage, initial.buffer(storage).to(self.device)) for storage in storages)
         return {storage: content for storage, content in bound if not torch.equal(arena.buffer(storage), content)}
 

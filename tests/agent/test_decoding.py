@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def test_a_prompt_is_taken_in_once_for_all_its_samples(model: Any, monkeypatch: 
     lengths: list[int] = []
     forward = model.forward
 
+    @wraps(forward)
     def counted(*arguments: Any, **options: Any) -> Any:
         lengths.append(options["input_ids"].shape[1])
         return forward(*arguments, **options)

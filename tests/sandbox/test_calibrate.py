@@ -319,7 +319,8 @@ def test_calibrating_takes_a_small_multiple_of_the_inputs_memory(
     as the problem is. Reference cycles would keep tensors until some later collection, so none is made."""
     reference = refer(forward, inputs="torch.rand(8, 8, 64, 64)", init=init)
     num_bytes = 4 * 8 * 8 * 64 * 64
-    for name in ("compare.CHUNK_ELEMENTS", "null_programs.CHUNK_ELEMENTS", "stress._PART_ELEMENTS"):
+    for name in ("compare.CHUNK_ELEMENTS", "error_figures.CHUNK_ELEMENTS", "null_programs.CHUNK_ELEMENTS",
+                 "stress._PART_ELEMENTS"):  # fmt: skip
         monkeypatch.setattr(f"sandbox.{name}", num_bytes // 4 // 32)
     for name in ("compare.KEPT_BYTES", "calibrate._TRIAL_BYTES"):
         monkeypatch.setattr(f"sandbox.{name}", 1024)

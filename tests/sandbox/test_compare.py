@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sandbox.compare import Expected, compare, expect
+from sandbox.error_figures import errors_of
 from sandbox.types import Pattern, Status, Tolerance
 
 
@@ -163,7 +164,7 @@ def test_the_largest_error_is_shown_where_only_all_together_are_too_large(
     exact: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a tensor that is walked in parts, in a part that is not the first."""
-    monkeypatch.setattr("sandbox.compare.CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr("sandbox.error_figures.CHUNK_ELEMENTS", 1000)
     own = exact.float()
     own[0, 0] += 0.01  # makes room for single elements alone
     want = expect("", exact, (own,), Tolerance(), recompute=None)
@@ -183,3 +184,22 @@ def test_the_first_wrong_element_is_named_in_any_number_of_dimensions() -> None:
         assert found is not None and found.mismatch is not None
         index = found.mismatch.first_bad_index
         assert index == tuple(int(i) for i in torch.unravel_index(torch.tensor(position), exact.shape))
+
+
+@pytest.mark.parametrize("bad", [None, 0.0, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.int64])
+@pytest.mark.parametrize("bound", [0.0, 1e-3, math.inf])
+def test_parts_that_agree_are_told_in_fewer_passes_with_the_same_figures(
+    exact: torch.Tensor, monkeypatch: pytest.MonkeyPatch, bad: float | None, dtype: torch.dtype, bound: float
+) -> None:
+    """Also where something is not finite on one side or on both: those parts are looked at in full."""
+    monkeypatch.setattr("sandbox.error_figures.CHUNK_ELEMENTS", 1000)
+    value = exact.clone() if dtype.is_floating_point else (10 * exact).to(dtype)
+    output = value.to(dtype)
+    if bad is not None and dtype.is_floating_point:
+        output[0, 0], output[20, 5], value[20, 5] = bad, bad, bad
+    quick = errors_of(output, value, spread=0.5, scale=1.0, max_relative=bound)
+    monkeypatch.setattr("sandbox.error_figures._agreeing", lambda *_: None)
+    full = errors_of(output, value, spread=0.5, scale=1.0, max_relative=bound)
+    assert (quick.max_relative, quick.num_wrong) == (full.max_relative, full.num_wrong)
+    assert quick.first_wrong == full.first_wrong and quick.rms == pytest.approx(full.rms, rel=1e-12, nan_ok=True)

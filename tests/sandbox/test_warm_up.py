@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -53,5 +54,6 @@ def test_its_request_has_all_that_opening_a_problem_asks_for(monkeypatch: pytest
     monkeypatch.setattr(replay_worker, "_eager_us", lambda reference, case: 1.0)
     worker = object.__new__(replay_worker.ReplayWorker)  # on the CPU: what is made there needs no CUDA
     worker._device, worker._calibrations = torch.device("cpu"), {}
+    monkeypatch.setattr(worker, "_vault", SimpleNamespace(keep=lambda tensor: None), raising=False)
     opened = worker._make(warm_up.PROBLEM, warm_up.REQUEST, vary=frozenset(warm_up.WEIGHTS))
     assert len(opened.cases) >= warm_up.REQUEST["num_seeds"]
