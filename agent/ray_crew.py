@@ -200,7 +200,7 @@ class Crew:
         except RayError as error:
             lost = error
             failed_at.add(member)
-            self._count(member, subject=subject, error=error)
+            self._count(member, subject=subject, reason=f"its process was lost: {type(error).__name__}")
             raise WorkerDied(one_line(error)) from error
         finally:
             # A cancelled caller leaves the worker at its job; the next one then queues behind it.
@@ -225,14 +225,14 @@ class Crew:
             return GpuUnusable(str(cause))
         if isinstance(cause, SandboxError):
             failed_at.add(member)
-            self._count(member, subject=subject, error=cause)
+            self._count(member, subject=subject, reason=one_line(cause))
         if isinstance(cause, SandboxError | ProblemFailed):
             return type(cause)(str(cause))
         return PoolError(f"{subject}: a {self._kind} is at fault: {one_line(cause)}")
 
-    def _count(self, member: _Member, *, subject: str, error: BaseException) -> None:
+    def _count(self, member: _Member, *, subject: str, reason: str) -> None:
         if self._health is not None and member.gpu is not None and not self._closed:
-            self._health.failed(member.gpu, subject=subject, reason=one_line(error))
+            self._health.failed(member.gpu, subject=subject, reason=reason)
 
     def _is_quarantined(self, member: _Member) -> bool:
         return self._health is not None and member.gpu in self._health.quarantined

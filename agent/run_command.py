@@ -280,7 +280,7 @@ def open_vllm_sampler(config: RunConfig, *, sampler: VllmSamplerConfig, pool: Po
     return open_over_engines(config, sampler=sampler, replaying=replaying, encode=tokens_of(sampler).encode, pool=pool)
 
 
-def open_pool(config: RunConfig, *, tell: Tell) -> Pool:
+def open_pool(config: RunConfig, *, tell: Tell | None = None) -> Pool:
     """`tell` hears of what fails on GPUs. Raises PoolError."""
     if config.ray.pool == "serial":
         return SerialPool(settings_of(config))
