@@ -27,10 +27,10 @@ from agent.run_record import (
 from sandbox.types import Spend, Verdict
 
 FAULT_WORDS = {
-    FaultKind.JUDGE_FAILED: "a judge failed on ",
-    FaultKind.ENGINE_DIED: "an engine died on ",
-    FaultKind.ENGINE_GIVEN_UP: "an engine was given up on ",
-    FaultKind.GPU_QUARANTINED: "in quarantine, no candidate is judged there any more: ",
+    FaultKind.JUDGE_FAILED: "a judge failed",
+    FaultKind.ENGINE_DIED: "an engine died",
+    FaultKind.ENGINE_GIVEN_UP: "an engine was given up",
+    FaultKind.GPU_QUARANTINED: "in quarantine, and no candidate is judged any more",
 }
 MAX_REASONS = 12  # on a terminal, under the table
 MAX_NAMED = 40  # problems, in one line there
@@ -252,7 +252,8 @@ def fault_lines(faults: Iterable[Fault]) -> Iterator[str]:
         found.setdefault((fault.kind, fault.gpus), []).append(fault.reason)
     for (kind, gpus), reasons in found.items():
         times = "" if len(reasons) == 1 else f", {len(reasons)} times, the last"
-        yield f"{FAULT_WORDS[kind]}{', '.join(gpus) or 'a GPU that was not told'}{times}: {reasons[-1]}"
+        where = f" on {', '.join(gpus)}" if gpus else ""
+        yield f"{FAULT_WORDS[kind]}{where}{times}: {reasons[-1]}"
 
 
 def speedup_or_passed(verdict: Verdict) -> str:

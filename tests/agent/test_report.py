@@ -71,7 +71,7 @@ def test_gpus_and_what_failed_on_them_are_told(folder: RunFolder) -> None:
     text = report_text(record_verdicts(folder, {"p": {"a": wrong, "b": wrong}}))
     assert "| GPU-a | NVIDIA H100 | 2 | 0.5 |" in text
     assert "- a judge failed on GPU-b, 2 times, the last: second" in text
-    assert "- in quarantine, no candidate is judged there any more: GPU-b: 3 faults in a row" in text
+    assert "- in quarantine, and no candidate is judged any more on GPU-b: 3 faults in a row" in text
     assert text.index("GPU-b, 2 times") < text.index("in quarantine")
 
 

@@ -124,7 +124,7 @@ class LoopOnGpus:
         engine = {
             "placement": chosen.placement, "load_format": "dummy", "num_engines": chosen.engines,
             "max_model_len": 2048 + chosen.max_tokens if not chosen.tiny else None, "enforce_eager": chosen.eager,
-            "time_together": chosen.time_together, "python": chosen.python,
+            "time_together": chosen.time_together, "python": chosen.python, "memory_share": chosen.memory_share,
         }  # fmt: skip
         raw: dict[str, Any] = {
             "problems": str(ROOT / "configs" / ("problems_large" if large else "problems")),
@@ -301,6 +301,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=256, help="requests at each engine")
     parser.add_argument("--max-tokens", type=int, default=1024)
     parser.add_argument("--time-together", type=int, default=16)
+    parser.add_argument("--memory-share", type=float, help="of a GPU, for its engine; else KernelLoop's own choice")
     parser.add_argument("--tiny", action="store_true", help="a tiny model's shape")
     parser.add_argument("--eager", action="store_true")
     parser.add_argument("--python", help="an interpreter with vLLM and Ray, if not this one")
