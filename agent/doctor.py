@@ -142,11 +142,11 @@ def crew(cores: Value, *, gpus: Sequence[Gpu]) -> list[Finding]:
     place = "shared" if len(gpus) == 1 else "own"
     engines = EngineConfig(placement=place)  # type: ignore[arg-type]  # one of the two
     beside = crew_sizes(RayConfig(), replaying=True, engines=engines, num_cores=cores, num_gpus=len(gpus))
-    told = f"{alone.num_judges} judge(s) and {alone.num_tracers} tracers; with vLLM {beside.num_judges} judge(s), "
-    told += f"{beside.num_engines} engine(s), engine.placement: {place}"
-    needed = alone.num_judges * TRACERS_PER_JUDGE
-    short = alone.num_tracers < needed
-    lost = f"keeping {alone.num_judges} judge(s) busy: {TRACERS_PER_JUDGE} tracers each do, {needed} cores in all"
+    told = f"{counted(alone.num_judges, 'judge')} and {counted(alone.num_tracers, 'tracer')}; with vLLM "
+    told += f"{counted(beside.num_judges, 'judge')} and {counted(beside.num_engines, 'engine')}, placement: {place}"
+    needed = alone.num_judges * (TRACERS_PER_JUDGE + 1)
+    short = alone.num_tracers < alone.num_judges * TRACERS_PER_JUDGE
+    lost = f"keeping every judge busy: {TRACERS_PER_JUDGE} tracers each do that, on {needed} cores in all"
     return [
         Finding(
             name="crew",
@@ -155,6 +155,10 @@ def crew(cores: Value, *, gpus: Sequence[Gpu]) -> list[Finding]:
             consequence=lost if short else None,
         )
     ]
+
+
+def counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def machine(environment: Mapping[str, Value]) -> list[Finding]:
