@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import os
 import signal
 import sys
@@ -81,6 +82,8 @@ class LoopOnGpus:
         self._killing: asyncio.Task[None] | None = None
 
     def work(self) -> None:
+        if importlib.util.find_spec("pynvml") is None:  # Ray brings its own, and is there in any case
+            sys.modules["pynvml"] = importlib.import_module("ray._private.thirdparty.pynvml")
         self._watch.start()
         with tempfile.TemporaryDirectory() as folder:
             self._work_in(Path(folder))

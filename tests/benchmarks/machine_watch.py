@@ -1,23 +1,21 @@
 """Watches how busy GPUs and cores are while something else runs, and gives shares of any stretch of that time.
 
-A GPU's share is NVML's utilization, through nvidia-smi: of its last sampling period, the part in which some kernel ran.
-Knows nothing of what runs. Times are `time.monotonic`'s.
+A GPU's share is NVML's utilization: of its last sampling period (a sixth of a second to one second), the part in which
+some kernel ran. It takes NVML's Python package. Knows nothing of what runs. Times are `time.monotonic`'s.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
-import shutil
 import statistics
-import subprocess
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-EVERY_MS = 200
-_QUERY = "index,utilization.gpu,memory.used,power.draw"
+EVERY_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +24,7 @@ class GpuSample:
     gpu: str
     busy_percent: float
     memory_mib: float
-    power_w: float | None
+    power_w: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,28 +37,21 @@ class CoreSample:
 
 
 class MachineWatch:
-    """From `start` to `stop`. `gpus` are indices as nvidia-smi has them."""
+    """From `start` to `stop`. `gpus` are indices or UUIDs, as CUDA_VISIBLE_DEVICES has them."""
 
     def __init__(self, gpus: list[str]) -> None:
         self._gpus = gpus
         self._gpu_samples: list[GpuSample] = []
         self._core_samples: list[CoreSample] = []
-        self._smi: subprocess.Popen[str] | None = None
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        threading.Thread(target=self._watch_cores, daemon=True).start()
-        if self._gpus and shutil.which("nvidia-smi") is not None:
-            command = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
-            command += ["-i", ",".join(self._gpus), "-lms", str(EVERY_MS)]
-            self._smi = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            threading.Thread(target=self._read_gpus, daemon=True).start()
+        """Raises ImportError where there are GPUs and no NVML package: a share that nobody measured must not be 0."""
+        nvml: Any = importlib.import_module("pynvml") if self._gpus else None
+        threading.Thread(target=self._watch, args=(nvml,), daemon=True).start()
 
     def stop(self) -> None:
         self._stopping.set()
-        if self._smi is not None:
-            self._smi.kill()
-            self._smi.wait()
 
     def shares(self, begin: float, end: float) -> dict[str, Any]:
         """What was busy between the two times; a GPU or the cores are left out where there are no samples."""
@@ -75,27 +66,28 @@ class MachineWatch:
             found["cores"] = {"num": len(os.sched_getaffinity(0)), "busy_share": share}
         return found
 
-    def _read_gpus(self) -> None:
-        assert self._smi is not None and self._smi.stdout is not None
-        for line in self._smi.stdout:
-            sample = read_gpu_line(line, at=time.monotonic())
-            if sample is not None:
-                self._gpu_samples.append(sample)
-
-    def _watch_cores(self) -> None:
-        while not self._stopping.wait(EVERY_MS / 1000):
+    def _watch(self, nvml: Any) -> None:
+        handles = {}
+        if nvml is not None:
+            nvml.nvmlInit()
+            handles = {gpu: _handle_of(nvml, gpu) for gpu in self._gpus}
+        while not self._stopping.wait(EVERY_SECONDS):
             self._core_samples.append(read_cores(Path("/proc/stat").read_text(), at=time.monotonic()))
+            self._gpu_samples += [_read_gpu(nvml, handle, gpu=gpu) for gpu, handle in handles.items()]
 
 
-def read_gpu_line(line: str, *, at: float) -> GpuSample | None:
-    """None for what is no sample: an error, or a line that was cut off."""
-    parts = [part.strip() for part in line.split(",")]
-    try:
-        gpu, busy, memory, power = parts
-        watts = None if "N/A" in power else float(power)
-        return GpuSample(at=at, gpu=gpu, busy_percent=float(busy), memory_mib=float(memory), power_w=watts)
-    except ValueError:
-        return None
+def _handle_of(nvml: Any, gpu: str) -> Any:
+    return nvml.nvmlDeviceGetHandleByIndex(int(gpu)) if gpu.isdigit() else nvml.nvmlDeviceGetHandleByUUID(gpu)
+
+
+def _read_gpu(nvml: Any, handle: Any, *, gpu: str) -> GpuSample:
+    return GpuSample(
+        at=time.monotonic(),
+        gpu=gpu,
+        busy_percent=nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
+        memory_mib=nvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20,
+        power_w=nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+    )
 
 
 def read_cores(stat: str, *, at: float) -> CoreSample:
@@ -112,11 +104,10 @@ def read_cores(stat: str, *, at: float) -> CoreSample:
 
 
 def _gpu_shares(samples: list[GpuSample]) -> dict[str, Any]:
-    powers = [s.power_w for s in samples if s.power_w is not None]
     return {
         "samples": len(samples),
         "busy_share": statistics.fmean(s.busy_percent for s in samples) / 100,
         "share_of_samples_at_zero": sum(s.busy_percent == 0 for s in samples) / len(samples),
         "most_memory_mib": max(s.memory_mib for s in samples),
-        "mean_power_w": statistics.fmean(powers) if powers else None,
+        "mean_power_w": statistics.fmean(s.power_w for s in samples),
     }
