@@ -16,15 +16,18 @@ from pathlib import Path
 import pytest
 
 from agent.config import RayConfig
+from agent.engine_config import EngineConfig
 from agent.faults import Fault, FaultKind
 from agent.pool import PoolError
+from agent.sampler_config import VllmSamplerConfig
 from sandbox.types import Status, Verdict
 from tests.agent import twin_workers
 from tests.agent.twin_workers import PROBLEM, SETTINGS, candidate, noted, open_judge, open_tracer
 
 ray = pytest.importorskip("ray")
 
-from agent.ray_pool import RayPool  # noqa: E402  after the check that Ray is there
+from agent.ray_engines import open_engines  # noqa: E402  after the check that Ray is there
+from agent.ray_pool import RayPool  # noqa: E402
 
 A, B = "GPU-aaaaaaaa", "GPU-bbbbbbbb"
 SMI = f"""#!/bin/sh
@@ -53,12 +56,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 class Bench:
     """A pool on both GPUs, and what it told of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, judges: int | None = None) -> None:
         self.folder = folder
         self.faults: list[Fault] = []
         self.pool = RayPool(
             replace(SETTINGS, mode="replay"),
-            RayConfig(trace_workers=1, judges=None),
+            RayConfig(trace_workers=1, judges=judges),
             tell=self.faults.append,
             tracer_factory=partial(open_tracer, folder=folder),  # type: ignore[arg-type]  # a twin
             judge_factory=partial(open_judge, folder=folder),
@@ -74,11 +77,11 @@ class Bench:
         return Counter((fault.kind.value, gpu) for fault in self.faults for gpu in fault.gpus)
 
 
-def on_two_gpus(folder: Path, work: Callable[[Bench], object]) -> Bench:
+def on_two_gpus(folder: Path, work: Callable[[Bench], object], *, judges: int | None = None) -> Bench:
     """Runs `work` on a fresh pool; waits until Ray has the GPUs back, for the next test."""
 
     async def whole() -> Bench:
-        bench = Bench(folder)
+        bench = Bench(folder, judges=judges)
         try:
             await work(bench)  # type: ignore[misc]
         finally:
@@ -185,6 +188,27 @@ def test_where_an_engine_was_given_up_no_judge_is_placed_either(cluster: Path, t
 
     bench = on_two_gpus(tmp_path, work)
     assert bench.kinds()["gpu_quarantined", B] == 1
+
+
+@pytest.mark.parametrize(("judges", "shared"), [(None, True), (1, False)])
+def test_engines_share_the_judges_gpus_or_have_the_others(
+    cluster: Path, tmp_path: Path, judges: int | None, shared: bool
+) -> None:
+    async def work(bench: Bench) -> None:
+        seats = bench.pool.seats()
+        engines = open_engines(
+            VllmSamplerConfig(kind="vllm", model="m"), EngineConfig(), num_engines=len(seats),
+            seats=seats if shared else None, on_gpu=True, engine_class=twin_workers.TwinEngine, arguments={},
+        )  # fmt: skip
+        try:
+            found = [(await engine.start()).gpus for engine in engines]
+        finally:
+            for engine in engines:
+                await engine.stop()
+        taken = [(seat.visible,) for seat in seats]
+        assert found == taken if shared else sorted([*found, *taken]) == [("0",), ("1",)]
+
+    on_two_gpus(tmp_path, work, judges=judges)
 
 
 def test_unlike_gpus_are_refused(cluster: Path, tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.config import JudgeConfig
+from agent.vllm_engine import EngineFacts
 from sandbox.gpu_workers import GpuUnusable
 from sandbox.judge import ProblemFailed, SandboxError, Traced, failed
 from sandbox.settings import JudgeSettings
@@ -139,3 +141,20 @@ def open_judge(settings: JudgeSettings, *, device: int | None, folder: Path) -> 
 
 def candidate(source: str) -> Candidate:
     return Candidate(problem_id=PROBLEM.id, source=source, operator=Operator.DRAFT)
+
+
+class TwinEngine:
+    """Says which GPU it was given, as Ray names it."""
+
+    def __init__(
+        self, arguments: Mapping[str, object], *, visible_gpus: str | None, environment: Mapping[str, str]
+    ) -> None:
+        import ray
+
+        booked = ",".join(str(gpu_id) for gpu_id in ray.get_gpu_ids())
+        self._visible = booked if visible_gpus is None else visible_gpus
+
+    async def start(self) -> EngineFacts:
+        return EngineFacts(os.getpid(), "twin", 1000, True, (self._visible,))
+
+    async def stop(self) -> None: ...
