@@ -281,6 +281,8 @@ class Crew:
 
     def _leave_out(self, member: _Member, *, reason: str) -> None:
         """For good. It is kept, idle, where it holds a GPU that is in quarantine."""
+        if self._closed:
+            return  # `close` has them all
         log.error("worker_not_replaced: one %s fewer: %s", self._kind, reason)
         self._matching.leave(member)
         self._members.remove(member)

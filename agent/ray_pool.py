@@ -137,10 +137,11 @@ class RayPool:
         return self._lease
 
     def hear(self, fault: Fault) -> None:
-        """Of an engine of the same run. Where one was given up no judge is placed either."""
+        """Of an engine of the same run. Where one was given up no judge is placed either; one that is there shows that
+        the GPU works."""
         self._tell(fault)
         if fault.kind is FaultKind.ENGINE_GIVEN_UP:
-            for gpu in fault.gpus:
+            for gpu in set(fault.gpus) - {seat.gpu for seat in self._judges.seats}:
                 self._health.quarantine(gpu, reason=fault.reason)
 
     def seats(self) -> list[Seat]:
