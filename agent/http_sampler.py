@@ -144,7 +144,7 @@ class HttpSampler:
             **more,
             "n": 1,
             "max_tokens": config.max_tokens,
-            "temperature": config.temperature,
+            "temperature": config.temperature_of(request.proposal.operator),
             "top_p": config.top_p,
             "seed": request.seed,
             "stream": False,

@@ -9,9 +9,11 @@ from pydantic_core import PydanticCustomError
 
 from agent.config_section import Count, Positive, PositiveFloat, Section
 from agent.engine_config import RepetitionSection
+from sandbox.types import Operator
 
 # About 15,000 tokens: with an answer of 2,048 it fits the smallest window that models of code are served with today.
 PROMPT_CHARACTERS = 48_000
+Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class RecordedSamplerConfig(Section):
@@ -26,19 +28,25 @@ class RecordedSamplerConfig(Section):
 class GenerationSection(Section):
     """What every sampler that asks a model understands, whatever its kind.
 
-    `top_k` 0 is no bound; `temperature` 0 always takes the likeliest token. `template` is the text that the model was
+    `top_k` 0 is no bound; `temperature` 0 always takes the likeliest token, and `operator_temperatures` names others by
+    operator: a repair that is drawn as wildly as a draft makes new mistakes where it mends. `template` is the text that the model was
     trained on (a file, or a checkpoint's folder); `operator_templates` is a folder with `draft.txt`, `repair.txt` or
     `improve.txt`. Null is what the checkpoint carries, else the package's own.
     """
 
     kind: str
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    temperature: Temperature = 1.0
+    operator_temperatures: dict[Literal["draft", "repair", "improve", "merge"], Temperature] = Field(default={})
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.97
     top_k: Count = 0
     max_tokens: Positive = 2048
     concurrency: Positive = 64
     template: str | None = None
     operator_templates: str | None = None
+
+    def temperature_of(self, operator: Operator) -> float:
+        """What a completion for that operator is drawn at."""
+        return {str(name): given for name, given in self.operator_temperatures.items()}.get(operator, self.temperature)
 
 
 class LocalModelSection(GenerationSection):

@@ -32,6 +32,7 @@ class Call:
 
     prompt_ids: tuple[int, ...]
     seed: int
+    temperature: float
     max_tokens: int
     answer: Future[tuple[tuple[int, ...], str]]  # token ids and finish reason
 
@@ -74,6 +75,7 @@ class TransformersSampler:
         call = Call(
             prompt_ids=prompt_ids,
             seed=request.seed,
+            temperature=self._config.temperature_of(request.proposal.operator),
             max_tokens=min(self._config.max_tokens, room),
             answer=Future(),
         )
@@ -198,7 +200,7 @@ class Batch:
         return Order(
             prompt_ids=call.prompt_ids,
             seed=call.seed,
-            temperature=self._config.temperature,
+            temperature=call.temperature,
             top_p=self._config.top_p,
             top_k=self._config.top_k,
             max_tokens=call.max_tokens,

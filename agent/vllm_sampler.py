@@ -172,6 +172,7 @@ class VllmSampler:
         place.num_open += 1
         # A request that is asked again is another one for the engine, which may still hold the first.
         request_id = f"{request.problem.id}/{request.proposal.id}/{uuid.uuid4().hex[:8]}"
+        options = {**self._options, "temperature": self._config.temperature_of(request.proposal.operator)}
         try:
             async with self._generating():
                 if place.facts is None:  # it died while the GPU was somebody else's
@@ -179,7 +180,7 @@ class VllmSampler:
                 life = place.life
                 try:
                     async with asyncio.timeout(self._config.timeout_seconds):
-                        return await place.engine.generate(token_ids, self._options, request.seed, request_id)
+                        return await place.engine.generate(token_ids, options, request.seed, request_id)
                 except TimeoutError:
                     self._died(place, life=life, cause=f"no answer within {self._config.timeout_seconds:g} s")
                 except EngineDead as error:
@@ -294,9 +295,8 @@ class VllmSampler:
 
 
 def generation_options(config: VllmSamplerConfig) -> dict[str, Any]:
-    """SamplingParams' own keywords, without the seed."""
+    """SamplingParams' own keywords, without seed and temperature, which are each request's."""
     options: dict[str, Any] = {
-        "temperature": config.temperature,
         "top_p": config.top_p,
         "top_k": config.top_k,
         "max_tokens": config.max_tokens,
