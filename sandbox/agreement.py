@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
+from sandbox.execute import same_bits
+
 _CHUNK = 1 << 24  # elements compared at once in float64
 _MAX_FLIPPED = 1e-3  # share of integers and booleans that may differ: decisions at ties
 
@@ -32,7 +34,9 @@ def disagreement(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], *
 
 
 def _relative_error(mine: torch.Tensor, other: torch.Tensor) -> float:
-    if mine.numel() == 0 or mine.is_complex():
+    if same_bits(mine, other):  # most runs repeat, and one pass tells
+        return 0.0
+    if mine.is_complex():
         return 0.0 if torch.equal(mine, other) else float("inf")
     if not mine.is_floating_point():
         return float((mine != other).sum()) / mine.numel()

@@ -116,4 +116,6 @@ def on_cpu() -> float:
         raise RuntimeError(f"calibration does not admit a sound problem: {found.reason}")
     if not wrong_answers_are_seen(torch.device("cpu")):
         raise RuntimeError("a wrong answer is not told as what it is")
+    for draw in (torch.Tensor.uniform_, torch.Tensor.normal_):  # shapes of random numbers are checked without drawing
+        draw(torch.empty(2, device="meta"))
     return time.monotonic() - start

@@ -39,6 +39,8 @@ def get_init_inputs():
 AUTOTUNE = "@triton.autotune([triton.Config({'BLOCK': b}) for b in (256, 1024, 4096)], key=['n'])\n@triton.jit"
 # Ends by itself: about 2^33 dependent additions on one thread block take several seconds.
 SLOW = "    for _ in range(1 << 30):\n        x = x * 1.0001 + 0.5\n    tl.store(y_ptr + offsets, x, mask=mask)"
+# A copy by torch between two launches: a third of the device time, where half is allowed.
+TWICE = "z = torch.empty_like(y)\n        relu_kernel[(n // 1024,)](y.clone(), z, n, BLOCK=1024)\n        return z"
 STORE = "    tl.store(y_ptr + offsets, tl.maximum(x, 0.0), mask=mask)"
 
 
@@ -85,7 +87,7 @@ def test_a_right_answer_passes_and_is_timed(replay: Callable[[str, str], Verdict
         (("y_ptr + offsets, tl", "x_ptr + offsets, tl"), Status.WRONG_VALUES, None),
         (("return y", "return y.t()"), Status.WRONG_VALUES, None),
         (("return y", "return torch.relu(x) + 0.0 * y"), Status.REJECTED, None),
-        (("y = torch.empty_like(x)", "y = torch.empty_like(x)\n        x = x.clone()"), Status.PASSED, None),
+        (("return y", TWICE), Status.PASSED, None),
         (("@triton.jit", AUTOTUNE), Status.PASSED, None),
     ],
 )
