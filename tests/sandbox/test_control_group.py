@@ -95,6 +95,18 @@ def test_what_is_still_inside_ends_with_the_group(group: ControlGroup) -> None:
     assert fled.wait() == -signal.SIGKILL
 
 
+def test_without_a_home_for_groups_everything_else_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that shows its control groups read-only."""
+    others = tuple(name for name in isolation.available() if name != "control_group")
+    monkeypatch.setattr(control_group, "home", lambda **_: None)
+    assert isolation.available.__wrapped__() == others
+    monkeypatch.setattr(isolation, "available", isolation.available.__wrapped__)
+    with Zygote(("describe",), isolation_level="best_effort") as zygote:
+        assert zygote._group is None
+    with pytest.raises(isolation.IsolationError, match="control_group"):
+        Zygote(("describe",), isolation_level="strict")
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_zygote_leaves_no_group(killed: bool) -> None:
     needed()
