@@ -225,9 +225,12 @@ def engine_arguments(config: VllmSamplerConfig, engine: EngineConfig, *, on_gpu:
 
 
 def engine_environment(model: str, engine: EngineConfig) -> dict[str, str]:
-    """Variables for the engine's process: nothing is reported to vLLM's makers, nor asked of a hub for a folder."""
+    """Variables for the engine's process: nothing is reported to vLLM's makers, nor asked of a hub for a folder.
+
+    FlashInfer's sampler takes no seeds, and every request has one: it would be compiled at a first start for nothing.
+    """
     offline = {"HF_HUB_OFFLINE": "1"} if Path(model).is_dir() else {}
-    return {"VLLM_NO_USAGE_STATS": "1", **offline, **engine.environment}
+    return {"VLLM_NO_USAGE_STATS": "1", "VLLM_USE_FLASHINFER_SAMPLER": "0", **offline, **engine.environment}
 
 
 async def _awaitable(reference: Any) -> Any:

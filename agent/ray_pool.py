@@ -303,7 +303,8 @@ class RayPool:
         before = Spend()
         if self._lease is not None:
             with contextlib.suppress(ProblemFailed):  # it may have found no room beside an engine
-                verdict = await self._judges.do(partial(_verify, **arguments), subject=subject)
+                async with self._lease.checking():
+                    verdict = await self._judges.do(partial(_verify, **arguments), subject=subject)
                 if verdict.status not in NEEDS_GPU_ALONE:
                     return verdict
                 before = verdict.spend

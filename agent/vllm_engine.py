@@ -7,6 +7,7 @@ values, so that it may run under another Python environment than the rest.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+_log = logging.getLogger(__name__)
 _CHECK_SECONDS = 30.0
 # Ends what an engine started when the engine's process is gone, however it went: SIGKILL runs no handler, and an orphan
 # would hold the GPU's memory. It waits until the pipe from the engine closes. A process is known by id and start time.
@@ -88,10 +90,13 @@ class VllmEngine:
     async def generate(
         self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str
     ) -> Answer:
-        """One completion. `options` are SamplingParams' own and hold max_tokens. Raises EngineDead, RequestInvalid."""
+        """One completion, whose finish reason is "error" where vLLM failed over it and lives on.
+
+        `options` are SamplingParams' own and hold max_tokens. Raises EngineDead, RequestInvalid.
+        """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         last: Any = None
         try:
@@ -104,6 +109,11 @@ class VllmEngine:
                 last = output
         except EngineDeadError as error:
             raise EngineDead(one_line(error)) from None
+        except EngineGenerateError as error:  # vLLM's own fault, and no bad request
+            if self._engine.errored:
+                raise EngineDead(one_line(error.__cause__ or error)) from None
+            _log.warning("request_failed: %s: %s", request_id, one_line(error.__cause__ or error))
+            return Answer("", (), "error")
         except Exception as error:  # noqa: BLE001  vLLM's types for a bad request differ from version to version
             fault = EngineDead if self._engine.errored else RequestInvalid
             raise fault(one_line(error)) from None

@@ -242,7 +242,7 @@ class VllmSampler:
         while place.facts is None and not place.given_up:
             await place.engine.stop()  # at once: what is left of a dead engine holds its GPU
             try:
-                async with self._generating():
+                async with contextlib.nullcontext() if self._lease is None else self._lease.starting():
                     place.facts = await place.engine.start()
             except EngineDead as error:
                 place.num_deaths += 1

@@ -249,6 +249,7 @@ class ReplayWorker:
         torch.cuda.empty_cache()  # what warming up left is the baselines' process's to use
         return {
             "kind": timed.kind,
+            "num_sets": timed.num_sets,
             "uncapturable": timed.uncapturable,
             "floor_us": timing.floor_us(runner.plan, first, machine),
             "least_plausible_us": timing.least_plausible_us(first, machine),

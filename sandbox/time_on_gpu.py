@@ -147,6 +147,7 @@ class TimeOnGpu:
             max_rounds=settings.timing_rounds,
             seconds=settings.timing_seconds,
             incumbent=self._incumbents.get((pair.task.problem.key, against)) if settings.racing else None,
+            input_sets=pair.ready["num_sets"],
         )
 
         def candidate(replays: int) -> list[float]:

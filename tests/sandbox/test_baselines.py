@@ -92,7 +92,7 @@ class Timing:
             with self.log.open("a") as file:
                 file.write(f"candidate {kind}\n")
             reply |= {"kind": kind, "uncapturable": None if kind == request["kind"] else "it synchronises",
-                      "floor_us": 1.0, "least_plausible_us": 0.5, "conditions": {}}  # fmt: skip
+                      "floor_us": 1.0, "least_plausible_us": 0.5, "num_sets": 2, "conditions": {}}  # fmt: skip
         elif request["do"] == "measure":
             with self.log.open("a") as file:
                 file.write("candidate measure\n")

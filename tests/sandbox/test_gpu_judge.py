@@ -54,7 +54,7 @@ ANSWERS: dict[str, object] = {
     "verify": AGREES,
     "timing_inputs": {"not_timed": None},
     "prepare": {**TIMED, "kind": "graph", "uncapturable": None, "floor_us": 8.0, "least_plausible_us": 5.0,
-                "conditions": {"gpu": "scripted"}},
+                "num_sets": 2, "conditions": {"gpu": "scripted"}},
     "measure": {**TIMED, "times_us": [10.0]},
     "finish": TIMED,
 }  # fmt: skip
