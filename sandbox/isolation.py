@@ -99,15 +99,11 @@ def kept_folder(settings: JudgeSettings) -> Path | None:
 def _works(layers: tuple[str, ...]) -> bool:
     """Whether a throw-away child can be put behind these layers, and each then does what it is for."""
     try:
-        group = control_group.make() if "control_group" in layers else None
-    except OSError:
+        group = _trial_group() if "control_group" in layers else None
+    except (OSError, LookupError):  # the latter where a kernel before 4.13 does not count what it ended
         return False
     root = Path(tempfile.mkdtemp(prefix="kernelloop-probe-"))
     try:
-        if group is not None:
-            # One process, which forks the one that looks around: no other fits.
-            group.limit(dataclasses.replace(_TRIAL, num_processes=1), inherited_bytes=0, num_others=1)
-            group.refused()
         root.chmod(0o711)
         scratch = root / "scratch"
         scratch.mkdir()
@@ -121,12 +117,23 @@ def _works(layers: tuple[str, ...]) -> bool:
                 raise IsolationError("a layer does not hold")
 
         return _holds(supervise)
-    except (OSError, LookupError):  # the latter where a kernel before 4.13 does not count what it ended
-        return False
     finally:
         if group is not None:
             group.remove()
         remove_tree(root, seconds=10.0)
+
+
+def _trial_group() -> ControlGroup:
+    """A group for one process and the one that it forks to look around; no other fits. Raises OSError or
+    LookupError."""
+    group = control_group.make()
+    try:
+        group.limit(dataclasses.replace(_TRIAL, num_processes=1), inherited_bytes=0, num_others=1)
+        group.refused()
+    except (OSError, LookupError):
+        group.remove()
+        raise
+    return group
 
 
 def _enter_charged(group: ControlGroup) -> None:
