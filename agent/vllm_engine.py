@@ -48,12 +48,13 @@ class Answer(NamedTuple):
 
 
 class EngineFacts(NamedTuple):
-    """What an engine that is up says of itself."""
+    """What an engine that is up says of itself. `gpus` are UUIDs; none where vLLM does not tell them."""
 
     pid: int
     vllm: str
     max_model_len: int
     detects_repetition: bool
+    gpus: tuple[str, ...] = ()
 
 
 class VllmEngine:
@@ -66,6 +67,7 @@ class VllmEngine:
         os.environ.update(environment)
         if visible_gpus is not None:  # before anything asks CUDA: Ray hides no GPU from a process that books none
             os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus
+            os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # in which Ray counts them
         self._arguments = dict(arguments)
         self._engine: Any = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -83,7 +85,8 @@ class VllmEngine:
             self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments))
             self._guard = guard_over(os.getpid())
             context = int(self._engine.model_config.max_model_len)
-            return EngineFacts(os.getpid(), vllm.__version__, context, repetition_class() is not None)
+            gpus = gpu_uuids(int(self._arguments.get("tensor_parallel_size", 1)))
+            return EngineFacts(os.getpid(), vllm.__version__, context, repetition_class() is not None, gpus)
         except Exception as error:  # noqa: BLE001  vLLM's own types do not pickle to where it is not installed
             raise EngineDead(f"did not start: {one_line(error)}") from None
 
@@ -156,6 +159,16 @@ def sampling_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if repetition is not None and record is not None:
         plain["repetition_detection"] = record(**repetition)
     return plain
+
+
+def gpu_uuids(num_gpus: int) -> tuple[str, ...]:
+    """Of the first GPUs that this process may see; () on a CPU, or where vLLM's platform cannot say."""
+    from vllm.platforms import current_platform
+
+    try:
+        return tuple(str(current_platform.get_device_uuid(number)) for number in range(num_gpus))
+    except Exception:  # noqa: BLE001  every platform has its own way not to have it
+        return ()
 
 
 def repetition_class() -> Any:

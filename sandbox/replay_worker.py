@@ -309,7 +309,7 @@ class ReplayWorker:
 def _conditions(device: torch.device) -> dict[str, str]:
     told = {
         "gpu": torch.cuda.get_device_name(device),
-        "gpu_uuid": f"GPU-{torch.cuda.get_device_properties(device).uuid}",
+        "gpu_uuid": environment.gpu_uuid(torch.cuda.get_device_properties(device).uuid),
         "driver": environment.gpu()["driver"],
         "torch": torch.__version__,
         "triton": metadata.version("triton"),
