@@ -5,8 +5,11 @@ Runs behind the walls when a warm process starts. Trusted code, but its answer i
 
 from __future__ import annotations
 
+import _thread
+import errno
 import os
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ CANARIES: Mapping[str, frozenset[str]] = {
     "signalling another process": frozenset({"pid_namespace"}),
     "looking into another process": frozenset({"seccomp"}),
     "using a capability": frozenset({"capabilities"}),
+    "starting more threads than allowed": frozenset({"unprivileged_uid", "control_group"}),
 }
 
 
@@ -39,6 +43,7 @@ def run(body: Any, _blobs: Any, scratch: Path) -> bytes:
         "signalling another process": lambda: os.kill(body["watcher"], 0),
         "looking into another process": _trace_me,
         "using a capability": lambda: os.chroot("/"),
+        "starting more threads than allowed": lambda: _start_threads(body["num_processes"]),
     }
     return wire.pack([name for name, deed in deeds.items() if not _stopped(deed)])
 
@@ -58,6 +63,17 @@ def _write_next_to_packages() -> None:
 
 def _trace_me() -> None:
     syscalls.checked(syscalls.libc().ptrace(0, 0, 0, 0), "ptrace")  # PTRACE_TRACEME
+
+
+def _start_threads(count: int) -> None:
+    """Threads count as processes do. Raises OSError where this process may not have so many."""
+    hold = threading.Lock()
+    with hold:
+        try:
+            for _ in range(count):
+                _thread.start_new_thread(hold.acquire, (True, 5.0))
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, str(error)) from error
 
 
 def _stopped(deed: Callable[[], object]) -> bool:

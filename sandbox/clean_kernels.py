@@ -103,6 +103,9 @@ def _read(outcome: ChildOutcome, names: list[str]) -> list[CompiledKernel] | Ref
 
 
 def _ended(outcome: ChildOutcome) -> Refused:
+    if outcome.out_of_memory:
+        message = "compiling its kernels took more memory than the limit"
+        return Refused(status=Status.OUT_OF_MEMORY, failure=Failure(error_class="OutOfMemory", message=message))
     if outcome.timed_out:
         message = f"compiling its kernels did not end within the time limit ({outcome.wall_seconds:.0f} s)"
         return Refused(status=Status.TIMEOUT, failure=Failure(error_class="Timeout", message=message))

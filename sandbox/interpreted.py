@@ -98,6 +98,9 @@ def _index(raw: Any, limit: int, what: str) -> int:
 
 
 def _interpret_ended(outcome: ChildOutcome) -> tuple[Status, Failure]:
+    if outcome.out_of_memory:
+        message = "interpreting the plan took more memory than the limit"
+        return Status.OUT_OF_MEMORY, Failure(error_class="OutOfMemory", message=message)
     if outcome.timed_out:
         message = f"too slow to check without a GPU: interpreting took longer than {outcome.wall_seconds:.0f} s"
         return Status.UNVERIFIED, Failure(error_class="TooLarge", message=message)

@@ -1,15 +1,18 @@
 """Says which layers of isolation this machine has, and which of them stand around the children of a run.
 
 Always: own session and process group, rlimits, no-new-privs, scrubbed environment, closed descriptors. Where the
-machine has them: Landlock, a system call filter, no capabilities, an ordinary user's id in place of root's, namespaces.
-NOT covered: metadata of files by their names (`stat`), time and load as side channels, faults of the kernel, and the
-memory of all children together (each has a limit of its own). `walls.py` applies the layers. Knows nothing of torch or
-plans.
+machine has them: Landlock, a system call filter, no capabilities, an ordinary user's id in place of root's, a control
+group, namespaces. NOT covered: metadata of files by their names (`stat`), time and load as side channels, faults of the
+kernel, and without a control group the memory of all processes of a child together (each has a limit of its own).
+`walls.py` applies the layers, but for the control group, which a process enters before it forks children. Knows nothing
+of torch or plans.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import mmap
 import os
 import signal
 import socket
@@ -19,7 +22,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from sandbox import landlock, syscalls, walls
+from sandbox import control_group, landlock, syscalls, walls
+from sandbox.control_group import ControlGroup
 from sandbox.namespaces import NAMESPACES
 from sandbox.scratch import remove_tree
 from sandbox.settings import JudgeSettings, Limits
@@ -29,12 +33,15 @@ _log = logging.getLogger(__name__)
 
 # Layers by name. Every child has the first; the others are tried on this machine.
 ALWAYS = ("process_group", "rlimits", "no_new_privs", "scrubbed_environment", "closed_descriptors")
-OPTIONAL = ("landlock", "landlock_truncate", "seccomp", "capabilities", "unprivileged_uid", *NAMESPACES)
+OPTIONAL = (
+    "landlock", "landlock_truncate", "seccomp", "capabilities", "unprivileged_uid", "control_group", *NAMESPACES,
+)  # fmt: skip
 LAYERS = (*ALWAYS, *OPTIONAL)
 
 _TRIAL = Limits(
     wall_seconds=10, cpu_seconds=10, memory_bytes=1 << 30, output_bytes=0, file_bytes=1 << 20, num_processes=16
 )
+_CHARGED_BYTES = 4 << 20  # beyond what the kernel charges in advance
 
 
 class IsolationError(RuntimeError):
@@ -91,6 +98,10 @@ def kept_folder(settings: JudgeSettings) -> Path | None:
 
 def _works(layers: tuple[str, ...]) -> bool:
     """Whether a throw-away child can be put behind these layers, and each then does what it is for."""
+    try:
+        group = _trial_group() if "control_group" in layers else None
+    except (OSError, LookupError):  # the latter where a kernel before 4.13 does not count what it ended
+        return False
     root = Path(tempfile.mkdtemp(prefix="kernelloop-probe-"))
     try:
         root.chmod(0o711)
@@ -99,13 +110,41 @@ def _works(layers: tuple[str, ...]) -> bool:
         built = walls.build(layers, scratch=scratch)
 
         def supervise() -> None:
+            if group is not None:
+                _enter_charged(group)
             walls.enter(built, scratch=scratch, max_bytes=1 << 20)
             if not _holds(lambda: _look_around(built, scratch)):
                 raise IsolationError("a layer does not hold")
 
         return _holds(supervise)
     finally:
+        if group is not None:
+            group.remove()
         remove_tree(root, seconds=10.0)
+
+
+def _trial_group() -> ControlGroup:
+    """A group for one process and the one that it forks to look around; no other fits. Raises OSError or
+    LookupError."""
+    group = control_group.make()
+    try:
+        group.limit(dataclasses.replace(_TRIAL, num_processes=1), inherited_bytes=0, num_others=1)
+        group.refused()
+    except (OSError, LookupError):
+        group.remove()
+        raise
+    return group
+
+
+def _enter_charged(group: ControlGroup) -> None:
+    """Moves this process into `group` and takes some memory. Raises OSError, or IsolationError where that does not
+    count there."""
+    control_group.enter(group.folders)
+    before = group.used_bytes()
+    with mmap.mmap(-1, _CHARGED_BYTES) as taken:
+        taken.write(b"\1" * _CHARGED_BYTES)
+        if group.used_bytes() - before < _CHARGED_BYTES // 2:
+            raise IsolationError("memory is not charged to the control group")
 
 
 def _holds(deed: Callable[[], None]) -> bool:
@@ -132,6 +171,7 @@ def _look_around(built: Walls, scratch: Path) -> None:
         "landlock": lambda: os.listdir("/"),
         "seccomp": lambda: socket.socket(socket.AF_UNIX).close(),
         "capabilities": lambda: os.chroot("/"),
+        "control_group": _fork_and_reap,
     }
     for name, deed in forbidden.items():
         if name in built.layers and not _refused(deed):
@@ -149,9 +189,16 @@ def _look_around(built: Walls, scratch: Path) -> None:
 def _refused(deed: Callable[[], object]) -> bool:
     try:
         deed()
-    except PermissionError:
+    except (PermissionError, BlockingIOError):  # the latter where there are processes enough
         return True
     return False
+
+
+def _fork_and_reap() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def scrubbed_environment(scratch: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from sandbox import capabilities, syscalls
 _NEW_USER = 0x10000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 MAX_ENTRIES = 10_000  # files and folders in a scratch folder
+SHARED_BYTES = 1 << 30  # what a /dev/shm of its own holds
 
 NAMESPACES: Mapping[str, int] = {
     "network_namespace": 0x40000000,
@@ -70,7 +71,7 @@ def mount_scratch(scratch: Path, *, max_bytes: int, user: int | None) -> None:
 
 def mount_private_memory() -> None:
     """Gives this process a /dev/shm of its own."""
-    options = f"size=1g,nr_inodes={MAX_ENTRIES},mode=1777"
+    options = f"size={SHARED_BYTES},nr_inodes={MAX_ENTRIES},mode=1777"
     syscalls.mount("shm", "/dev/shm", kind="tmpfs", flags=_MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options=options)
 
 

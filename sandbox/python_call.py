@@ -8,16 +8,19 @@ mixed with a verdict. Loads no torch.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox import control_group, namespaces
 from sandbox.gpu_workers import worker_environment
 from sandbox.isolation import layers_for
+from sandbox.python_caller import limits_for
 from sandbox.types import Problem
 from sandbox.worker_process import WorkerEnded, WorkerLate, WorkerProcess
 from sandbox.zygote import SandboxError
@@ -89,15 +92,32 @@ def time_calls(
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
         return {**worker_environment(home, device=index), **hidden}
 
-    worker = WorkerProcess(_COMMAND, environment=environment)
-    try:
-        request = {"layers": layers, "gpu": device != "cpu", "seconds": _START_SECONDS + seconds}
+    whole = _START_SECONDS + seconds
+    with contextlib.ExitStack() as stack:
+        group = stack.enter_context(_bounded(layers, seconds=whole))
+        worker = stack.enter_context(contextlib.closing(WorkerProcess(_COMMAND, environment=environment)))
+        request = {"layers": layers, "gpu": device != "cpu", "seconds": whole, "group": group}
         conditions = _started(worker, request)
         # From here on its answers are the candidate's.
         body = {"do": "load", "problem": problem.source, "source": source, "seed": _SEED}
         return _batches(worker, body, conditions, deadline=time.monotonic() + seconds)
-    finally:
-        worker.close()
+
+
+@contextlib.contextmanager
+def _bounded(layers: tuple[str, ...], *, seconds: float) -> Iterator[tuple[str, ...]]:
+    """A control group for one process and all that it starts, if `layers` has them. Raises SandboxError."""
+    if "control_group" not in layers:
+        yield ()
+        return
+    try:
+        group = control_group.make()
+        try:
+            group.limit(limits_for(seconds), inherited_bytes=namespaces.SHARED_BYTES, num_others=1)
+            yield group.folders
+        finally:
+            group.remove()
+    except OSError as error:
+        raise SandboxError(f"a control group for Python calls could not be made: {error}") from error
 
 
 def _started(worker: WorkerProcess, request: Mapping[str, Any]) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sandbox import isolation, walls
+from sandbox import control_group, isolation, walls
 from sandbox.gpu_workers import KEPT_VARIABLES
 from sandbox.settings import Limits
 from sandbox.walls import Walls
@@ -25,6 +25,14 @@ from sandbox.worker_process import read_message, write_message
 _FILE_BYTES = 256 << 20
 _NUM_PROCESSES = 512  # threads count too: CUDA's, torch's, the compiler's
 _CORES = 8  # how many CPU seconds a second of its deadline may cost
+
+
+def limits_for(seconds: float) -> Limits:
+    """What the caller and its supervisor may use in `seconds`."""
+    return Limits(
+        wall_seconds=seconds, cpu_seconds=int(seconds * _CORES), memory_bytes=16 << 30, output_bytes=0,
+        file_bytes=_FILE_BYTES, num_processes=_NUM_PROCESSES,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -38,17 +46,15 @@ def main() -> None:
     scratch = home / "scratch"
     scratch.mkdir(mode=0o700)
     seconds = float(request["seconds"])
-    limits = Limits(
-        wall_seconds=seconds, cpu_seconds=int(seconds * _CORES), memory_bytes=16 << 30, output_bytes=0,
-        file_bytes=_FILE_BYTES, num_processes=_NUM_PROCESSES,
-    )  # fmt: skip
+    limits = limits_for(seconds)
     try:
+        control_group.enter(request["group"])
         # CUDA names its threads below /proc, where without a /proc of its own a PID namespace has other numbers.
         layers = tuple(request["layers"])
         if request["gpu"] and "mount_namespace" not in layers:
             layers = tuple(name for name in layers if name != "pid_namespace")
         built = walls.build(layers, scratch=scratch, gpu=request["gpu"])
-        walls.enter(built, scratch=scratch, max_bytes=2 * _FILE_BYTES)
+        walls.enter(built, scratch=scratch, max_bytes=limits.scratch_bytes)
     except OSError as error:
         _answer(sys.stdout.buffer, {"error": f"supervisor: {error}"})
         return

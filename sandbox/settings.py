@@ -18,6 +18,11 @@ class Limits:
     file_bytes: int
     num_processes: int
 
+    @property
+    def scratch_bytes(self) -> int:
+        """What a child's scratch folder holds in all: two files of the largest size."""
+        return 2 * self.file_bytes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeSettings:

@@ -235,12 +235,16 @@ def _told(raw: Any, max_chars: int) -> str:
 def _ended(outcome: ChildOutcome) -> tuple[Status, Failure]:
     """The status and failure of a child that left no result."""
     told = _how_it_ended(outcome)
+    if outcome.out_of_memory:
+        return Status.OUT_OF_MEMORY, Failure(error_class="OutOfMemory", message=f"the candidate's process {told}")
     if outcome.timed_out:
         return Status.TIMEOUT, Failure(error_class="Timeout", message=f"tracing the candidate {told}")
     return Status.TRACE_ERROR, Failure(error_class="ProcessEnded", message=f"the candidate's process {told}")
 
 
 def _how_it_ended(outcome: ChildOutcome) -> str:
+    if outcome.out_of_memory:
+        return "took more memory than its limit, together with those it started"
     if outcome.timed_out:
         return f"did not end within its time limit ({outcome.wall_seconds:.0f} s)"
     if outcome.signal is not None:

@@ -12,7 +12,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import capabilities, file_view, landlock, namespaces, seccomp, syscalls
+from sandbox import capabilities, control_group, file_view, landlock, namespaces, seccomp, syscalls
 from sandbox.settings import Limits
 
 _NUM_FILES, _NUM_CUDA_FILES = 256, 4096  # open at a time; a CUDA context alone opens dozens
@@ -76,6 +76,8 @@ def lock_down(walls: Walls, *, scratch: Path, limits: Limits) -> None:
     if walls.gpu and walls.own_mounts:
         namespaces.mount_private_memory()
     _limit(limits, gpu=walls.gpu)
+    if "control_group" in walls.layers:
+        control_group.die_first()
     if walls.user is not None and os.geteuid() == 0:
         capabilities.become(walls.user)
     os.chdir(scratch)

@@ -21,8 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sandbox import isolation, wire
+from sandbox import control_group, isolation, wire
 from sandbox.canaries import CANARIES, escaped
+from sandbox.control_group import ControlGroup, Refusals
 from sandbox.scratch import read_regular, remove_tree
 from sandbox.settings import Limits
 
@@ -42,7 +43,8 @@ class SandboxError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOutcome:
-    """How one child ended. `result` is what it wrote, or None; hostile data either way."""
+    """How one child ended. `result` is what it wrote, or None; hostile data either way. `out_of_memory`: its control
+    group's limit ended a process of its, after which no result counts."""
 
     result: bytes | None
     exit_code: int | None
@@ -51,6 +53,7 @@ class ChildOutcome:
     cpu_seconds: float
     max_rss_bytes: int
     wall_seconds: float
+    out_of_memory: bool
 
 
 class Zygote:
@@ -63,14 +66,20 @@ class Zygote:
         self.not_stopped: tuple[str, ...] = ()
         self._root = Path(tempfile.mkdtemp(prefix="kernelloop-"))
         self._root.chmod(0o711)  # children may be another user's; each folder in it is closed to all but its own
+        self._group: ControlGroup | None = None
         try:
+            if "control_group" in self._layers:
+                self._group = control_group.make()
             self._process = self._start()
         except OSError as error:
-            remove_tree(self._root, seconds=_REMOVAL_SECONDS)
+            self._remove()
             raise SandboxError(f"the sandbox did not start: {error}") from error
         try:
             if self._answer(deadline=time.monotonic() + _START_SECONDS).get("ready") is not True:
                 raise SandboxError(f"the sandbox did not start: {self._last_words()}")
+            self._inherited_bytes = _private_bytes(self.pid)
+            # The warm process and its threads are in the group; a supervisor joins them for each child.
+            self._num_others = 1 + (self._group.num_tasks() if self._group is not None else 0)
             if isolation_level != "off":
                 self._try_the_walls(strict=isolation_level == "strict")
         except BaseException:
@@ -88,10 +97,12 @@ class Zygote:
         environment["PYTHONPATH"] = os.pathsep.join(
             path for path in (str(Path(__file__).parent.parent), *sys.path) if os.path.isabs(path)
         )
+        group = self._group
+        joins = (group.folders, group.outside) if group is not None else ((), ())
         with (home / "stderr").open("wb") as stderr:
             return subprocess.Popen(
                 # -P: nothing is imported from the working folder, which candidates of the same user can write.
-                [sys.executable, "-P", "-m", "sandbox.zygote_main", json.dumps(self._entries)],
+                [sys.executable, "-P", "-m", "sandbox.zygote_main", *map(json.dumps, (self._entries, *joins))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -107,7 +118,8 @@ class Zygote:
     def _try_the_walls(self, *, strict: bool) -> None:
         """Has a throw-away child try what the layers forbid. Raises IsolationError where one does not hold, and, if
         `strict`, where nothing stops a deed at all."""
-        outcome = self.run("canaries", wire.pack({"watcher": os.getpid()}), limits=_CANARY_LIMITS)
+        request = {"watcher": os.getpid(), "num_processes": _CANARY_LIMITS.num_processes}
+        outcome = self.run("canaries", wire.pack(request), limits=_CANARY_LIMITS)
         if outcome.result is None:
             raise SandboxError(f"the sandbox's canaries did not answer: {outcome}")
         through = escaped(wire.unpack(outcome.result)[0])
@@ -141,6 +153,7 @@ class Zygote:
 
     def _call(self, entry: str, scratch: Path, limits: Limits, *, folder: int, layers: tuple[str, ...]) -> ChildOutcome:
         start = time.monotonic()
+        before = self._bound(limits, layers=layers)
         message = {"entry": entry, "scratch": str(scratch), "limits": asdict(limits), "layers": layers}
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -148,16 +161,29 @@ class Zygote:
         reply = self._answer(deadline=start + limits.wall_seconds + _GRACE_SECONDS)
         if "error" in reply:
             raise SandboxError(f"sandbox call failed: {reply['error']}")
+        ended = before is not None and self._group is not None and self._group.refused().killed_since(before)
         return ChildOutcome(
             # By descriptor: the path may lead elsewhere by now.
-            result=read_regular("result", folder=folder, limit=limits.output_bytes),
+            result=None if ended else read_regular("result", folder=folder, limit=limits.output_bytes),
             exit_code=reply["exit_code"],
             signal=reply["signal"],
             timed_out=reply["timed_out"],
             cpu_seconds=reply["cpu_seconds"],
             max_rss_bytes=reply["max_rss_bytes"],
             wall_seconds=time.monotonic() - start,
+            out_of_memory=ended,
         )
+
+    def _bound(self, limits: Limits, *, layers: tuple[str, ...]) -> Refusals | None:
+        """Gives the control group the limits of the next call, and says what it has refused so far; None where the call
+        is bounded by none. Raises OSError."""
+        if self._group is None:
+            return None
+        if "control_group" not in layers:
+            self._group.unlimit()
+            return None
+        self._group.limit(limits, inherited_bytes=self._inherited_bytes, num_others=self._num_others)
+        return self._group.refused()
 
     def _answer(self, *, deadline: float) -> dict[str, Any]:
         """The next line from the warm process, which is trusted; children cannot reach this pipe."""
@@ -207,6 +233,11 @@ class Zygote:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
+        self._remove()
+
+    def _remove(self) -> None:
+        if self._group is not None and not self._group.remove():
+            _log.warning("a control group stays: %s", ", ".join(self._group.folders))
         remove_tree(self._root, seconds=_REMOVAL_SECONDS)
 
     def __enter__(self) -> Self:
@@ -214,3 +245,9 @@ class Zygote:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _private_bytes(pid: int) -> int:
+    """What of a process's memory a fork of it would copy by writing to it. Raises OSError."""
+    _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")

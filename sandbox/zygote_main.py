@@ -1,7 +1,8 @@
 """The warm process: imports torch and triton once, then forks a supervised child for each request.
 
 Trusted, single-threaded (so that forking is safe), without a GPU, and never runs what a model wrote: only its children
-do, after `walls.lock_down`. Run as `python -m sandbox.zygote_main ENTRIES`; requests and replies are JSON lines.
+do, after `walls.lock_down`. Run as `python -m sandbox.zygote_main ENTRIES GROUP OUTSIDE`, three lists in JSON: the
+second is the control group to enter, the third the one to leave it for. Requests and replies are JSON lines.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sandbox import huge_pages, isolation, walls, wire
+from sandbox import control_group, huge_pages, isolation, walls, wire
 from sandbox.scratch import read_regular, remove_tree
 from sandbox.settings import Limits
 from sandbox.walls import Walls
@@ -33,7 +34,6 @@ _ENTRIES = {
     "compile": "sandbox.compile_kernels",
     "interpret": "sandbox.interpret",
 }
-_SCRATCH_FILES = 2  # of the largest size: what a child's scratch folder holds in all
 
 
 def main() -> None:
@@ -42,7 +42,10 @@ def main() -> None:
     isolation.become_subreaper()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not look like a reply
-    _warm(("canaries", *json.loads(sys.argv[1])))
+    entries, group, outside = map(json.loads, sys.argv[1:])
+    _warm(("canaries", *entries))
+    # Not before: what this process holds by now stays charged where it was, and only what children add counts.
+    control_group.enter(group)
     _reply(replies, {"ready": True})
     for line in sys.stdin:
         request = json.loads(line)
@@ -53,6 +56,7 @@ def main() -> None:
         _reply(replies, outcome)
     isolation.kill_children()
     # The pipe is closed: whoever started this process is done or dead, and may not have cleaned up.
+    control_group.leave(group, outside=outside)
     remove_tree(Path.cwd().parent, seconds=_CLEAN_SECONDS)
 
 
@@ -121,7 +125,7 @@ def _supervise(request: dict[str, Any], built: Walls, *, writer: int, copy: int 
         limits, scratch = Limits(**request["limits"]), Path(request["scratch"])
         message = (scratch / "request").read_bytes()
         (scratch / "request").unlink()
-        walls.enter(built, scratch=scratch, max_bytes=_SCRATCH_FILES * limits.file_bytes)
+        walls.enter(built, scratch=scratch, max_bytes=limits.scratch_bytes)
         folder = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
         report = _fork_and_wait(request["entry"], message, built, scratch=scratch, limits=limits)
         if not built.own_processes:  # the child's own were killed with it, and /proc does not show ours

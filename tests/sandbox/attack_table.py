@@ -19,6 +19,9 @@ def main() -> None:
     try:
         with Zygote(("describe", "trace"), isolation_level="best_effort") as zygote:
             for attack in ATTACKS:
+                if attack.against is not None and attack.against not in have:
+                    print(f"| {attack.name} | ({attack.against}: not here) | | |")
+                    continue
                 layers = [name if name in have else f"({name}: not here)" for name in attack.layers()]
                 met = outcome(zygote, attack, surroundings.world, without=())
                 bare = outcome(zygote, attack, surroundings.world, without=attack.layers())

@@ -9,17 +9,18 @@ from __future__ import annotations
 import builtins
 import contextlib
 import ctypes
+import dataclasses
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sandbox import file_view, namespaces, wire
+from sandbox import control_group, file_view, isolation, namespaces, wire
 from sandbox.settings import Limits
 from sandbox.zygote import Zygote
 
@@ -32,19 +33,27 @@ _IPC_CREAT, _IPC_RMID = 0o1000, 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attack:
-    """One thing to try, and the layers each of which is enough to stop it."""
+    """One thing to try, and the layers each of which is enough to stop it. `against`: the layer that it would undo,
+    without which there is nothing to try. `memory_bytes`: its limit, if not the usual one."""
 
     name: str
     stopped_by: tuple[str, ...]
-    program: str
+    program: str = field(repr=False)
+    against: str | None = None
+    memory_bytes: int | None = None
 
     def layers(self) -> tuple[str, ...]:
         """Those that stop it here: an ordinary user's children have no id to give up."""
         return tuple(name for name in self.stopped_by if name != "unprivileged_uid" or os.geteuid() == 0)
 
 
-def _attack(name: str, stopped_by: str, *lines: str) -> Attack:
-    return Attack(name=name, stopped_by=tuple(stopped_by.split()), program="\n".join(f"    {line}" for line in lines))
+def _attack(
+    name: str, stopped_by: str, *lines: str, against: str | None = None, memory_bytes: int | None = None
+) -> Attack:
+    return Attack(
+        name=name, stopped_by=tuple(stopped_by.split()), program="\n".join(f"    {line}" for line in lines),
+        against=against, memory_bytes=memory_bytes,
+    )  # fmt: skip
 
 
 ATTACKS = (
@@ -102,7 +111,7 @@ ATTACKS = (
     ),
     _attack("change the root folder", "capabilities unprivileged_uid", "os.chroot('/')"),
     _attack(
-        "start more processes than allowed", "unprivileged_uid",
+        "start more processes than allowed", "unprivileged_uid control_group",
         "children = []",
         "try:",
         "    for _ in range(W['num_processes'] + 4):",
@@ -111,6 +120,36 @@ ATTACKS = (
         "        children.append(pid)",
         "finally:",
         "    [os.kill(pid, 9) for pid in children]",
+    ),
+    _attack(
+        "take more memory in processes together than one may have", "control_group",
+        "children, (reader, writer) = [], os.pipe()",
+        "def hold():",
+        "    try:",
+        "        held = b'x' * (64 << 20)",
+        "        os.write(writer, b'.')",
+        "        time.sleep(20)",
+        "    finally:",
+        "        os._exit(1)",
+        "try:",
+        "    while len(children) < 12:",
+        "        pid = os.fork()",
+        "        pid or hold()",
+        "        children.append(pid)",
+        "    num_holding = 0",
+        "    while num_holding < len(children):",
+        "        if any(os.waitpid(pid, os.WNOHANG)[0] for pid in children):",
+        "            raise OSError('a process ended')",
+        "        if select.select([reader], [], [], 0.05)[0]:",
+        "            num_holding += len(os.read(reader, 64))",
+        "finally:",
+        "    [os.kill(pid, 9) for pid in children]",
+        memory_bytes=256 << 20,
+    ),
+    _attack(
+        "leave the control group", "landlock unprivileged_uid",
+        "for folder in W['outside_group']: open(folder + '/cgroup.procs', 'w').write('0')",
+        against="control_group",
     ),
     _attack(
         "fill the disk with files within the limit of each", "mount_namespace",
@@ -129,7 +168,7 @@ ATTACKS = (
 )  # fmt: skip
 
 _PROGRAM = """
-import ctypes, os, shutil, socket, subprocess, time
+import ctypes, os, select, shutil, socket, subprocess, time
 W = {world!r}
 libc = ctypes.CDLL(None, use_errno=True)
 def checked(result):
@@ -171,6 +210,7 @@ class Surroundings:
             "unix": str(folder / "socket"), "abstract": abstract, "shared_memory": self._shared_memory(),
             "clone": 56 if os.uname().machine == "x86_64" else 220, "num_processes": LIMITS.num_processes,
             "file_bytes": LIMITS.file_bytes, "max_entries": namespaces.MAX_ENTRIES,
+            "outside_group": _outside_group(),
         }  # fmt: skip
 
     def _shared_memory(self) -> int:
@@ -185,11 +225,23 @@ class Surroundings:
         self._stack.close()
 
 
+def _outside_group() -> tuple[str, ...]:
+    """Where a child would be without a control group of its own; () where it is."""
+    if "control_group" not in isolation.available():
+        return ()
+    group = control_group.make()
+    group.remove()
+    return group.outside
+
+
 def outcome(zygote: Zygote, attack: Attack, world: dict[str, Any], *, without: tuple[str, ...]) -> str | None:
     """What stopped the attack behind all layers but `without`; None if nothing did. Raises ValueError where it
     failed in a way that no layer explains."""
     source = _PROGRAM.format(world=world, attack=attack.program, success=_SUCCESS)
-    ended = zygote.run("describe", wire.pack({"source": source}), limits=LIMITS, without=_with_dependent(without))
+    limits = dataclasses.replace(LIMITS, memory_bytes=attack.memory_bytes or LIMITS.memory_bytes)
+    ended = zygote.run("describe", wire.pack({"source": source}), limits=limits, without=_with_dependent(without))
+    if ended.out_of_memory:
+        return "OutOfMemory: the control group's limit"
     if ended.result is None:
         raise ValueError(f"{attack.name}: no result: {ended}")
     told = str(wire.unpack(ended.result)[0]["error"])

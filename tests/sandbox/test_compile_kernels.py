@@ -264,6 +264,7 @@ def test_all_kernels_of_a_plan_are_compiled_in_one_child(
         ({"timed_out": True, "signal": 9}, Status.TIMEOUT),
         ({"signal": 9}, Status.COMPILE_ERROR),
         ({"exit_code": 1}, Status.COMPILE_ERROR),
+        ({"signal": 9, "out_of_memory": True}, Status.OUT_OF_MEMORY),
     ],
 )
 def test_a_compile_child_that_ends_early(
@@ -271,6 +272,7 @@ def test_a_compile_child_that_ends_early(
 ) -> None:
     plan = traced_by_the_child(tracer, problem, sources["relu_answer"])
     ended: dict[str, Any] = {"result": None, "exit_code": None, "signal": None, "timed_out": False}
+    ended["out_of_memory"] = False
     figures: dict[str, Any] = {"cpu_seconds": 1.0, "max_rss_bytes": 1, "wall_seconds": 1.0}
     outcome = ChildOutcome(**{**ended, **changes, **figures})
     store = KernelStore(None, memory_bytes=1 << 20, disk_bytes=0)

@@ -29,8 +29,9 @@ def plan(trace: Callable[[str, str], Traced], sources: dict[str, str]) -> Plan:
 
 def outcome(message: bytes) -> ChildOutcome:
     return ChildOutcome(
-        result=message, exit_code=0, signal=None, timed_out=False, cpu_seconds=0.0, max_rss_bytes=0, wall_seconds=0.0
-    )
+        result=message, exit_code=0, signal=None, timed_out=False, cpu_seconds=0.0, max_rss_bytes=0, wall_seconds=0.0,
+        out_of_memory=False,
+    )  # fmt: skip
 
 
 def test_what_the_interpreter_sends_is_read(plan: Plan) -> None:

@@ -205,8 +205,9 @@ def test_bytes_are_no_message(raw: bytes, head: bool) -> None:
 
 def outcome(result: bytes) -> ChildOutcome:
     return ChildOutcome(
-        result=result, exit_code=0, signal=None, timed_out=False, cpu_seconds=0.0, max_rss_bytes=0, wall_seconds=0.0
-    )
+        result=result, exit_code=0, signal=None, timed_out=False, cpu_seconds=0.0, max_rss_bytes=0, wall_seconds=0.0,
+        out_of_memory=False,
+    )  # fmt: skip
 
 
 def changed_message(raw: bytes, random: Random) -> bytes:
