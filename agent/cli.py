@@ -244,7 +244,10 @@ def doctor(
     from sandbox.isolation import probe
 
     layers = probe()
-    findings = diagnosis.examine(environment.record(isolation=layers), isolation=layers)
+    gpus = environment.gpus()
+    findings = diagnosis.examine(
+        environment.record(isolation=layers), isolation=layers, gpus=gpus, visible=environment.visible_gpus(gpus)
+    )
     console = Console(soft_wrap=False)
     console.print(diagnosis.table(findings))
     if config is None and model is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,10 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from sandbox.environment import Value
+from agent.config import RayConfig
+from agent.crew_sizes import TRACERS_PER_JUDGE, crew_sizes
+from agent.engine_config import EngineConfig
+from sandbox.environment import Gpu, Value
 
 # A trace child may use this much (docs/benchmarks.md says what one does use).
 CHILD_BYTES = 3 * 2**29
@@ -40,13 +43,18 @@ class Finding:
     consequence: str | None = None
 
 
-def examine(environment: Mapping[str, Value], *, isolation: Mapping[str, bool]) -> list[Finding]:
-    """Everything that `kernelloop doctor` shows, in the order shown."""
+def examine(
+    environment: Mapping[str, Value], *, isolation: Mapping[str, bool], gpus: Sequence[Gpu], visible: Sequence[Gpu]
+) -> list[Finding]:
+    """Everything that `kernelloop doctor` shows, in the order shown. `visible` are those of the machine's `gpus` that
+    are not hidden from this process."""
     return [
         *(package(name, found=environment.get(name)) for name in TESTED),
         assembler(ptxas_path()),
         *gpu(environment),
+        *(each_gpu(found, visible=found in visible) for found in gpus),
         *machine(environment),
+        *crew(environment["cores"], gpus=visible),
         *(layer(name, on=on) for name, on in isolation.items()),
     ]
 
@@ -104,6 +112,53 @@ def gpu(environment: Mapping[str, Value]) -> list[Finding]:
             consequence="replay on the GPU: pip install 'kernelloop[gpu]'" if bindings is None else None,
         ),
     ]
+
+
+def each_gpu(found: Gpu, *, visible: bool) -> Finding:
+    """By the names that CUDA_VISIBLE_DEVICES, verdicts and reports have for it."""
+    memory = "" if found.memory_mib is None else f", {found.memory_mib} MiB"
+    lost = None
+    if not visible:
+        lost = "judges and engines on it: CUDA_VISIBLE_DEVICES hides it, or names MIG slices"
+    elif found.sliced:
+        lost = "its use as a whole: it is in MIG slices, to be named by UUID in CUDA_VISIBLE_DEVICES"
+    return Finding(
+        name=f"GPU {found.index}",
+        found=f"{found.model}{memory}, {found.uuid}",
+        state=State.OK if lost is None else State.LIMITED,
+        consequence=lost,
+    )
+
+
+def crew(cores: Value, *, gpus: Sequence[Gpu]) -> list[Finding]:
+    """What a run on all of this machine would be: judges and tracers, and where engines sample here too."""
+    if not gpus or not isinstance(cores, int):
+        return []
+    models = sorted({found.model for found in gpus})
+    if len(models) > 1:
+        lost = "judges on all GPUs: speedups on unlike ones do not compare; CUDA_VISIBLE_DEVICES names those to use"
+        return [Finding(name="crew", found=" and ".join(models), state=State.LIMITED, consequence=lost)]
+    alone = crew_sizes(RayConfig(), replaying=True, engines=None, num_cores=cores, num_gpus=len(gpus))
+    place = "shared" if len(gpus) == 1 else "own"
+    engines = EngineConfig(placement=place)  # type: ignore[arg-type]  # one of the two
+    beside = crew_sizes(RayConfig(), replaying=True, engines=engines, num_cores=cores, num_gpus=len(gpus))
+    told = f"{counted(alone.num_judges, 'judge')} and {counted(alone.num_tracers, 'tracer')}; with vLLM "
+    told += f"{counted(beside.num_judges, 'judge')} and {counted(beside.num_engines, 'engine')}, placement: {place}"
+    needed = alone.num_judges * (TRACERS_PER_JUDGE + 1)
+    short = alone.num_tracers < alone.num_judges * TRACERS_PER_JUDGE
+    lost = f"keeping every judge busy: {TRACERS_PER_JUDGE} tracers each do that, on {needed} cores in all"
+    return [
+        Finding(
+            name="crew",
+            found=told,
+            state=State.LIMITED if short else State.OK,
+            consequence=lost if short else None,
+        )
+    ]
+
+
+def counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def machine(environment: Mapping[str, Value]) -> list[Finding]:

@@ -61,7 +61,7 @@ COLUMNS = (
     *_columns(Kind.TEXT, "against"),
     *_columns(Kind.NUMBER, "runtime_us", *(f"baseline_{name}_us" for name in BASELINES), "floor_us", "python_call_us"),
     *_columns(Kind.WHOLE, "repetitions"),
-    *_columns(Kind.TEXT, "plan_hash", "labels"),
+    *_columns(Kind.TEXT, "plan_hash", "labels", "gpu"),
     *_columns(Kind.WHOLE, "num_kernels", "num_findings"),
     *_columns(Kind.NUMBER, "gpu_seconds", *(f"{stage}_seconds" for stage in STAGES), "other_stages_seconds"),
 )
@@ -151,6 +151,7 @@ def _verdict(verdict: Verdict) -> Row:
         **({} if verdict.performance is None else _performance(verdict.performance)),
         "plan_hash": verdict.plan_hash,
         "labels": " ".join(verdict.labels),
+        "gpu": verdict.gpu,
         "num_kernels": len(verdict.kernels),
         "num_findings": len(verdict.findings),
         "gpu_seconds": verdict.spend.gpu_seconds,

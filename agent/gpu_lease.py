@@ -28,18 +28,22 @@ class Turn(StrEnum):
 
     GENERATE = "generate"
     DRAIN = "drain"  # no new request is let in, and those let in finish
+    SLEEP = "sleep"
     TIME = "time"
     WAKE = "wake"
     BROKEN = "broken"  # nobody's, for good
 
 
 class GpuLease:
-    """Both sides ask before they use a GPU, and hold what they were given for one request or one timing.
+    """Both sides ask before they use a GPU, and hold what they were given for one request, one start or one timing.
 
     Timing gets its turn when `batch` candidates wait, when one has waited `patience_seconds`, or when the engines are
     idle. What comes to be timed meanwhile is timed in the same turn: candidates come from engines, so it dries up. The
     turn goes back when somebody wants to generate and nobody is left to be timed. If engines cannot be put to
     sleep or woken, whoever waits or asks later gets LeaseBroken with the cause.
+
+    What is checked beside generating engines asks too, but for one thing alone: an engine that starts reckons its
+    memory from what is free, and fails where somebody gives some back meanwhile (vLLM). So the two keep apart.
     """
 
     def __init__(self, *, batch: int, patience_seconds: float, idle_seconds: float = IDLE_SECONDS) -> None:
@@ -47,14 +51,17 @@ class GpuLease:
         self._patience_seconds = patience_seconds
         self._idle_seconds = idle_seconds
         self._turn = Turn.GENERATE
-        self._changed = asyncio.Event()  # set for an instant whenever the turn passes
+        self._changed = asyncio.Event()  # set for an instant whenever somebody may go on
         self._generating = self._to_generate = self._timing = self._to_time = 0
+        self._checking = self._starting = 0  # the latter: also those that wait for it
         self._timing_asked_at = self._idle_since = 0.0  # the latter: the last answer's end
         self._sleep: Callable[[], Awaitable[None]] | None = None
         self._wake_up: Callable[[], Awaitable[None]] | None = None
         self._switching: asyncio.Task[None] | None = None
         self._fault: Exception | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self._spent = dict.fromkeys(Turn, 0.0)
+        self._turn_since: float | None = None  # None until somebody asks
 
     def attach(self, *, sleep: Callable[[], Awaitable[None]], wake_up: Callable[[], Awaitable[None]]) -> None:
         """What frees the GPUs, and what takes them back. What either raises breaks the lease."""
@@ -64,9 +71,16 @@ class GpuLease:
     def turn(self) -> Turn:
         return self._turn
 
+    @property
+    def seconds(self) -> dict[Turn, float]:
+        """How long each turn has lasted until now, from when the lease was first asked for."""
+        now = asyncio.get_running_loop().time()
+        current = {} if self._turn_since is None else {self._turn: self._spent[self._turn] + now - self._turn_since}
+        return self._spent | current
+
     @contextlib.asynccontextmanager
     async def generating(self) -> AsyncIterator[None]:
-        """While an engine has a request, or is being started. Raises LeaseBroken."""
+        """While an engine has a request. Raises LeaseBroken."""
         self._to_generate += 1
         try:
             self._consider()
@@ -81,6 +95,31 @@ class GpuLease:
             self._generating -= 1
             self._idle_since = asyncio.get_running_loop().time()
             self._consider()
+
+    @contextlib.asynccontextmanager
+    async def starting(self) -> AsyncIterator[None]:
+        """While an engine is being started. Raises LeaseBroken."""
+        self._starting += 1
+        try:
+            async with self.generating():
+                while self._checking:
+                    await self._changed.wait()
+                yield
+        finally:
+            self._starting -= 1
+            self._tell()
+
+    @contextlib.asynccontextmanager
+    async def checking(self) -> AsyncIterator[None]:
+        """While a candidate's values are compared, which may be beside engines that generate."""
+        while self._starting:
+            await self._changed.wait()
+        self._checking += 1
+        try:
+            yield
+        finally:
+            self._checking -= 1
+            self._tell()
 
     @contextlib.asynccontextmanager
     async def timing(self) -> AsyncIterator[None]:
@@ -111,17 +150,26 @@ class GpuLease:
     def _consider(self) -> None:
         """Passes the turn on if it is time to. Only the loop's thread comes here, so nothing changes meanwhile."""
         now = asyncio.get_running_loop().time()
+        if self._turn_since is None:
+            self._turn_since = now
         if self._turn is Turn.GENERATE and self._to_time:
             wait_seconds = self._seconds_to_timing(now)
             if wait_seconds <= 0:
-                self._turn = Turn.DRAIN
+                self._pass_to(Turn.DRAIN)
             else:
                 self._look_again_in(wait_seconds)
-        if self._turn is Turn.DRAIN and not self._generating and self._switching is None:
+        if self._turn is Turn.DRAIN and not self._generating:
+            self._pass_to(Turn.SLEEP)
             self._switching = asyncio.create_task(self._switch(self._sleep, to=Turn.TIME))
         if self._turn is Turn.TIME and self._to_generate and not self._timing and not self._to_time:
-            self._turn = Turn.WAKE
+            self._pass_to(Turn.WAKE)
             self._switching = asyncio.create_task(self._switch(self._wake_up, to=Turn.GENERATE))
+
+    def _pass_to(self, turn: Turn) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._turn_since is not None:
+            self._spent[self._turn] += now - self._turn_since
+        self._turn, self._turn_since = turn, now
 
     def _seconds_to_timing(self, now: float) -> float:
         if self._to_time >= self._batch:
@@ -145,10 +193,14 @@ class GpuLease:
                 log.exception("gpu_lease: broken on the way to %s", to)
                 self._fault, to = error, Turn.BROKEN
             log.info("gpu_lease: %s after %.1f s", to, asyncio.get_running_loop().time() - start)
-        self._turn, self._switching = to, None
+        self._pass_to(to)
+        self._switching = None
         if to is Turn.GENERATE:
             self._timing_asked_at = asyncio.get_running_loop().time()
-        self._changed.set()
-        self._changed.clear()
+        self._tell()
         # After those who were let in have come in.
         asyncio.get_running_loop().call_soon(self._consider)
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed.clear()

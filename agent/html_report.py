@@ -23,7 +23,7 @@ from agent.html_problem import KINDS, problem_view
 from agent.html_samples import sample_charts, sample_note, why_not_independent
 from agent.ledger import Ledger
 from agent.run_figures import RunFigures, StageFlow, read_figures
-from agent.run_record import RunRecord
+from agent.run_record import GpuShare, RunRecord
 from agent.source_view import cut, visible
 from agent.svg_chart import share_bar
 from sandbox.types import Budget
@@ -108,8 +108,19 @@ def report_html(record: RunRecord, *, ledger: Ledger) -> str:
         stages=tuple(_stage_rows(figures)),
         operators=tuple(_operator_rows(figures)),
         rules=tuple((visible(rule.rule), f"{rule.num_applied:,}", f"{rule.num_passed:,}") for rule in record.rules),
+        gpus=tuple(_gpu_row(share) for share in record.gpus),
+        faults=tuple(visible(cut(line)) for line in report.fault_lines(record.faults)),
         conditions=tuple(visible(cut(line.removeprefix("- "))) for line in report.condition_lines(record)),
         environment=tuple((visible(k), visible(cut(report.plain(v)))) for k, v in record.environment.items()),
+    )
+
+
+def _gpu_row(share: GpuShare) -> tuple[str, str, str, str]:
+    return (
+        visible(share.uuid),
+        visible(share.model or "not told"),
+        f"{share.num_verdicts:,}",
+        f"{share.gpu_seconds:,.1f}",
     )
 
 

@@ -26,10 +26,14 @@ MAX_QUOTED_CHARACTERS = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
-    """A judge's place, for an engine to share: the node's id, and the GPU as CUDA_VISIBLE_DEVICES names it there."""
+    """A worker's place. `visible` is its GPU as Ray names it on that node, "" where it has none; `gpu` the same GPU's
+    UUID, or that name where the UUID is not to be told; `model` what nvidia-smi calls it."""
 
     node_id: str
-    gpu: str
+    pid: int
+    visible: str
+    gpu: str | None
+    model: str | None
 
 
 def start_ray(address: str | None) -> bool:

@@ -139,7 +139,8 @@ def open_over_engines(
         seats=pool.seats() if isinstance(pool, RayPool) and lease is not None else None,
         on_gpu=num_gpus_here() > 0,
     )
-    return VllmSampler(sampler, engines, encode=encode, max_restarts=engine.max_restarts, lease=lease)
+    tell = pool.hear if isinstance(pool, RayPool) else None
+    return VllmSampler(sampler, engines, encode=encode, max_restarts=engine.max_restarts, lease=lease, tell=tell)
 
 
 def open_engines(
@@ -197,7 +198,7 @@ def _spawn(
     if python is not None:
         options["runtime_env"] = {"py_executable": python}
     actor = ray.remote(engine_class).options(**options)
-    return actor.remote(arguments, visible_gpus=None if seat is None else seat.gpu, environment=environment)
+    return actor.remote(arguments, visible_gpus=None if seat is None else seat.visible, environment=environment)
 
 
 def engine_arguments(config: VllmSamplerConfig, engine: EngineConfig, *, on_gpu: bool) -> dict[str, Any]:
@@ -225,9 +226,12 @@ def engine_arguments(config: VllmSamplerConfig, engine: EngineConfig, *, on_gpu:
 
 
 def engine_environment(model: str, engine: EngineConfig) -> dict[str, str]:
-    """Variables for the engine's process: nothing is reported to vLLM's makers, nor asked of a hub for a folder."""
+    """Variables for the engine's process: nothing is reported to vLLM's makers, nor asked of a hub for a folder.
+
+    FlashInfer's sampler takes no seeds, and every request has one: it would be compiled at a first start for nothing.
+    """
     offline = {"HF_HUB_OFFLINE": "1"} if Path(model).is_dir() else {}
-    return {"VLLM_NO_USAGE_STATS": "1", **offline, **engine.environment}
+    return {"VLLM_NO_USAGE_STATS": "1", "VLLM_USE_FLASHINFER_SAMPLER": "0", **offline, **engine.environment}
 
 
 async def _awaitable(reference: Any) -> Any:

@@ -6,13 +6,14 @@ Decides nothing and reads no files. A speedup stands here only if it was measure
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from agent import wording
+from agent.faults import Fault, FaultKind
 from agent.pool import CONFIRM_EXTRA_SEEDS
 from agent.run_record import (
     INADMISSIBLE,
@@ -25,6 +26,12 @@ from agent.run_record import (
 )
 from sandbox.types import Spend, Verdict
 
+FAULT_WORDS = {
+    FaultKind.JUDGE_FAILED: "a judge failed",
+    FaultKind.ENGINE_DIED: "an engine died",
+    FaultKind.ENGINE_GIVEN_UP: "an engine was given up",
+    FaultKind.GPU_QUARANTINED: "in quarantine, and no candidate is judged any more",
+}
 MAX_REASONS = 12  # on a terminal, under the table
 MAX_NAMED = 40  # problems, in one line there
 UNTOLD = frozenset(
@@ -157,6 +164,8 @@ def report_lines(record: RunRecord) -> Iterator[str]:
         yield from ("", "## Confirmation", "", *confirmation_lines(record))
     if record.rules:
         yield from ("", "## Rules", "", *rule_rows(record))
+    if record.gpus or record.faults:
+        yield from ("", "## GPUs", "", *gpu_lines(record))
     if unsolved := [result for result in record.results if result.winner is None]:
         yield from ("", "## Not solved", "", *(f"- {failure_line(result)}" for result in unsolved))
     yield from ("", "## Conditions", "", *condition_lines(record))
@@ -222,6 +231,29 @@ def rule_rows(record: RunRecord) -> Iterator[str]:
     yield row(*["---"] * 3)
     for count in record.rules:
         yield row(count.rule, str(count.num_applied), str(count.num_passed))
+
+
+def gpu_lines(record: RunRecord) -> Iterator[str]:
+    """Who judged how much, and what failed. A GPU that only engines used shows in what failed alone."""
+    if record.gpus:
+        yield row("GPU", "model", "verdicts", "GPU seconds")
+        yield row(*["---"] * 4)
+    for share in record.gpus:
+        yield row(share.uuid, share.model or "not told", str(share.num_verdicts), f"{share.gpu_seconds:.1f}")
+    if record.faults:
+        yield from ("", "What failed, and was done again elsewhere or anew; no candidate was charged for it:", "")
+    yield from (f"- {line}" for line in fault_lines(record.faults))
+
+
+def fault_lines(faults: Iterable[Fault]) -> Iterator[str]:
+    """One for each kind and GPU, those that stop something last."""
+    found: dict[tuple[FaultKind, tuple[str, ...]], list[str]] = {}
+    for fault in sorted(faults, key=lambda fault: list(FAULT_WORDS).index(fault.kind)):
+        found.setdefault((fault.kind, fault.gpus), []).append(fault.reason)
+    for (kind, gpus), reasons in found.items():
+        times = "" if len(reasons) == 1 else f", {len(reasons)} times, the last"
+        where = f" on {', '.join(gpus)}" if gpus else ""
+        yield f"{FAULT_WORDS[kind]}{where}{times}: {reasons[-1]}"
 
 
 def speedup_or_passed(verdict: Verdict) -> str:

@@ -24,6 +24,7 @@ from agent.config_section import ConfigError
 from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
 from agent.events import Outcome, RunSummary, Starting
+from agent.faults import FaultLog, Tell
 from agent.gpu_lease import GpuLease
 from agent.ledger import Ledger
 from agent.pool import Pool, PoolError, SerialPool, confirming
@@ -140,7 +141,8 @@ def carry_out(folder: RunFolder, *, config: RunConfig, problems: list[Problem], 
         what = "Ray and the sandbox" if config.ray.pool == "ray" else "the sandbox"
         display.show(Starting(run_dir=str(folder.root), what=f"{what}, some seconds"))
         try:
-            pool = open_pool(config)  # outside of the event loop, which would hold an interrupt back for seconds
+            tell = FaultLog(folder.faults, clock=time.time).tell
+            pool = open_pool(config, tell=tell)  # outside of the event loop, which would hold an interrupt back
             running = work(folder, config=config, problems=problems, ledger=ledger, pool=pool, display=display)
             summary = asyncio.run(running)
         except KeyboardInterrupt:
@@ -278,18 +280,19 @@ def open_vllm_sampler(config: RunConfig, *, sampler: VllmSamplerConfig, pool: Po
     return open_over_engines(config, sampler=sampler, replaying=replaying, encode=tokens_of(sampler).encode, pool=pool)
 
 
-def open_pool(config: RunConfig) -> Pool:
+def open_pool(config: RunConfig, *, tell: Tell | None = None) -> Pool:
+    """`tell` hears of what fails on GPUs. Raises PoolError."""
     if config.ray.pool == "serial":
         return SerialPool(settings_of(config))
     from agent.ray_pool import RayPool
 
     settings = settings_of(config)
     if not isinstance(config.sampler, VllmSamplerConfig):
-        return RayPool(settings, config.ray)
+        return RayPool(settings, config.ray, tell=tell)
     engine, lease = config.engine, None
     if engine.placement == "shared" and settings.mode == "replay":
         lease = GpuLease(batch=engine.time_together, patience_seconds=engine.patience_seconds)
-    return RayPool(settings, config.ray, engines=engine, lease=lease)
+    return RayPool(settings, config.ray, engines=engine, lease=lease, tell=tell)
 
 
 def open_display(*, as_json: bool) -> Display:

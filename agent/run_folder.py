@@ -72,6 +72,10 @@ class RunFolder:
     def progress(self) -> Path:
         return self.root / "progress.json"
 
+    @property
+    def faults(self) -> Path:
+        return self.root / "faults.jsonl"
+
     def candidate(self, problem_id: str, candidate_id: str) -> Path:
         return self.root / "candidates" / problem_id / f"{candidate_id}.py"
 

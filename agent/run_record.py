@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from agent.events import EndReason, Judged, SearchEnded
+from agent.events import Confirmed, EndReason, Judged, SearchEnded
+from agent.faults import Fault, read_faults
 from agent.ledger import Ledger
 from agent.mending import FIXED_BY
 from agent.run_folder import RunFolder, RunFolderError
@@ -94,12 +95,25 @@ class RuleCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuShare:
+    """What one GPU had a part in: verdicts of searches and confirmations, and the seconds that they were charged.
+    `model` is None where no verdict of it says so."""
+
+    uuid: str
+    model: str | None
+    num_verdicts: int
+    gpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """All that the report states. `environment` and `config` are as written when the run began."""
 
     folder: RunFolder
     results: tuple[ProblemResult, ...]
     rules: tuple[RuleCount, ...]
+    gpus: tuple[GpuShare, ...]
+    faults: tuple[Fault, ...]
     environment: Mapping[str, Any]
     config: Mapping[str, Any]
     wall_seconds: float
@@ -142,14 +156,17 @@ def read_run(folder: RunFolder) -> RunRecord:
     with Ledger.open_read_only(folder.ledger) as ledger:
         results, wall_seconds = read_results(ledger)
         rules = read_rules(ledger)
+        gpus = read_gpus(ledger)
     try:
+        faults = read_faults(folder.faults)
         environment = json.loads(folder.environment.read_text(encoding="utf-8"))
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RunFolderError(f"{folder.root}: cannot be read: {error}") from error
     return RunRecord(
-        folder=folder, results=results, rules=rules, environment=environment, config=config, wall_seconds=wall_seconds
-    )
+        folder=folder, results=results, rules=rules, gpus=gpus, faults=faults, environment=environment, config=config,
+        wall_seconds=wall_seconds,
+    )  # fmt: skip
 
 
 def read_results(ledger: Ledger) -> tuple[tuple[ProblemResult, ...], float]:
@@ -180,6 +197,23 @@ def read_rules(ledger: Ledger) -> tuple[RuleCount, ...]:
             passed.update(found if verdict.passed else ())
     return tuple(
         RuleCount(rule=rule, num_applied=count, num_passed=passed[rule]) for rule, count in applied.most_common()
+    )
+
+
+def read_gpus(ledger: Ledger) -> tuple[GpuShare, ...]:
+    """Every GPU that a verdict names, in the order of the names."""
+    verdicts: dict[str, list[Verdict]] = {}
+    for entry in ledger.events():
+        if isinstance(entry.event, Judged | Confirmed) and (gpu := entry.event.verdict.gpu) is not None:
+            verdicts.setdefault(gpu, []).append(entry.event.verdict)
+    return tuple(
+        GpuShare(
+            uuid=uuid,
+            model=next((c.conditions["gpu"] for v in found if (c := v.correctness) and "gpu" in c.conditions), None),
+            num_verdicts=len(found),
+            gpu_seconds=sum(verdict.spend.gpu_seconds for verdict in found),
+        )
+        for uuid, found in sorted(verdicts.items())
     )
 
 

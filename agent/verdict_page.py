@@ -95,6 +95,8 @@ def _facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
     yield "stages", ", ".join(stages) or "none"
     yield "candidate", verdict.candidate_id
     yield "plan", verdict.plan_hash or "none"
+    if verdict.gpu is not None:
+        yield "GPU", verdict.gpu
 
 
 def _ratio(ratio: float | None) -> str:

@@ -22,6 +22,7 @@ from agent import report, run_command
 from agent.config import RunConfig, config_of
 from agent.controller import Controller
 from agent.events import EndReason, Outcome, RunSummary
+from agent.faults import FaultLog
 from agent.ledger import Ledger
 from agent.pool import Confirmation, Pool
 from agent.progress import PlainDisplay
@@ -97,7 +98,7 @@ def carry_out(
     on_gpu: bool,
 ) -> RunSummary:
     """Runs in a thread with a loop of its own: the caller may have one already, as notebooks do."""
-    pool = run_command.open_pool(config)
+    pool = run_command.open_pool(config, tell=FaultLog(folder.faults, clock=time.time).tell)
     turns = Turns() if on_gpu and config.judge.mode == "replay" else None
     stopping = Stopping()
 

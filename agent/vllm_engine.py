@@ -7,6 +7,7 @@ values, so that it may run under another Python environment than the rest.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+_log = logging.getLogger(__name__)
 _CHECK_SECONDS = 30.0
 # Ends what an engine started when the engine's process is gone, however it went: SIGKILL runs no handler, and an orphan
 # would hold the GPU's memory. It waits until the pipe from the engine closes. A process is known by id and start time.
@@ -46,12 +48,13 @@ class Answer(NamedTuple):
 
 
 class EngineFacts(NamedTuple):
-    """What an engine that is up says of itself."""
+    """What an engine that is up says of itself. `gpus` are UUIDs; none where vLLM does not tell them."""
 
     pid: int
     vllm: str
     max_model_len: int
     detects_repetition: bool
+    gpus: tuple[str, ...] = ()
 
 
 class VllmEngine:
@@ -64,6 +67,7 @@ class VllmEngine:
         os.environ.update(environment)
         if visible_gpus is not None:  # before anything asks CUDA: Ray hides no GPU from a process that books none
             os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus
+            os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # in which Ray counts them
         self._arguments = dict(arguments)
         self._engine: Any = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -81,17 +85,21 @@ class VllmEngine:
             self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments))
             self._guard = guard_over(os.getpid())
             context = int(self._engine.model_config.max_model_len)
-            return EngineFacts(os.getpid(), vllm.__version__, context, repetition_class() is not None)
+            gpus = gpu_uuids(int(self._arguments.get("tensor_parallel_size", 1)))
+            return EngineFacts(os.getpid(), vllm.__version__, context, repetition_class() is not None, gpus)
         except Exception as error:  # noqa: BLE001  vLLM's own types do not pickle to where it is not installed
             raise EngineDead(f"did not start: {one_line(error)}") from None
 
     async def generate(
         self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str
     ) -> Answer:
-        """One completion. `options` are SamplingParams' own and hold max_tokens. Raises EngineDead, RequestInvalid."""
+        """One completion, whose finish reason is "error" where vLLM failed over it and lives on.
+
+        `options` are SamplingParams' own and hold max_tokens. Raises EngineDead, RequestInvalid.
+        """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         last: Any = None
         try:
@@ -104,6 +112,11 @@ class VllmEngine:
                 last = output
         except EngineDeadError as error:
             raise EngineDead(one_line(error)) from None
+        except EngineGenerateError as error:  # vLLM's own fault, and no bad request
+            if self._engine.errored:
+                raise EngineDead(one_line(error.__cause__ or error)) from None
+            _log.warning("request_failed: %s: %s", request_id, one_line(error.__cause__ or error))
+            return Answer("", (), "error")
         except Exception as error:  # noqa: BLE001  vLLM's types for a bad request differ from version to version
             fault = EngineDead if self._engine.errored else RequestInvalid
             raise fault(one_line(error)) from None
@@ -146,6 +159,16 @@ def sampling_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if repetition is not None and record is not None:
         plain["repetition_detection"] = record(**repetition)
     return plain
+
+
+def gpu_uuids(num_gpus: int) -> tuple[str, ...]:
+    """Of the first GPUs that this process may see; () on a CPU, or where vLLM's platform cannot say."""
+    from vllm.platforms import current_platform
+
+    try:
+        return tuple(str(current_platform.get_device_uuid(number)) for number in range(num_gpus))
+    except Exception:  # noqa: BLE001  every platform has its own way not to have it
+        return ()
 
 
 def repetition_class() -> Any:

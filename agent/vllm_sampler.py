@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from agent.faults import Fault, FaultKind, Tell
 from agent.gpu_lease import GpuLease, LeaseBroken
 from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused
 from agent.sampler_config import VllmSamplerConfig
@@ -66,6 +67,7 @@ class _Place:
     life: int = 0
     num_deaths: int = 0
     num_open: int = 0
+    gpus: tuple[str, ...] = ()  # where it was up last
     given_up: bool = False
     asleep: bool = False
     starting: asyncio.Task[None] | None = field(default=None)
@@ -87,12 +89,15 @@ class VllmSampler:
         encode: Encode,
         max_restarts: int,
         lease: GpuLease | None,
+        tell: Tell | None = None,
     ) -> None:
-        """`encode` makes a prompt's token ids. With a `lease` the engines share their GPUs and sleep when it says."""
+        """`encode` makes a prompt's token ids. With a `lease` the engines share their GPUs and sleep when it says.
+        `tell` hears of engines that died."""
         self._config = config
         self._encode = encode
         self._max_restarts = max_restarts
         self._lease = lease
+        self._tell_fault = tell
         self._places = [_Place(engine=engine) for engine in engines]
         self._changed = asyncio.Event()  # set for an instant whenever a place may have become free
         self._begun = self._closed = False
@@ -224,8 +229,14 @@ class VllmSampler:
         place.given_up = place.num_deaths > self._max_restarts
         self._last_cause = f"{place.engine.name}: {cause}"
         log.warning("engine_died: %s, death %d: %s", place.engine.name, place.num_deaths, cause)
+        self._tell_death(place)
         place.starting = asyncio.create_task(self._start(place) if not place.given_up else place.engine.stop())
         self._tell()
+
+    def _tell_death(self, place: _Place) -> None:
+        if self._tell_fault is not None:
+            kind = FaultKind.ENGINE_GIVEN_UP if place.given_up else FaultKind.ENGINE_DIED
+            self._tell_fault(Fault(kind=kind, gpus=place.gpus, reason=self._last_cause))
 
     async def _start(self, place: _Place) -> None:
         """Until it is up or given up: whatever goes wrong, nobody may wait for it for ever."""
@@ -242,15 +253,17 @@ class VllmSampler:
         while place.facts is None and not place.given_up:
             await place.engine.stop()  # at once: what is left of a dead engine holds its GPU
             try:
-                async with self._generating():
+                async with contextlib.nullcontext() if self._lease is None else self._lease.starting():
                     place.facts = await place.engine.start()
             except EngineDead as error:
                 place.num_deaths += 1
                 self._last_cause = f"{place.engine.name}: {error}"
                 log.warning("engine_not_started: %s: %s", place.engine.name, error)
                 place.given_up = place.life == 0 or place.num_deaths > self._max_restarts
+                self._tell_death(place)
             else:
                 place.life += 1
+                place.gpus = place.facts.gpus
                 log.info("engine_up: %s: %s", place.engine.name, place.facts)
                 if self._config.repetition is not None and not place.facts.detects_repetition:
                     log.warning("engine_without_repetition_detection: answers that repeat themselves run to max_tokens")

@@ -53,4 +53,5 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "stage_seconds": dict(verdict.stage_seconds),
         "labels": list(verdict.labels),
         "plan_hash": verdict.plan_hash,
+        "gpu": verdict.gpu,
     }

@@ -37,6 +37,17 @@ class BaselineTime:
             raise ValueError(f"a baseline is timed in a graph or on a stream, not {self.kind!r}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a file holds. `gpu_uuid` is the GPU that the times were measured on, None where nobody said."""
+
+    times: Mapping[str, BaselineTime]
+    gpu_uuid: str | None
+
+
+_NOTHING = Kept(times={}, gpu_uuid=None)
+
+
 def cache_key(problem_key: str, conditions: Mapping[str, str], *, precision: tuple[str, ...], kind: str) -> str:
     """One problem on one kind of GPU with one set of versions, under one precision policy, timed in one way."""
     told = [f"{name}={value}" for name, value in sorted(conditions.items())]
@@ -49,17 +60,18 @@ class BaselineCache:
     def __init__(self, folder: Path) -> None:
         self._folder = private_folder(folder)
 
-    def load(self, key: str) -> dict[str, BaselineTime]:
-        """What is kept under `key`; {} if there is nothing, or nothing that can be read."""
+    def load(self, key: str) -> Kept:
+        """What is kept under `key`: no times if there is nothing, or nothing that can be read."""
         try:
             raw = json.loads((self._folder / f"{key}.json").read_text())
             found = {name: BaselineTime(**raw["baselines"][name]) for name in raw["baselines"]}
+            gpu_uuid = raw["conditions"].get("gpu_uuid")
         except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return _NOTHING
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             _log.warning("baseline_cache_unreadable: %s: %s", key, error)
-            return {}
-        return {name: time for name, time in found.items() if name in BASELINES}
+            return _NOTHING
+        return Kept(times={name: time for name, time in found.items() if name in BASELINES}, gpu_uuid=gpu_uuid)
 
     def store(self, key: str, times: Mapping[str, BaselineTime], *, conditions: Mapping[str, str]) -> None:
         """Writes the whole file or nothing. A full disk costs the cache, not the verdict."""

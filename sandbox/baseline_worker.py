@@ -100,7 +100,8 @@ class BaselineWorker:
             "triton": metadata.version("triton"),
         }
         told = {name: str(value) for name, value in told.items() if value is not None}
-        return {"healthy": total == 1024, "conditions": told}
+        uuid = environment.gpu_uuid(torch.cuda.get_device_properties(self._device).uuid)
+        return {"healthy": total == 1024, "conditions": told, "gpu_uuid": uuid}
 
     def _open(self, body: dict[str, Any]) -> dict[str, Any]:
         """Builds the module and its inputs from the seeds that the candidates' process uses for the same; "unusable"

@@ -61,12 +61,21 @@ class TimingTask:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """What is known of a problem's baselines. `left_out` has the reason for each that cannot be used; `notes` say why
-    some could not be captured; `kept` says that the times are from an earlier process."""
+    some could not be captured; `kept` says that the times are from an earlier process, `elsewhere` which GPU of the
+    same model that had, if it was another."""
 
     times: Mapping[str, BaselineTime]
     left_out: Mapping[str, str]
     notes: Mapping[str, str]
     kept: bool
+    elsewhere: str | None = None
+
+    @property
+    def source(self) -> str:
+        """When and where they were measured, in words."""
+        if not self.kept:
+            return "once for this problem"
+        return "by an earlier process" + ("" if self.elsewhere is None else f" on another GPU, {self.elsewhere}")
 
     @property
     def best(self) -> str:
@@ -83,6 +92,7 @@ class Baselines:
         self._compile_seconds = compile_seconds
         self._worker: WorkerProcess | None = None
         self._conditions: dict[str, str] = {}
+        self._gpu_uuid: str | None = None  # as the process tells it; no part of what times are kept under
         self._tables: OrderedDict[tuple[str, str], Table] = OrderedDict()
 
     @cached_property
@@ -101,7 +111,8 @@ class Baselines:
             return self._remember(task, kind, known)
         measured = self._measured(task, kind)
         if self._cache is not None and measured.times:
-            self._cache.store(self._cache_key(task, kind), measured.times, conditions=self._conditions)
+            told = self._conditions | ({} if self._gpu_uuid is None else {"gpu_uuid": self._gpu_uuid})
+            self._cache.store(self._cache_key(task, kind), measured.times, conditions=told)
         return self._remember(task, kind, measured)
 
     def measure(self, task: TimingTask, name: str, *, kind: str, replays: int) -> list[float]:
@@ -118,6 +129,11 @@ class Baselines:
             self._exchange({"do": "release"}, seconds=_MEASURE_SECONDS)
         except (WorkerLate, WorkerEnded) as error:
             _log.warning("baseline_worker_lost: at release: %s", error)
+
+    def check_gpu(self, gpu_uuid: str | None) -> None:
+        """Raises SandboxError where the process has another GPU than the candidate's: their times do not compare."""
+        if None not in (gpu_uuid, self._gpu_uuid) and gpu_uuid != self._gpu_uuid:
+            raise SandboxError(f"the baselines run on {self._gpu_uuid}, and the candidate on {gpu_uuid}")
 
     def forget(self, task: TimingTask, *, kind: str) -> None:
         """Drops what is known of the problem's times, because it is no longer so."""
@@ -140,10 +156,11 @@ class Baselines:
         if self._cache is None:
             return None
         kept = self._cache.load(self._cache_key(task, kind))
-        times = {name: kept[name] for name in self._settings.baselines if name in kept}
+        times = {name: kept.times[name] for name in self._settings.baselines if name in kept.times}
         if len(times) < len(self._settings.baselines):
             return None
-        return Table(times=times, left_out={}, notes={}, kept=True)
+        elsewhere = None if kept.gpu_uuid == self._gpu_uuid else kept.gpu_uuid
+        return Table(times=times, left_out={}, notes={}, kept=True, elsewhere=elsewhere)
 
     def _best_ready(self, task: TimingTask, table: Table, kind: str) -> bool:
         """Whether the best of an earlier table can be had again, in the way in which it was timed."""
@@ -273,7 +290,7 @@ class Baselines:
             if "error" in probe or not probe["healthy"]:
                 worker.close()
                 raise SandboxError(f"the GPU does not compute: {probe.get('error', 'a sum came out wrong')}")
-            self._worker, self._conditions = worker, probe["conditions"]
+            self._worker, self._conditions, self._gpu_uuid = worker, probe["conditions"], probe.get("gpu_uuid")
         return self._worker
 
     def close(self) -> None:

@@ -41,5 +41,9 @@ class Recent(Generic[KeyT, ValueT]):
         """What is kept, the longest unused first."""
         return list(self._entries.values())
 
+    def __contains__(self, key: object) -> bool:
+        """Whether it is there; that is no use of it."""
+        return key in self._entries
+
     def __len__(self) -> int:
         return len(self._entries)

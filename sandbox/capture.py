@@ -269,5 +269,24 @@ def adoptable_storages(plan: Plan) -> frozenset[int]:
     return frozenset(adoptable)
 
 
+def uses_given(plan: Plan) -> list[bool]:
+    """For each step of a settled plan, whether what it is given may depend on the problem's inputs, on weights or on
+    what construction made. An operator that does not only puts numbers in place, as zeros for atomic additions."""
+    given = _filled_storages(plan) - {s for s, record in enumerate(plan.storages) if record.role == "constant"}
+    found: list[bool] = []
+    for step in plan.steps:
+        assert isinstance(step, LaunchStep | AtenStep)
+        found.append(not _given(plan, step).isdisjoint(given))
+        if found[-1]:
+            given |= _given(plan, step) if isinstance(step, LaunchStep) else _written(plan, step)
+    return found
+
+
+def _written(plan: Plan, step: AtenStep) -> set[int]:
+    """The buffers that an operator may write: its outputs, and where it works in place what it is given."""
+    in_place = step.op.split(".")[1].endswith("_") or "out" in step.kwargs
+    return _output_storages(plan, step) | (_given(plan, step) if in_place else set())
+
+
 def _output_storages(plan: Plan, step: AtenStep) -> set[int]:
     return {plan.values[o].storage for o in step.outputs if o is not None}

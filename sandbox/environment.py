@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +26,7 @@ def record(*, isolation: Mapping[str, bool] | None = None) -> dict[str, Value]:
     found: dict[str, Value] = {"python": platform.python_version(), "platform": platform.platform()}
     found |= {name: version(name) for name in PACKAGES}
     found |= gpu()
+    found |= {"gpu_uuids": ", ".join(gpu.uuid for gpu in gpus()) or None}
     found |= {"cores": num_cores(), "memory_bytes": memory_bytes()}
     found |= source_tree(Path(__file__).resolve().parent.parent)
     found |= {f"isolation.{layer}": on for layer, on in (isolation or {}).items()}
@@ -45,6 +47,69 @@ def gpu() -> dict[str, Value]:
     absent: dict[str, Value] = {"gpu": None, "num_gpus": 0, "gpu_memory_mib": None, "driver": None}
     answer = output_of(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"])
     return absent if answer is None else absent | parse_gpu(answer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One GPU as nvidia-smi lists it, in the order of the bus: CUDA's own is that of CUDA_DEVICE_ORDER=PCI_BUS_ID."""
+
+    index: int
+    uuid: str
+    model: str
+    memory_mib: int | None
+    sliced: bool  # into MIG devices, which have UUIDs of their own
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Every GPU of the machine, hidden or not; () where nvidia-smi does not answer."""
+    query = "--query-gpu=index,uuid,name,memory.total,mig.mode.current"
+    return parse_gpus(output_of(["nvidia-smi", query, "--format=csv,noheader,nounits"]) or "")
+
+
+def parse_gpus(answer: str) -> tuple[Gpu, ...]:
+    """Reads nvidia-smi's lines; what is no line of a GPU is left out."""
+    rows = [[field.strip() for field in line.split(",")] for line in answer.splitlines()]
+    return tuple(
+        Gpu(
+            index=int(row[0]),
+            uuid=row[1],
+            model=row[2],
+            memory_mib=int(row[3]) if row[3].isdigit() else None,
+            sliced=row[4] == "Enabled",
+        )
+        for row in rows
+        if len(row) == 5 and row[0].isdigit()
+    )
+
+
+def gpu_named(name: str, *, among: Sequence[Gpu]) -> Gpu | None:
+    """The GPU that CUDA_VISIBLE_DEVICES means by an index or a UUID, which may be cut short; None where that is not to
+    be told, as of a MIG slice."""
+    if name.isdigit():
+        return next((gpu for gpu in among if gpu.index == int(name)), None)
+    found = [gpu for gpu in among if gpu.uuid.startswith(name)] if name.startswith("GPU-") else []
+    return found[0] if len(found) == 1 else None
+
+
+def visible_gpus(among: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """Those that CUDA_VISIBLE_DEVICES leaves to this process. What it names and is not there hides what follows, as
+    CUDA has it."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is None:
+        return tuple(among)
+    found: list[Gpu] = []
+    for name in names.split(","):
+        if (gpu := gpu_named(name.strip(), among=among)) is None:
+            break
+        found.append(gpu)
+    return tuple(found)
+
+
+def gpu_uuid(raw: object) -> str:
+    """What CUDA tells of its one device, as CUDA_VISIBLE_DEVICES writes it. A MIG slice goes by that variable's name:
+    CUDA does not say which kind it is."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return visible if visible.startswith("MIG-") else f"GPU-{raw}"
 
 
 def gpu_usable() -> bool:

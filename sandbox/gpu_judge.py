@@ -96,6 +96,7 @@ class _Stages:
     def __init__(self, traced: Traced, plan: Plan) -> None:
         self.traced = traced
         self.kernels = kernel_figures(plan)
+        self.gpu: str | None = None  # until one was asked
         self._seconds: dict[str, float] = {}
 
     def timed(self, stage: str, work: Callable[[], ResultT]) -> ResultT:
@@ -113,7 +114,7 @@ class _Stages:
     def failed(self, blame: _Blame, *, labels: Sequence[str], correctness: Correctness | None = None) -> Verdict:
         return failed(
             self.traced, blame.status, blame.failure, labels=labels, correctness=correctness, kernels=self.kernels,
-            stage_seconds=self._seconds, gpu_seconds=self._gpu_seconds,
+            stage_seconds=self._seconds, gpu_seconds=self._gpu_seconds, gpu=self.gpu,
         )  # fmt: skip
 
     def passed(self, *, labels: Sequence[str], correctness: Correctness, performance: Performance | None) -> Verdict:
@@ -127,6 +128,7 @@ class _Stages:
             kernels=self.kernels,
             stage_seconds={**self.traced.stage_seconds, **self._seconds},
             spend=Spend(judged=1, gpu_seconds=self._gpu_seconds),
+            gpu=self.gpu,
         )
 
 
@@ -209,6 +211,7 @@ class GpuJudge:
             return failed(traced, *refused, labels=labels, kernels=kernel_figures(plan))
         stages = _Stages(traced, plan)
         opened = stages.timed("reference", lambda: self._open(problem, spec, raw, precision=plan_precision(plan)))
+        stages.gpu = self._workers.conditions.get("gpu_uuid")
         if (unseen := hidden_weights(opened["hidden"])) is not None:
             return stages.failed(_Blame(*unseen), labels=labels)
         allowed = run_seconds(plan, self._settings, eager_us=opened["eager_us"], num_cases=len(opened["seeds"]))

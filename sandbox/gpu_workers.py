@@ -32,6 +32,16 @@ _MAX_FAULTS = 3  # in a row, none of them any candidate's
 # the other. Only open ones take GPU memory.
 _NUM_SPARES, _NUM_OPEN = 4, 2
 _NUM_CPU_THREADS = "4"  # for weights, which are drawn on the CPU
+# What a GPU's processes keep of this one's environment: where libraries are, in which order CUDA numbers GPUs, and what
+# a machine's owner has switched off between them.
+KEPT_VARIABLES = (
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "CUDA_DEVICE_ORDER",
+    "NCCL_NVLS_ENABLE",
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST",
+    "NVSHMEM_DISABLE_NVLS",
+)
 
 
 class GpuUnusable(SandboxError):
@@ -269,7 +279,7 @@ def visible_gpu(device: int) -> str:
 
 def worker_environment(home: str, *, device: int) -> dict[str, str]:
     """The scrubbed environment, one GPU, and where this process found its libraries."""
-    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     paths = (str(Path(__file__).parent.parent), *sys.path)
     return {
         **isolation.scrubbed_environment(home),

@@ -100,6 +100,7 @@ def failed(
     kernels: tuple[KernelFigures, ...] = (),
     stage_seconds: Mapping[str, float] | None = None,
     gpu_seconds: float = 0.0,
+    gpu: str | None = None,
 ) -> Verdict:
     """A verdict against the candidate, with the feedback that the model will read."""
     findings = _blamed(traced, status)
@@ -115,6 +116,7 @@ def failed(
         findings=findings,
         stage_seconds={**traced.stage_seconds, **(stage_seconds or {})},
         spend=Spend(judged=1, gpu_seconds=gpu_seconds),
+        gpu=gpu,
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sandbox import isolation, walls
+from sandbox.gpu_workers import KEPT_VARIABLES
 from sandbox.settings import Limits
 from sandbox.walls import Walls
 from sandbox.worker_process import read_message, write_message
@@ -94,7 +95,7 @@ def _caller(built: Walls, *, scratch: Path, limits: Limits) -> None:
 
 def _kept_environment() -> dict[str, str]:
     """What the judge chose for this process: its GPU, and where compilers and libraries are."""
-    names = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "PATH", "OMP_NUM_THREADS")
+    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", *KEPT_VARIABLES)
     return {name: os.environ[name] for name in names if name in os.environ}
 
 

@@ -249,6 +249,7 @@ class ReplayWorker:
         torch.cuda.empty_cache()  # what warming up left is the baselines' process's to use
         return {
             "kind": timed.kind,
+            "num_sets": timed.num_sets,
             "uncapturable": timed.uncapturable,
             "floor_us": timing.floor_us(runner.plan, first, machine),
             "least_plausible_us": timing.least_plausible_us(first, machine),
@@ -308,7 +309,7 @@ class ReplayWorker:
 def _conditions(device: torch.device) -> dict[str, str]:
     told = {
         "gpu": torch.cuda.get_device_name(device),
-        "gpu_uuid": f"GPU-{torch.cuda.get_device_properties(device).uuid}",
+        "gpu_uuid": environment.gpu_uuid(torch.cuda.get_device_properties(device).uuid),
         "driver": environment.gpu()["driver"],
         "torch": torch.__version__,
         "triton": metadata.version("triton"),

@@ -18,7 +18,7 @@ Measure = Callable[[int], Sequence[float]]
 _WARM_UP_SECONDS = 0.03  # at most: an idle GPU takes some milliseconds to raise its clock
 _RISING = 0.98  # of the time before: as long as a side gets faster than that, the clock still rises
 # Where so few leave the interval too wide, more rounds follow: those tell of drift as well, replays in a row do not.
-_MAX_REPLAYS = 4
+_REPLAYS = 4
 _REPLAY_OVERHEAD_US = 200.0  # flushing L2 and waiting for the device, for each replay
 _REQUEST_US = 300.0  # asking another process and hearing its answer
 # The interval is looked at only when the rounds have grown by this share since the last look: an interval that is
@@ -38,12 +38,14 @@ class Ended(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRule:
     """When to stop, never before `MIN_VALUES` rounds. `interval` is the width of the ratio's 95 % interval over its
-    median; `incumbent` is a ratio that this side must still be able to reach, None where nothing is to be beaten."""
+    median; `incumbent` is a ratio that this side must still be able to reach, None where nothing is to be beaten.
+    `input_sets` take turns: a round that has them all is like every other round."""
 
     interval: float
     max_rounds: int
     seconds: float
     incumbent: float | None
+    input_sets: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ def _warm_up(candidate: Measure, baseline: Measure, *, rule: StopRule, clock: Ca
     start = clock()
     pair_us = candidate(1)[0] + baseline(1)[0]
     each_us = rule.seconds * 1e6 / max(rule.max_rounds, MIN_VALUES) - 2 * _REQUEST_US
-    replays = max(1, min(int(each_us / (pair_us + 2 * _REPLAY_OVERHEAD_US)), _MAX_REPLAYS))
+    replays = max(1, min(int(each_us / (pair_us + 2 * _REPLAY_OVERHEAD_US)), max(_REPLAYS, rule.input_sets)))
     before: tuple[float, float] | None = None
     while clock() - start < _WARM_UP_SECONDS:
         now = statistics.median(candidate(replays)), statistics.median(baseline(replays))

@@ -103,6 +103,7 @@ class TimeOnGpu:
         ready = stage("time", lambda: self._prepared(ask, key, "graph"))
         asked, reason = ready["kind"], ready["uncapturable"]
         table = stage("baseline", lambda: self._baselines.table(task, kind=asked))
+        self._baselines.check_gpu(ready["conditions"].get("gpu_uuid"))
         if not table.times:
             reasons = "; ".join(f"{name}: {why}" for name, why in table.left_out.items())
             raise _NotTimed(f"no baseline can be timed: {reasons}")
@@ -147,6 +148,7 @@ class TimeOnGpu:
             max_rounds=settings.timing_rounds,
             seconds=settings.timing_seconds,
             incumbent=self._incumbents.get((pair.task.problem.key, against)) if settings.racing else None,
+            input_sets=pair.ready["num_sets"],
         )
 
         def candidate(replays: int) -> list[float]:
@@ -177,8 +179,7 @@ class TimeOnGpu:
         scale = live_us / table.times[against].time_us
         baseline_us = {name: known.time_us * scale for name, known in table.times.items()} | {against: live_us}
         if others := [name for name in table.times if name != against]:
-            source = "by an earlier process" if table.kept else "once for this problem"
-            told["baselines"] = f"{against} in the rounds; {', '.join(others)} {source}, times {scale:.3f}"
+            told["baselines"] = f"{against} in the rounds; {', '.join(others)} {table.source}, times {scale:.3f}"
         if abs(scale - 1) > _MAX_DRIFT:
             told["baselines_drift"] = f"{against} takes {scale:.3f} of its earlier time"
             if table.kept:  # another process's times are not believed twice; our own would come out the same again

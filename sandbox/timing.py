@@ -25,6 +25,7 @@ from sandbox.capture import (
     kept_storages,
     new_event,
     rotate,
+    uses_given,
 )
 from sandbox.compare import POISON, compare
 from sandbox.execute import Arena, aten_operator
@@ -125,11 +126,13 @@ class TimedCandidate:
 
     def kernel_share(self) -> float:
         """The share of the device time that is the kernels': the less of what they take alone and what the operators
-        alone leave over. A kernel that notices that it is timed alone could take longer then.
+        alone leave over. A kernel that notices that it is timed alone could take longer then. Operators that work on
+        nothing of the problem's are no part of its work: beside a kernel of microseconds, zeros take as long.
 
         What an empty timer shows is taken off each. Raises CandidateFault, torch.OutOfMemoryError.
         """
-        launches = [isinstance(step, LaunchStep) for step in self._runner.plan.steps]
+        steps = zip(self._runner.plan.steps, uses_given(self._runner.plan), strict=True)
+        launches = [isinstance(step, LaunchStep) for step, used in steps if used or isinstance(step, LaunchStep)]
         if all(launches) or not any(launches):
             return float(any(launches))
         whole = self._median_us(self._timers[0])

@@ -312,7 +312,8 @@ class Verdict:
 
     `labels` says what else is true of the candidate (`triton`, `mixed`, `torch`, `names_restored`, ...), `kernels` what
     its launched kernels take of the GPU, `findings` what its text shows to be wrong. `stage_seconds` is where the wall
-    time went; `spend` what it is charged for.
+    time went; `spend` what it is charged for. `gpu` is the UUID of the GPU that it was reached on, None where none
+    was asked.
     """
 
     candidate_id: str
@@ -327,6 +328,7 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     spend: Spend = field(default_factory=Spend)
+    gpu: str | None = None
 
     def __post_init__(self) -> None:
         passed = self.status is Status.PASSED

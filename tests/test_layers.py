@@ -16,7 +16,7 @@ OURS = ("agent", "sandbox", "standin", "strategies")
 FILES = [path.relative_to(ROOT) for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
 HEAVY = ("torch", "triton", "ray", "vllm", "transformers", "jinja2", "pygments", "pyarrow")
 HOMES = {
-    "ray": {Path(f"agent/{name}.py") for name in ("ray_cluster", "ray_engines", "ray_pool")},
+    "ray": {Path(f"agent/{name}.py") for name in ("ray_cluster", "ray_crew", "ray_engines", "ray_pool")},
     "vllm": {Path("agent/vllm_engine.py")},
     "transformers": {Path("agent/decoding.py")},
     "jinja2": {Path("agent/html_report.py")},

@@ -48,7 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def scripted_pool(config: object) -> Pool:
+def scripted_pool(config: object, *, tell: object) -> Pool:
     return WordPool()
 
 
@@ -234,7 +234,7 @@ def test_a_changed_problem_cannot_be_resumed_and_nothing_is_started(
 def test_a_pool_that_does_not_open_leaves_a_run_to_resume(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def closed(config: object) -> Pool:
+    def closed(config: object, *, tell: object) -> Pool:
         raise PoolError("Ray could not start")
 
     with monkeypatch.context() as patched:
@@ -254,7 +254,7 @@ def test_a_template_that_is_gone_when_it_is_needed_leaves_nothing_open(
         async def close(self) -> None:
             closed.append(self)
 
-    def opened(config: object) -> Pool:
+    def opened(config: object, *, tell: object) -> Pool:
         (folder / "prompt.txt").unlink()
         return WatchedPool()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.console import Console
 
 from agent.doctor import Finding, State, assembler, examine, table
-from sandbox.environment import Value
+from sandbox.environment import Gpu, Value
 
 LAPTOP: dict[str, Value] = {
     "torch": "2.13.0+cpu",
@@ -20,8 +22,42 @@ LAPTOP: dict[str, Value] = {
 SERVER = LAPTOP | {"gpu": "NVIDIA H200", "num_gpus": 2, "driver": "570.86.15", "memory_bytes": 256 << 30}
 
 
+H100 = tuple(
+    Gpu(index=n, uuid=f"GPU-{n}", model="NVIDIA H100 80GB HBM3", memory_mib=81559, sliced=False) for n in range(2)
+)
+
+
 def by_name(environment: dict[str, Value], **isolation: bool) -> dict[str, Finding]:
-    return {finding.name: finding for finding in examine(environment, isolation=isolation)}
+    return {finding.name: finding for finding in examine(environment, isolation=isolation, gpus=(), visible=())}
+
+
+def with_gpus(*visible: Gpu, cores: int, gpus: tuple[Gpu, ...] = H100) -> dict[str, Finding]:
+    found = examine(SERVER | {"cores": cores}, isolation={}, gpus=gpus, visible=visible)
+    return {finding.name: finding for finding in found}
+
+
+def test_each_gpu_is_named_by_uuid_and_a_hidden_one_is_told() -> None:
+    found = with_gpus(H100[1], cores=32)
+    assert "GPU-1" in found["GPU 1"].found and found["GPU 1"].state is State.OK
+    assert found["GPU 0"].state is State.LIMITED and "hides it" in (found["GPU 0"].consequence or "")
+    sliced = replace(H100[0], sliced=True)
+    assert "MIG" in (with_gpus(sliced, cores=32, gpus=(sliced,))["GPU 0"].consequence or "")
+
+
+def test_the_crew_is_worked_out_from_cores_and_gpus() -> None:
+    roomy = with_gpus(*H100, cores=32)["crew"]
+    assert roomy.found.startswith("2 judges and 30 tracers; with vLLM 1 judge and 1 engine, placement: own")
+    assert roomy.state is State.OK
+    tight = with_gpus(*H100, cores=8)["crew"]
+    assert tight.state is State.LIMITED and "on 16 cores in all" in (tight.consequence or "")
+    assert "placement: shared" in with_gpus(H100[0], cores=16)["crew"].found
+    assert "crew" not in with_gpus(cores=16)
+
+
+def test_judges_on_unlike_gpus_are_warned_of() -> None:
+    unlike = (H100[0], replace(H100[1], model="NVIDIA H200"))
+    found = with_gpus(*unlike, cores=32, gpus=unlike)["crew"]
+    assert found.state is State.LIMITED and "do not compare" in (found.consequence or "")
 
 
 def test_without_a_gpu_timing_is_disabled_and_replay_parts_are_not_asked_for() -> None:

@@ -174,6 +174,72 @@ def test_a_switch_that_fails_in_a_new_way_is_told_to_all_who_wait_and_who_come_l
     asyncio.run(work())
 
 
+def test_an_engine_starts_while_nothing_is_checked_and_nothing_is_timed() -> None:
+    async def work() -> list[str]:
+        on, order = scene(batch=1), list[str]()
+
+        async def check(name: str, seconds: float) -> None:
+            async with on.lease.checking():
+                order.append(f"{name} begins")
+                await asyncio.sleep(seconds)
+            order.append(f"{name} ends")
+
+        async def start() -> None:
+            async with on.lease.starting():
+                order.append("start begins")
+                await asyncio.sleep(SOON)
+                assert on.timing == 0
+            order.append("start ends")
+
+        async with asyncio.timeout(10):
+            first = asyncio.create_task(check("first", SOON))
+            await asyncio.sleep(0)
+            starting = asyncio.create_task(start())
+            await asyncio.sleep(0)
+            await asyncio.gather(first, starting, check("second", 0.0), on.time(), check("third", 0.0))
+        return order
+
+    order = asyncio.run(work())
+    assert order[:4] == ["first begins", "first ends", "start begins", "start ends"]
+    assert sorted(order[4:]) == ["second begins", "second ends", "third begins", "third ends"]
+
+
+def test_a_start_that_never_gets_its_turn_holds_no_check_up() -> None:
+    async def work() -> None:
+        on = scene(batch=1)
+
+        async def fail() -> None:
+            raise OSError("no such device")
+
+        on.lease.attach(sleep=on.told("sleep"), wake_up=fail)
+        async with asyncio.timeout(10):
+            await on.time()
+            with pytest.raises(LeaseBroken):
+                async with on.lease.starting():
+                    raise AssertionError("the lease is broken")
+            async with on.lease.checking():
+                pass
+
+    asyncio.run(work())
+
+
+def test_the_time_of_every_turn_is_known() -> None:
+    async def work() -> tuple[dict[Turn, float], float]:
+        on = scene(idle_seconds=0.0)
+        assert sum(on.lease.seconds.values()) == 0.0
+        begun = asyncio.get_running_loop().time()
+        await on.generate(SOON)
+        await on.time(2 * SOON)
+        await on.generate(3 * SOON)
+        return on.lease.seconds, asyncio.get_running_loop().time() - begun
+
+    seconds, all_seconds = asyncio.run(work())
+    assert sum(seconds.values()) == pytest.approx(all_seconds, abs=0.01)
+    assert seconds[Turn.TIME] >= 2 * SOON
+    assert seconds[Turn.GENERATE] >= 4 * SOON
+    assert seconds[Turn.SLEEP] > 0 and seconds[Turn.WAKE] > 0
+
+
 @dataclass
 class TwinEngine:
     """Dies when it is woken for the first time, or over a request of `fatal` tokens."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from agent import cli, html_report
+from agent.faults import Fault, FaultKind, FaultLog
 from agent.html_report import report_html
 from agent.ledger import Ledger
 from agent.mending import FIXED_BY
@@ -65,6 +66,19 @@ def run(tmp_path: Path) -> ScriptedRun:
         run.add("sums", "def f():\n    pass\n", failed(Status.WRONG_VALUES, error_class="WrongValues"))
         run.end("sums", detail="samples")
     return run
+
+
+def test_the_page_says_what_each_gpu_judged_and_what_failed_there(tmp_path: Path) -> None:
+    with ScriptedRun(tmp_path / "run", "gelu") as run:
+        run.add("gelu", "x = 1\n", replace(passed(speedup=2.0), gpu="GPU-a"))
+    FaultLog(run.folder.faults, clock=lambda: 0.0).tell(
+        Fault(kind=FaultKind.GPU_QUARANTINED, gpus=("GPU-b",), reason=f"3 faults {HOSTILE}")
+    )
+    text = page(run.folder)
+    read = Reader(text).text
+    assert re.search(r"GPU-a not told 1 [0-9.]+", read)
+    assert "in quarantine, and no candidate is judged any more on GPU-b: 3 faults" in read
+    assert HOSTILE not in text
 
 
 def test_the_page_states_result_lineage_difference_and_conditions(run: ScriptedRun) -> None:

@@ -6,141 +6,26 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-from agent.config import JudgeConfig, RayConfig
+from agent.config import RayConfig
 from agent.gpu_lease import GpuLease
 from agent.pool import MAX_ATTEMPTS, Confirmation, PoolError
-from sandbox.gpu_workers import GpuUnusable
-from sandbox.judge import ProblemFailed, SandboxError, Traced, failed
-from sandbox.settings import JudgeSettings
-from sandbox.types import Candidate, Correctness, Failure, Finding, Operator, Problem, Spend, Status, Verdict
+from sandbox.judge import ProblemFailed
+from sandbox.types import Spend, Status, Verdict
+from tests.agent import twin_workers
+from tests.agent.twin_workers import PROBLEM, SETTINGS, candidate, noted, open_judge, open_tracer
 
 ray = pytest.importorskip("ray")
 
 from agent.ray_pool import RayPool  # noqa: E402  after the check that Ray is there
-
-PROBLEM = Problem(id="relu", source="class Model: ...", origin="test")
-SETTINGS = JudgeConfig(mode="interpret").settings(1, False)
-ResultT = TypeVar("ResultT")
-
-
-def note(folder: Path, event: str) -> int:
-    """Appends one line to the record of what the twins did, and says how many there are of its kind."""
-    with (folder / "events").open("a") as file:
-        file.write(event + "\n")
-    return noted(folder).count(event)
-
-
-def noted(folder: Path) -> list[str]:
-    path = folder / "events"
-    return path.read_text().split("\n")[:-1] if path.exists() else []
-
-
-@dataclass
-class Twin:
-    """Does what the candidate's source says: `<verb>:<word>`, as `trace_dies_once:a`. The word is the plan."""
-
-    folder: Path
-    stage: str
-
-    def play(self, candidate: Candidate) -> str:
-        verb, _, word = candidate.source.partition(":")
-        count = note(self.folder, f"{self.stage} {candidate.source}")
-        if verb == f"{self.stage}_dies" or (verb == f"{self.stage}_dies_once" and count == 1):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if verb == f"{self.stage}_fails" or (verb == f"{self.stage}_fails_once" and count == 1):
-            raise SandboxError("the disk is full")
-        if verb == f"{self.stage}_gone_once" and count == 1:
-            raise GpuUnusable("GPU-5f is given up")
-        if verb == f"{self.stage}_problem":
-            raise ProblemFailed("the problem has no get_inputs")
-        if verb == f"{self.stage}_bug":
-            raise KeyError("oops")
-        if verb == f"{self.stage}_slow":
-            time.sleep(0.3)
-        return word
-
-    def close(self) -> None:
-        note(self.folder, f"{self.stage} closed")
-
-
-class TwinTracer(Twin):
-    def trace(self, problem: Problem, candidate: Candidate) -> Traced:
-        word = self.play(candidate)
-        broken = word == "uncompilable"
-        text = candidate.source
-        wrong = Finding(rule="r", start=0, end=len(text), found=text, instead="right", message=f"{text} is wrong")
-        return Traced(
-            candidate_id=candidate.id,
-            plan=None if broken else word.encode(),
-            plan_hash=None if broken else f"hash of {word}",
-            status=Status.COMPILE_ERROR if broken else None,
-            failure=Failure(error_class="CompilationError", message="no such name") if broken else None,
-            labels=("triton",),
-            findings=(wrong,) if text.startswith("found") else (),
-            stage_seconds={"trace": 0.25},
-        )
-
-
-class TwinJudge(Twin):
-    def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
-        self.play(candidate)
-        assert traced.plan is not None
-        if traced.findings:
-            return failed(traced, Status.WRONG_VALUES, Failure(error_class="Scripted", message="as told"))
-        correctness = Correctness(
-            checked_by="interpret", seeds=(1,), weights="none", max_error_ratio=0.5, rms_error_ratio=0.5
-        )
-        return Verdict(
-            candidate_id=candidate.id,
-            status=Status.PASSED,
-            correctness=correctness,
-            plan_hash=traced.plan_hash,
-            labels=(os.environ["CUDA_VISIBLE_DEVICES"],),
-            spend=Spend(judged=1),
-        )
-
-    def verify(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
-        """Finds `wrong_...` wrong, and says `crowded_...` has no room."""
-        note(self.folder, f"verify {candidate.source}")
-        found = {"wrong": Status.WRONG_VALUES, "crowded": Status.OUT_OF_MEMORY}
-        status = found.get(candidate.source.partition(":")[0])
-        if candidate.source.startswith("problem:"):
-            raise ProblemFailed("no room for the reference")
-        if status is None:
-            verdict = self.judge(problem, candidate, traced)
-            return replace(verdict, spend=Spend(judged=1, gpu_seconds=0.25))
-        failure = Failure(error_class="Scripted", message="as told")
-        return Verdict(candidate_id=candidate.id, status=status, failure=failure, spend=Spend(judged=1))
-
-    def confirm(self, problem: Problem, candidate: Candidate, traced: Traced, *, settings: JudgeSettings) -> Verdict:
-        note(self.folder, f"confirm on {settings.num_seeds} seeds, racing {settings.racing}")
-        return replace(self.judge(problem, candidate, traced), labels=("anew",))
-
-
-def open_tracer(settings: JudgeSettings, *, folder: Path) -> TwinTracer:
-    note(folder, "trace opened")
-    return TwinTracer(folder=folder, stage="trace")
-
-
-def open_judge(settings: JudgeSettings, *, device: int | None, folder: Path) -> TwinJudge:
-    note(folder, f"judge opened on {device}")
-    return TwinJudge(folder=folder, stage="judge")
-
-
-def candidate(source: str) -> Candidate:
-    return Candidate(problem_id=PROBLEM.id, source=source, operator=Operator.DRAFT)
 
 
 def open_pool(folder: Path, *, judges: int = 1, lease: GpuLease | None = None) -> RayPool:
@@ -199,8 +84,8 @@ def children() -> list[str]:
 
 @pytest.fixture(scope="module")
 def twins_by_value() -> None:
-    """Ray's workers cannot import this file."""
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    """Ray's workers cannot import the tests."""
+    ray.cloudpickle.register_pickle_by_value(twin_workers)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from agent.events import Attempt, EndReason, Judged, Proposed, Sampled, SearchEnded, Transcript
+from agent.faults import Fault, FaultKind, FaultLog
 from agent.ledger import Ledger
 from agent.report import closing_lines, report_text, summary_json, summary_table
 from agent.run_folder import RunFolder
@@ -50,6 +51,32 @@ def record_verdicts(
                 append_results(ledger, problem_id, proposal=proposal, source=source, verdict=verdict)
             ledger.append([SearchEnded(problem_id=problem_id, end=EndReason.BUDGET, detail="samples")], seconds=3.0)
     return read_run(folder)
+
+
+def test_gpus_and_what_failed_on_them_are_told(folder: RunFolder) -> None:
+    log = FaultLog(folder.faults, clock=lambda: 1.5)
+    for reason in ("first", "second"):
+        log.tell(Fault(kind=FaultKind.JUDGE_FAILED, gpus=("GPU-b",), reason=reason))
+    log.tell(Fault(kind=FaultKind.GPU_QUARANTINED, gpus=("GPU-b",), reason="3 faults in a row"))
+    with folder.faults.open("a") as file:
+        file.write('{"at": 2.0, "ki')  # killed in mid-line
+    wrong = Verdict(
+        candidate_id="set below", status=Status.WRONG_VALUES, gpu="GPU-a", spend=Spend(judged=1, gpu_seconds=0.25),
+        failure=Failure(error_class="WrongValues", message="half"),
+        correctness=Correctness(
+            checked_by="replay", seeds=(1,), weights="none", max_error_ratio=9.0, rms_error_ratio=9.0,
+            conditions={"gpu": "NVIDIA H100"},
+        ),
+    )  # fmt: skip
+    text = report_text(record_verdicts(folder, {"p": {"a": wrong, "b": wrong}}))
+    assert "| GPU-a | NVIDIA H100 | 2 | 0.5 |" in text
+    assert "- a judge failed on GPU-b, 2 times, the last: second" in text
+    assert "- in quarantine, and no candidate is judged any more on GPU-b: 3 faults in a row" in text
+    assert text.index("GPU-b, 2 times") < text.index("in quarantine")
+
+
+def test_without_gpus_and_faults_the_report_has_no_such_part(folder: RunFolder) -> None:
+    assert "## GPUs" not in report_text(record_verdicts(folder, {}, idle=("p",)))
 
 
 def append_results(ledger: Ledger, problem_id: str, *, proposal: Proposal, source: str, verdict: Verdict) -> None:

@@ -26,6 +26,7 @@ import pytest
 
 from agent.engine_config import EngineConfig
 from agent.events import Outcome, RunSummary
+from agent.faults import Fault, FaultKind, Tell
 from agent.http_sampler import HttpSampler
 from agent.sampler import SamplerError
 from agent.sampler_config import HttpSamplerConfig, VllmSamplerConfig
@@ -157,7 +158,7 @@ class TwinEngine:
     async def start(self) -> EngineFacts:
         if self._die_at == 0:
             raise EngineDead("did not start: no memory")
-        return EngineFacts(os.getpid(), "twin", 100_000, True)
+        return EngineFacts(os.getpid(), "twin", 100_000, True, ("GPU-5f",))
 
     async def generate(
         self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str
@@ -206,7 +207,13 @@ def twin_engines(folder: Path, *, how: str, die_at: list[int | None], num_engine
 
 
 def vllm_sampler(
-    folder: Path, *, how: str = "killed", die_at: list[int | None], num_engines: int = 2, max_restarts: int = 3
+    folder: Path,
+    *,
+    how: str = "killed",
+    die_at: list[int | None],
+    num_engines: int = 2,
+    max_restarts: int = 3,
+    tell: Tell | None = None,
 ) -> VllmSampler:
     return VllmSampler(
         VllmSamplerConfig(kind="vllm", model="m", concurrency=4, max_tokens=9),
@@ -214,6 +221,7 @@ def vllm_sampler(
         encode=lambda prompt: (1,) * PROMPT_TOKENS,
         max_restarts=max_restarts,
         lease=None,
+        tell=tell,
     )
 
 
@@ -242,6 +250,15 @@ def test_engines_that_go_on_dying_end_the_run_which_is_resumed_and_charged_once(
     assert len(lives_in(tmp_path)) == 2
     (tmp_path / "lives").write_text("0\n" * 4)  # the fault is mended
     assert_whole(tmp_path, asyncio.run(run(tmp_path, vllm_sampler(tmp_path, die_at=[3] * 4, num_engines=1))))
+
+
+def test_each_death_is_told_with_the_gpu_and_the_last_as_such(cluster: None, tmp_path: Path) -> None:
+    faults: list[Fault] = []
+    sampler = vllm_sampler(tmp_path, die_at=[3] * 4, num_engines=1, max_restarts=1, tell=faults.append)
+    assert asyncio.run(run(tmp_path, sampler)).outcome is Outcome.FAILED
+    told = [(fault.kind, fault.gpus) for fault in faults]
+    assert told == [(FaultKind.ENGINE_DIED, ("GPU-5f",)), (FaultKind.ENGINE_GIVEN_UP, ("GPU-5f",))]
+    assert all(fault.reason.startswith("engine 0: ActorDiedError") for fault in faults)
 
 
 def test_an_engine_that_never_comes_up_is_tried_once_and_its_cause_is_told(cluster: None, tmp_path: Path) -> None:

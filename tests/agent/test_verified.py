@@ -20,7 +20,7 @@ from tests.agent.word_pool import PROBLEM, WordPool
 
 @pytest.fixture(autouse=True)
 def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_command, "open_pool", lambda config: WordPool())
+    monkeypatch.setattr(run_command, "open_pool", lambda config, tell: WordPool())
     monkeypatch.setattr("sandbox.environment.output_of", lambda command: None)  # no GPU, on GPU machines too
 
 

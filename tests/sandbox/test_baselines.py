@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from sandbox.baseline_cache import BaselineCache, BaselineTime
+from sandbox.baseline_cache import BaselineCache, BaselineTime, Kept
 from sandbox.baselines import Baselines, TimingTask, baseline_environment
 from sandbox.clocks import Clocks, parse_clocks
 from sandbox.settings import JudgeSettings
@@ -45,7 +45,8 @@ while (message := read_message(sys.stdin.buffer)):
     name = body.get("name")
     reply = {{}}
     if body["do"] == "probe":
-        reply = {{"healthy": True, "conditions": {{"gpu": "scripted", "torch": script["torch"]}}}}
+        reply = {{"healthy": True, "conditions": {{"gpu": "scripted", "torch": script["torch"]}},
+                 "gpu_uuid": script.get("gpu_uuid")}}
     elif body["do"] == "open":
         reply = {{"unusable": script.get("open")}}
     elif body["do"] == "prepare":
@@ -84,6 +85,7 @@ class Timing:
         self.timing = TimeOnGpu(settings, baselines=self.baselines, clocks=Clocks("no-such-gpu"))
         self.log, self.candidate_us, self.kind = log, 10.0, "graph"
         self.stages: list[str] = []
+        self.gpu: dict[str, str] = {}  # what the candidate's process says of it
 
     def ask(self, request: Any) -> dict[str, Any]:
         reply: dict[str, Any] = {"status": None, "not_timed": None}
@@ -92,7 +94,7 @@ class Timing:
             with self.log.open("a") as file:
                 file.write(f"candidate {kind}\n")
             reply |= {"kind": kind, "uncapturable": None if kind == request["kind"] else "it synchronises",
-                      "floor_us": 1.0, "least_plausible_us": 0.5, "conditions": {}}  # fmt: skip
+                      "floor_us": 1.0, "least_plausible_us": 0.5, "num_sets": 2, "conditions": self.gpu}  # fmt: skip
         elif request["do"] == "measure":
             with self.log.open("a") as file:
                 file.write("candidate measure\n")
@@ -241,6 +243,27 @@ def test_times_survive_the_process_and_only_the_best_is_made_again(make: Callabl
         assert changed.lines("crash eager") == ["crash eager"]
 
 
+def test_times_that_another_gpu_measured_say_so(make: Callable[..., Timing], tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    make({"gpu_uuid": "GPU-a"}, cache_dir=cache).time()
+    same, other = (make({"gpu_uuid": uuid}, cache_dir=cache) for uuid in ("GPU-a", "GPU-b"))
+    told = [timing.time().performance for timing in (same, other)]
+    assert told[0] is not None and "by an earlier process, times" in told[0].conditions["baselines"]
+    assert (
+        told[1] is not None and "by an earlier process on another GPU, GPU-a, times" in told[1].conditions["baselines"]
+    )
+    assert other.lines("measure_crash compile"), "what the speedup is against was measured here"
+
+
+def test_a_baseline_on_another_gpu_than_the_candidate_is_our_fault(make: Callable[..., Timing]) -> None:
+    timing = make({"gpu_uuid": "GPU-a"})
+    timing.gpu = {"gpu_uuid": "GPU-a"}
+    assert timing.time().performance is not None
+    timing.gpu = {"gpu_uuid": "GPU-b"}
+    with pytest.raises(SandboxError, match="the baselines run on GPU-a, and the candidate on GPU-b"):
+        timing.time()
+
+
 def test_kept_times_that_are_off_are_measured_anew(make: Callable[..., Timing], tmp_path: Path) -> None:
     cache = str(tmp_path / "cache")
     make(cache_dir=cache).time()
@@ -256,12 +279,12 @@ def test_a_broken_cache_file_is_as_good_as_none(tmp_path: Path) -> None:
     cache = BaselineCache(tmp_path / "baselines")
     for text in ("", "[]", '{"baselines": {"eager": {"time_us": -1.0, "kind": "graph"}}}', '{"baselines": 3}'):
         (tmp_path / "baselines" / "k.json").write_text(text)
-        assert cache.load("k") == {}
+        assert cache.load("k").times == {}
     times = {"eager": BaselineTime(time_us=3.0, kind="graph")}
     cache.store("k", times, conditions={})
-    assert cache.load("k") == times
+    assert cache.load("k") == Kept(times=times, gpu_uuid=None)
     cache.drop("k")
-    assert cache.load("k") == {}
+    assert cache.load("k").times == {}
 
 
 def test_a_cache_that_others_can_write_to_is_refused(tmp_path: Path) -> None:

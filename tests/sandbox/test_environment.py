@@ -48,6 +48,38 @@ def test_gpu_answer_is_read_and_its_absence_is_none(monkeypatch: pytest.MonkeyPa
     assert environment.gpu() == {"gpu": None, "num_gpus": 0, "gpu_memory_mib": None, "driver": None}
 
 
+GPUS = """0, GPU-aa11, NVIDIA H100 80GB HBM3, 81559, Disabled
+1, GPU-ab22, NVIDIA H100 80GB HBM3, [N/A], Enabled
+No devices were found
+"""
+
+
+def test_each_gpu_is_read_and_found_by_index_or_uuid() -> None:
+    first, second = environment.parse_gpus(GPUS)
+    assert (first.index, first.uuid, first.memory_mib, first.sliced) == (0, "GPU-aa11", 81559, False)
+    assert (second.memory_mib, second.sliced) == (None, True)
+    among = (first, second)
+    named = {name: environment.gpu_named(name, among=among) for name in ("1", "GPU-aa11", "GPU-ab", "GPU-a", "7", "")}
+    assert named == {"1": second, "GPU-aa11": first, "GPU-ab": second, "GPU-a": None, "7": None, "": None}
+    assert environment.gpu_named("MIG-cc33", among=among) is None
+
+
+def test_what_is_visible_is_what_cuda_would_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = among = environment.parse_gpus(GPUS)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert environment.visible_gpus(among) == among
+    for names, seen in (("1,GPU-aa11", (second, first)), ("", ()), ("0,7,1", (first,)), ("MIG-cc33", ())):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
+        assert environment.visible_gpus(among) == seen
+
+
+def test_a_mig_slice_goes_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert environment.gpu_uuid("aa11") == "GPU-aa11"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-cc33")
+    assert environment.gpu_uuid("aa11") == "MIG-cc33"
+
+
 def test_a_folder_inside_another_checkout_has_no_commit(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     inner = tmp_path / "site-packages"

@@ -54,7 +54,7 @@ ANSWERS: dict[str, object] = {
     "verify": AGREES,
     "timing_inputs": {"not_timed": None},
     "prepare": {**TIMED, "kind": "graph", "uncapturable": None, "floor_us": 8.0, "least_plausible_us": 5.0,
-                "conditions": {"gpu": "scripted"}},
+                "num_sets": 2, "conditions": {"gpu": "scripted"}},
     "measure": {**TIMED, "times_us": [10.0]},
     "finish": TIMED,
 }  # fmt: skip
@@ -247,6 +247,24 @@ def test_the_policy_is_kept_before_the_gpu_is_asked(
 ) -> None:
     torch_only = trace(sources["relu"], sources["relu_answer"].replace("return y", "return torch.relu(x)"))
     assert ask(scripted(probe=11), torch_only, sources).status is Status.REJECTED
+
+
+def test_a_verdict_names_the_gpu_that_was_asked_and_only_then(
+    scripted: Callable[..., GpuJudge], traced: Traced, trace: Trace, sources: dict[str, str]
+) -> None:
+    probe = {"healthy": True, "conditions": {"gpu": "scripted", "gpu_uuid": "GPU-5f"}}
+    judge = scripted(probe=probe)
+    assert ask(judge, traced, sources).gpu == ask(judge, traced, sources).gpu == "GPU-5f"
+    assert ask(scripted(probe=probe, verify="hang"), traced, sources).gpu == "GPU-5f"
+    torch_only = trace(sources["relu"], sources["relu_answer"].replace("return y", "return torch.relu(x)"))
+    assert ask(judge, torch_only, sources).gpu is None
+
+
+def test_a_gpus_processes_keep_what_is_switched_off_between_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {"NCCL_NVLS_ENABLE": "0", "NVSHMEM_DISABLE_NVLS": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    for name, value in kept.items():
+        monkeypatch.setenv(name, value)
+    assert kept.items() <= worker_environment("/home", device=0).items()
 
 
 def test_the_worker_sees_one_gpu_and_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

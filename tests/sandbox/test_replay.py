@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sandbox.capture import AdoptingArena, TimedPlan, adoptable_storages, fresh_storages, kept_storages
+from sandbox.capture import AdoptingArena, TimedPlan, adoptable_storages, fresh_storages, kept_storages, uses_given
 from sandbox.compare import expect
 from sandbox.execute import Arena, run_aten
 from sandbox.plan import AtenStep, Plan, decode
@@ -177,3 +177,32 @@ def test_before_each_timed_run_buffers_forget_what_a_kernel_left(trace: Trace, s
     assert all(bool((arena.buffer(storage) == 0xFF).all()) for storage in fresh)
     assert not arena.buffer(count).any()
     assert bool((arena.buffer(x) == 1).all())
+
+
+SUMMED = """
+@triton.jit
+def add_up(x_ptr, total_ptr, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.atomic_add(total_ptr, tl.sum(tl.load(x_ptr + offsets, mask=offsets < n, other=0.0), axis=0))
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        total = torch.empty(1, device=x.device)
+        total.zero_()
+        add_up[(triton.cdiv(x.numel(), 1024),)](x, total, x.numel(), BLOCK=1024)
+        spare = torch.ones(1, device=x.device) + 1.0
+        return x * total.add_(spare)
+"""
+
+
+def test_operators_that_only_put_numbers_in_place_are_told_from_those_that_work(
+    trace: Trace, sources: dict[str, str]
+) -> None:
+    traced = trace(sources["relu"], sources["head"] + SUMMED)
+    assert traced.plan is not None, traced.failure
+    plan = decode(traced.plan)
+    names = [step.op.split(".")[1] if isinstance(step, AtenStep) else "launch" for step in plan.steps]
+    used = dict(zip(names, uses_given(plan), strict=True))
+    assert {name for name, used in used.items() if used} == {"launch", "add_", "mul"}
+    assert {"zero_", "ones", "add"} <= {name for name, used in used.items() if not used}

@@ -44,9 +44,12 @@ def rounds_of(
     max_rounds: int = 60,
     seconds: float = 10.0,
     incumbent: float | None = None,
+    input_sets: int = 2,
 ) -> tuple[Rounds, Side]:
     side = Side()
-    rule = StopRule(interval=interval, max_rounds=max_rounds, seconds=seconds, incumbent=incumbent)
+    rule = StopRule(
+        interval=interval, max_rounds=max_rounds, seconds=seconds, incumbent=incumbent, input_sets=input_sets
+    )
     a, b = side.measures("a", candidate), side.measures("b", baseline)
     return interleave(a, b, rule=rule, clock=side.clock), side
 
@@ -174,6 +177,12 @@ class Timer:
     def measure_us(self) -> float:
         self._log.append(self._number)
         return float(self._number)
+
+
+def test_a_round_of_a_short_run_has_all_input_sets() -> None:
+    for input_sets, replays in ((1, 4), (2, 4), (8, 8)):
+        rounds, _ = rounds_of(lambda: 4.0, lambda: 4.0, input_sets=input_sets)
+        assert rounds.replays_per_round == replays
 
 
 def test_input_sets_take_turns_across_requests_and_the_first_run_of_each_is_not_told() -> None:
