@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from standin.pairs import Pair
+from standin.pairs import Pair, answer_to_another
 
+ANOTHER = "answer_to_another"
+_ANOTHER_SHARE = 0.5
 _TEXT = Callable[[str, Random], str | None]  # the broken source, or None where that slip has no place in it
 
 
@@ -25,8 +27,11 @@ class Breakage:
 
 
 def broken(pair: Pair, *, seed: int) -> Breakage:
-    """The answer of `pair` with one slip, drawn from those that have a place in it."""
+    """The answer of `pair` with one slip, drawn from those that have a place in it; as often, the answer to another
+    problem, which is the slip that small models make most."""
     rng = Random(f"break {pair.split} {pair.seed} {seed}")
+    if rng.random() < _ANOTHER_SHARE and (source := answer_to_another(pair, rng)) is not None:
+        return Breakage(name=ANOTHER, source=source)
     left = dict(_BREAKS)
     while left:
         (name,) = rng.choices(list(left), [weight for weight, _ in left.values()])
@@ -228,4 +233,4 @@ _BREAKS: dict[str, tuple[float, _TEXT]] = {
     )),
     "does_not_parse": (1, _swap((r"\)$", ("",)), (r":$", ("",)), (r"^(    return .*)$", (r"  \1",)))),
 }  # fmt: skip
-NAMES = tuple(_BREAKS)
+NAMES = (ANOTHER, *_BREAKS)

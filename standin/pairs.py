@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cache
 from random import Random
 from typing import Literal
@@ -26,7 +27,7 @@ from standin.families.rows import NORM, REDUCTION, SOFTMAX
 from standin.families.scan import ScanFamily
 from standin.problem_text import write_problem
 from standin.shapes import Size
-from standin.task import Family
+from standin.task import Family, Task
 
 Split = Literal["train", "held_out"]
 
@@ -37,9 +38,7 @@ _ALL: tuple[Family, ...] = (
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 # Of all compositions, in a hundred.
 HELD_OUT_PERCENT = 13
-# So many seeds in a row share one problem, each with an answer of its own: describing a problem and computing what is
-# expected of its answers costs as much as an answer. Evaluation wants problems, so there each seed has its own.
-ANSWERS_PER_PROBLEM: Mapping[Split, int] = {"train": 3, "held_out": 1}
+_NEIGHBOURS = 60  # draws, of which the nearest is taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +58,40 @@ class Pair:
 
 def pair(seed: int, *, split: Split, size: Size = "small") -> Pair:
     """The pair number `seed` of a split; `size` "large" has the same composition and wording at sizes for a GPU."""
-    at = seed // ANSWERS_PER_PROBLEM[split]
-    family, operations = _composition(at, split)
-    rng = Random(f"problem {split} {at}")
+    family, operations = _composition(seed, split)
+    rng = Random(f"problem {split} {seed}")
     task = FAMILIES[family].settle(operations, rng, size)
     problem = write_problem(task.module, rng)
+    style, source = _answered(task, seed=seed, split=split)
+    return Pair(seed=seed, split=split, family=family, style=style, problem=problem, answer=source)
+
+
+def _answered(task: Task, *, seed: int, split: Split) -> tuple[str, str]:
+    """How an answer is written and built, and its text."""
     rng = Random(f"answer {split} {seed}")
     dialect = draw_dialect(rng)
     answer = task.answer(rng, dialect)
-    source = write_answer(answer, task.module, dialect, helper_name=rng.choice(("launch", "run", "forward_triton")))
-    return Pair(seed=seed, split=split, family=family, style=answer.style, problem=problem, answer=source)
+    name = rng.choice(("launch", "run", "forward_triton"))
+    return answer.style, write_answer(answer, task.module, dialect, helper_name=name)
+
+
+def answer_to_another(pair_: Pair, rng: Random) -> str | None:
+    """A right answer, written as the pair's is, to a problem that differs in few of its operations and takes the same
+    tensors; None where the draws give none. May be of any composition: nobody is told that it is right."""
+    family, operations = _composition(pair_.seed, pair_.split)
+    own = _settled(family, operations, pair_)
+    drawn = {FAMILIES[family].draw(rng) for _ in range(_NEIGHBOURS)} - {operations}
+    for other in sorted(drawn, key=lambda o: (-SequenceMatcher(None, o, operations).ratio(), o)):
+        task = _settled(family, other, pair_)
+        if (task.module.forward, task.module.inputs) == (own.module.forward, own.module.inputs):
+            source = _answered(task, seed=pair_.seed, split=pair_.split)[1]
+            if source != pair_.answer:
+                return source
+    return None
+
+
+def _settled(family: str, operations: tuple[str, ...], pair_: Pair) -> Task:
+    return FAMILIES[family].settle(operations, Random(f"problem {pair_.split} {pair_.seed}"), "small")
 
 
 def large(pair_: Pair) -> Pair:
@@ -78,7 +101,7 @@ def large(pair_: Pair) -> Pair:
 
 def composition(seed: int, *, split: Split) -> str:
     """What the pair of that seed is made of: `family: operation, operation`."""
-    family, operations = _composition(seed // ANSWERS_PER_PROBLEM[split], split)
+    family, operations = _composition(seed, split)
     return _key(family, operations)
 
 
@@ -99,8 +122,8 @@ def _families() -> tuple[tuple[Family, ...], tuple[float, ...]]:
     return tuple(FAMILIES.values()), tuple(family.weight for family in FAMILIES.values())
 
 
-def _composition(at: int, split: Split) -> tuple[str, tuple[str, ...]]:
-    rng = Random(f"composition {split} {at}")
+def _composition(seed: int, split: Split) -> tuple[str, tuple[str, ...]]:
+    rng = Random(f"composition {split} {seed}")
     family = rng.choices(*_families())[0]  # before what is held out, so that either split has the same share of each
     while True:
         operations = family.draw(rng)
