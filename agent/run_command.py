@@ -169,7 +169,7 @@ async def work(
         plan = RunPlan(
             problems=problems,
             new_strategy=lambda seed: strategy(seed=seed, **options),
-            render=open_prompt_writer(config.sampler).render,
+            render=open_prompt_writer(config.sampler, capability=config.judge.capability).render,
             choose_point=choose_point,
             budget=config.budget.limits(),
             allocator=config.allocator.allocator(),

@@ -18,6 +18,7 @@ from agent.ledger import Ledger
 from agent.mending import FIXED_BY
 from agent.run_folder import RunFolder, RunFolderError
 from agent.search import Standing
+from agent.tuning_record import TuningResult, tuning_results
 from sandbox.types import Candidate, Spend, Status, Verdict
 
 INADMISSIBLE = "inadmissible"
@@ -100,6 +101,7 @@ class RunRecord:
     folder: RunFolder
     results: tuple[ProblemResult, ...]
     rules: tuple[RuleCount, ...]
+    tuning: tuple[TuningResult, ...]
     environment: Mapping[str, Any]
     config: Mapping[str, Any]
     wall_seconds: float
@@ -142,13 +144,20 @@ def read_run(folder: RunFolder) -> RunRecord:
     with Ledger.open_read_only(folder.ledger) as ledger:
         results, wall_seconds = read_results(ledger)
         rules = read_rules(ledger)
+        tuning = tuning_results(entry.event for entry in ledger.events())
     try:
         environment = json.loads(folder.environment.read_text(encoding="utf-8"))
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RunFolderError(f"{folder.root}: cannot be read: {error}") from error
     return RunRecord(
-        folder=folder, results=results, rules=rules, environment=environment, config=config, wall_seconds=wall_seconds
+        folder=folder,
+        results=results,
+        rules=rules,
+        tuning=tuning,
+        environment=environment,
+        config=config,
+        wall_seconds=wall_seconds,
     )
 
 
