@@ -43,6 +43,7 @@ from agent.prompts import PromptTooLong
 from agent.run_folder import RunFolder, RunFolderError
 from agent.sampler import PromptRefused, Sampler, SampleRequest, SamplerError, SamplerExhausted, SamplerRefused
 from agent.search import Search
+from agent.tuning import ChoosePoint, Tuner
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Budget, Observation, Operator, Problem, Proposal
 from strategies.base import Strategy
@@ -57,11 +58,13 @@ Render = Callable[[Problem, Proposal, tuple[Observation, ...]], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """What a run is to do. `new_strategy` makes a fresh strategy from a seed; `render` writes a proposal's prompt."""
+    """What a run is to do. `new_strategy` makes a fresh strategy from a seed; `render` writes a proposal's prompt;
+    `choose_point` says what to try next of a candidate's launch parameters."""
 
     problems: Sequence[Problem]
     new_strategy: Callable[[int], Strategy]
     render: Render
+    choose_point: ChoosePoint
     budget: Budget
     allocator: Allocator
     seed: int
@@ -98,6 +101,7 @@ class Controller:
         self._on_event = on_event
         self._clock = clock
         self._started_at = clock()
+        self._tuner = Tuner(plan.choose_point)
         self._searches = {problem.id: self._new_search(problem) for problem in plan.problems}
         self._ready: dict[str, Search] = {}  # those that may propose, in the order of their turns
         self._going_on = set(self._searches)  # whose end has not been told
@@ -220,6 +224,10 @@ class Controller:
         problem, proposal = job.search.problem, job.asked.proposal
         if proposal.operator is Operator.FIX:
             return fixed(proposal, parent=parents[0], attempt=job.attempt)
+        if proposal.operator is Operator.TUNE:
+            seed = seed_of(self._plan.seed, problem.id, proposal.id)
+            tried = self._ledger.tuned_from(problem.id, proposal.parents[0])
+            return self._tuner.tuned(proposal, parent=parents[0], tried=tried, attempt=job.attempt, seed=seed)
         try:
             request = SampleRequest(
                 problem=problem,

@@ -110,6 +110,7 @@ def report_html(record: RunRecord, *, ledger: Ledger) -> str:
         rules=tuple((visible(rule.rule), f"{rule.num_applied:,}", f"{rule.num_passed:,}") for rule in record.rules),
         gpus=tuple(_gpu_row(share) for share in record.gpus),
         faults=tuple(visible(cut(line)) for line in report.fault_lines(record.faults)),
+        tuning=tuple(tuple(visible(cell) for cell in cells) for cells in _tuning_rows(record)),
         conditions=tuple(visible(cut(line.removeprefix("- "))) for line in report.condition_lines(record)),
         environment=tuple((visible(k), visible(cut(report.plain(v)))) for k, v in record.environment.items()),
     )
@@ -122,6 +123,14 @@ def _gpu_row(share: GpuShare) -> tuple[str, str, str, str]:
         f"{share.num_verdicts:,}",
         f"{share.gpu_seconds:,.1f}",
     )
+
+
+def _tuning_rows(record: RunRecord) -> Iterator[tuple[str, ...]]:
+    for tuned in record.tuning:
+        best = wording.NOT_TIMED if tuned.best_speedup is None else f"{tuned.best_speedup:.2f}x"
+        gain = "" if tuned.gain is None else f"{tuned.gain:.3f}"
+        counts = (f"{tuned.num_points:,}", f"{tuned.num_passed:,}", f"{tuned.origin_speedup:.2f}x", best, gain)
+        yield tuned.problem_id, *counts, ", ".join(tuned.changes)
 
 
 def _samples(figures: RunFigures, *, record: RunRecord) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from agent.ledger_rows import (
     verdict_of,
     verdict_text,
 )
+from agent.tuning import Tried
 from sandbox.types import Candidate, Observation, Operator, Proposal
 
 __all__ = ["Ledger", "LedgerError", "LedgerInUse", "ResumeError", "confirming", "judging", "sampling"]
@@ -205,6 +206,17 @@ class Ledger:
                 truncated=bool(truncated),
             )
             return Observation(candidate=candidate, verdict=verdict_of(verdict))
+
+    def tuned_from(self, problem_id: str, parent_id: str) -> list[Tried]:
+        """What was tuned from a candidate, in the order in which it was made."""
+        query = """
+            SELECT c.source, j.verdict FROM proposed p
+            JOIN sampled s ON s.problem_id = p.problem_id AND s.proposal_id = p.proposal_id
+            JOIN candidates c ON c.id = s.candidate_id LEFT JOIN judged j ON j.candidate_id = c.id
+            WHERE p.problem_id = ? AND p.operator = ? AND p.parents = ? ORDER BY s.seq"""
+        with reading(self._path):
+            rows = self._connection.execute(query, (problem_id, Operator.TUNE, parents_text((parent_id,))))
+            return [Tried(source=s, verdict=None if v is None else verdict_of(v)) for s, v in rows]
 
     def _insert(self, event: DurableEvent, *, stamp: tuple[int, int, float]) -> None:
         match event:

@@ -17,10 +17,11 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from agent.figures_text import describe_figures, describe_pair
 from agent.plain_text import as_data
 from agent.token_estimate import CHARACTERS_PER_TOKEN
 from sandbox.spans import Spans
-from sandbox.types import Observation, Operator, Problem, Proposal, Verdict
+from sandbox.types import Observation, Operator, Problem, Proposal
 
 MAX_FEEDBACK_TOKENS = 250
 PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
@@ -76,7 +77,7 @@ class PromptWriter:
     Nothing else is ever cut: if it still does not fit, PromptTooLong.
 
     `special_names` are those of the model's special tokens. In problem, attempts and feedback they are broken (see
-    `plain_text`); in templates they stay.
+    `plain_text`); in templates they stay. `capability` is that of the GPU which kernels are compiled for, where known.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class PromptWriter:
         training_template: str | None,
         limit: Limit,
         special_names: Collection[str] = (),
+        capability: int | None = None,
     ) -> None:
         """Raises PromptError when a template uses a name it is not given, or leaves one out."""
         self._templates = dict(templates)
         self._training_template = training_template
         self._limit = limit
         self._special_names = frozenset(special_names)
+        self._capability = capability
         for operator, template in templates.items():
             _check_names(template, given=NAMES[operator], where=f"the {operator} template")
         if training_template is not None:
@@ -118,9 +121,14 @@ class PromptWriter:
         if proposal.operator is Operator.REPAIR:
             values["feedback"] = clip_feedback(self._as_data(parents[0].verdict.feedback), limit=self._limit)
         else:
-            values["figures"] = describe_figures(parents[0].verdict)
+            values["figures"] = self._as_data(self._figures(proposal.operator, parents=parents))
         attempt = self._as_data(parents[0].candidate.source)
         return self._with_attempt(attempt, operator=proposal.operator, values=values, problem=problem)
+
+    def _figures(self, operator: Operator, *, parents: tuple[Observation, ...]) -> str:
+        if operator is Operator.MERGE:
+            return describe_pair(parents[0].verdict, parents[1].verdict, capability=self._capability)
+        return describe_figures(parents[0].verdict, capability=self._capability)
 
     def _task(self, problem: Problem) -> str:
         source = self._as_data(problem.source.strip("\n"))
@@ -162,6 +170,7 @@ def load_prompt_writer(
     operator_templates: Path | None = None,
     checkpoint: Path | None = None,
     special_names: Collection[str] = (),
+    capability: int | None = None,
 ) -> PromptWriter:
     """A writer with the templates that come first: those named, then the checkpoint's, then this package's.
 
@@ -179,7 +188,13 @@ def load_prompt_writer(
     if training_template is None and Operator.DRAFT not in named and checkpoint is not None:
         training_template = read_training_template(checkpoint) if carries_template(checkpoint) else None
     templates = {**read_operator_templates(package), **carried, **named}
-    return PromptWriter(templates, training_template=training_template, limit=limit, special_names=special_names)
+    return PromptWriter(
+        templates,
+        training_template=training_template,
+        limit=limit,
+        special_names=special_names,
+        capability=capability,
+    )
 
 
 def read_operator_templates(folder: Path | Traversable) -> dict[Operator, str]:
@@ -289,19 +304,6 @@ def clip_feedback(feedback: str, *, limit: Limit) -> str:
         middle = (kept + too_many) // 2
         kept, too_many = (middle, too_many) if limit.length(text[:middle] + " ...") <= most else (kept, middle)
     return text[:kept] + " ..."
-
-
-def describe_figures(verdict: Verdict) -> str:
-    """What was measured of a passing candidate, in words for the model."""
-    performance = verdict.performance
-    if performance is None:
-        return "It was not timed."
-    baselines = ", ".join(f"{name} {runtime_us:.1f} us" for name, runtime_us in sorted(performance.baseline_us.items()))
-    return (
-        f"It takes {performance.runtime_us:.1f} us; PyTorch takes: {baselines}. "
-        f"That is a speedup of {performance.speedup:.2f} (95 % interval {performance.speedup_low:.2f} to "
-        f"{performance.speedup_high:.2f})."
-    )
 
 
 def _listed(templates: Mapping[Operator, str]) -> str:

@@ -24,6 +24,7 @@ from agent.run_record import (
     ProblemResult,
     RunRecord,
 )
+from agent.tuning_record import TuningResult
 from sandbox.types import Spend, Verdict
 
 FAULT_WORDS = {
@@ -101,7 +102,21 @@ def summary_json(record: RunRecord, *, outcome: str, error: str | None) -> dict[
         "spend": spend_json(record.spend),
         "statuses": {status.value: count for status, count in record.num_by_status.items()},
         "rules": {count.rule: {"mended": count.num_applied, "passed": count.num_passed} for count in record.rules},
+        "tuning": [tuning_json(tuned) for tuned in record.tuning],
         "problems": [result_json(record, result) for result in record.results],
+    }
+
+
+def tuning_json(tuned: TuningResult) -> dict[str, Any]:
+    return {
+        "problem_id": tuned.problem_id,
+        "candidate_id": tuned.origin_id,
+        "points": tuned.num_points,
+        "passed": tuned.num_passed,
+        "speedup": tuned.origin_speedup,
+        "best_candidate_id": tuned.best_id,
+        "best_speedup": tuned.best_speedup,
+        "changed": list(tuned.changes),
     }
 
 
@@ -162,6 +177,8 @@ def report_lines(record: RunRecord) -> Iterator[str]:
         yield from ("", "## Times", "", *time_rows(record))
     if any(result.confirmations for result in record.results):
         yield from ("", "## Confirmation", "", *confirmation_lines(record))
+    if record.tuning:
+        yield from ("", "## Tuning", "", *tuning_rows(record))
     if record.rules:
         yield from ("", "## Rules", "", *rule_rows(record))
     if record.gpus or record.faults:
@@ -223,6 +240,23 @@ def confirmation_lines(record: RunRecord) -> Iterator[str]:
     for result, twice in failed:
         told = failure_text(twice.confirming)
         yield f"- {result.problem_id}: candidate {twice.confirming.candidate_id[:12]}: {told}"
+
+
+def tuning_rows(record: RunRecord) -> Iterator[str]:
+    """What each tuned candidate gained. It asks no model; its points are judged like any candidate."""
+    yield row("problem", "candidate", "points", "passed", "speedup", "best point", "gain", "changed")
+    yield row(*["---"] * 8)
+    for tuned in record.tuning:
+        yield row(
+            tuned.problem_id,
+            tuned.origin_id[:12],
+            str(tuned.num_points),
+            str(tuned.num_passed),
+            f"{tuned.origin_speedup:.2f}x",
+            wording.NOT_TIMED if tuned.best_speedup is None else f"{tuned.best_speedup:.2f}x",
+            "" if tuned.gain is None else f"{tuned.gain:.3f}",
+            ", ".join(tuned.changes),
+        )
 
 
 def rule_rows(record: RunRecord) -> Iterator[str]:

@@ -35,6 +35,7 @@ from agent.run_record import read_run
 from agent.sampler import Sampler, SamplerError, SamplerRefused
 from agent.sampler_config import TransformersSamplerConfig, VllmSamplerConfig
 from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler, tokens_of
+from agent.tuning_points import choose_point
 from agent.vllm_sampler import VllmSampler
 from sandbox import environment
 from sandbox.isolation import probe
@@ -170,7 +171,8 @@ async def work(
         plan = RunPlan(
             problems=problems,
             new_strategy=lambda seed: strategy(seed=seed, **options),
-            render=open_prompt_writer(config.sampler).render,
+            render=open_prompt_writer(config.sampler, capability=config.judge.capability).render,
+            choose_point=choose_point,
             budget=config.budget.limits(),
             allocator=config.allocator.allocator(),
             seed=config.seed,

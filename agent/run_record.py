@@ -19,6 +19,7 @@ from agent.ledger import Ledger
 from agent.mending import FIXED_BY
 from agent.run_folder import RunFolder, RunFolderError
 from agent.search import Standing
+from agent.tuning_record import TuningResult, tuning_results
 from sandbox.types import Candidate, Spend, Status, Verdict
 
 INADMISSIBLE = "inadmissible"
@@ -114,6 +115,7 @@ class RunRecord:
     rules: tuple[RuleCount, ...]
     gpus: tuple[GpuShare, ...]
     faults: tuple[Fault, ...]
+    tuning: tuple[TuningResult, ...]
     environment: Mapping[str, Any]
     config: Mapping[str, Any]
     wall_seconds: float
@@ -157,6 +159,7 @@ def read_run(folder: RunFolder) -> RunRecord:
         results, wall_seconds = read_results(ledger)
         rules = read_rules(ledger)
         gpus = read_gpus(ledger)
+        tuning = tuning_results(entry.event for entry in ledger.events())
     try:
         faults = read_faults(folder.faults)
         environment = json.loads(folder.environment.read_text(encoding="utf-8"))
@@ -164,8 +167,8 @@ def read_run(folder: RunFolder) -> RunRecord:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RunFolderError(f"{folder.root}: cannot be read: {error}") from error
     return RunRecord(
-        folder=folder, results=results, rules=rules, gpus=gpus, faults=faults, environment=environment, config=config,
-        wall_seconds=wall_seconds,
+        folder=folder, results=results, rules=rules, gpus=gpus, faults=faults, tuning=tuning,
+        environment=environment, config=config, wall_seconds=wall_seconds,
     )  # fmt: skip
 
 

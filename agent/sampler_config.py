@@ -29,9 +29,9 @@ class GenerationSection(Section):
     """What every sampler that asks a model understands, whatever its kind.
 
     `top_k` 0 is no bound; `temperature` 0 always takes the likeliest token, and `operator_temperatures` names others by
-    operator: a repair that is drawn as wildly as a draft makes new mistakes where it mends. `template` is the text that the model was
-    trained on (a file, or a checkpoint's folder); `operator_templates` is a folder with `draft.txt`, `repair.txt` or
-    `improve.txt`. Null is what the checkpoint carries, else the package's own.
+    operator: a repair that is drawn as wildly as a draft makes new mistakes where it mends. `template` is the text that
+    the model was trained on (a file, or a checkpoint's folder); `operator_templates` is a folder with `draft.txt`,
+    `repair.txt` or `improve.txt`. Null is what the checkpoint carries, else the package's own.
     """
 
     kind: str

@@ -87,10 +87,13 @@ def tokens_at_hand(config: HttpSamplerConfig | LocalModelSection) -> Tokens | No
     return None if config.tokenizer is None else Tokens(Path(config.tokenizer), bos=config.bos)
 
 
-def open_prompt_writer(config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection) -> PromptWriter:
-    """Raises PromptError, CheckpointError or ConfigError."""
+def open_prompt_writer(
+    config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection, *, capability: int | None = None
+) -> PromptWriter:
+    """`capability` is that of the GPU which kernels are compiled for. Raises PromptError, CheckpointError or
+    ConfigError."""
     if isinstance(config, RecordedSamplerConfig):
-        return load_prompt_writer(None, limit=in_characters(config.prompt_characters))
+        return load_prompt_writer(None, limit=in_characters(config.prompt_characters), capability=capability)
     tokens = tokens_at_hand(config)
     template = None if config.template is None else Path(config.template)
     checkpoint = locate(config.model) if isinstance(config, LocalModelSection) else template
@@ -100,6 +103,7 @@ def open_prompt_writer(config: RecordedSamplerConfig | HttpSamplerConfig | Local
         operator_templates=None if config.operator_templates is None else Path(config.operator_templates),
         checkpoint=checkpoint if checkpoint is not None and checkpoint.is_dir() else None,
         special_names=() if tokens is None else tokens.special_names,
+        capability=capability,
     )
 
 

@@ -23,8 +23,9 @@ from agent.events import (
 )
 from agent.ledger import ResumeError
 from agent.ledger_rows import Entry
+from agent.sampler import WITHOUT_MODEL
 from sandbox.types import Budget, Candidate, Observation, Operator, Problem, Proposal, Spend, Status, Verdict
-from strategies.base import FixesFirst, Strategy
+from strategies.base import FixesFirst, Strategy, TunesFirst
 
 
 class Standing:
@@ -83,7 +84,7 @@ class Standing:
             case SearchEnded():
                 self.ended, self._ended_in = event, epoch
             case Sampled(proposal=proposal):
-                self._num_samples += proposal.operator is not Operator.FIX  # which asks no model
+                self._num_samples += proposal.operator not in WITHOUT_MODEL
                 self._num_tokens += event.num_tokens
                 self.num_without_code += event.candidate.source == ""
             case Judged(verdict=verdict):
@@ -132,8 +133,8 @@ class Search:
     """Decides for one problem. Budgets are held here by reserve and commit.
 
     A proposal reserves one sample and one verdict; its results turn them into spend or give them back. Tokens and GPU
-    seconds are known only afterwards, so what is in flight may overrun those limits. A fix asks no model and reserves a
-    verdict alone: it is still proposed when samples or tokens are used up.
+    seconds are known only afterwards, so what is in flight may overrun those limits. A fix or a tuning point asks no
+    model and reserves a verdict alone: it is still proposed when samples or tokens are used up.
     """
 
     def __init__(
@@ -251,13 +252,14 @@ class Search:
 
     @property
     def _reserved(self) -> Spend:
-        num_samples = sum(asked.proposal.operator is not Operator.FIX for asked in self._asked.values())
+        num_samples = sum(asked.proposal.operator not in WITHOUT_MODEL for asked in self._asked.values())
         return Spend(samples=num_samples, judged=len(self._asked) + len(self._waiting))
 
     def _limit_reached(self) -> str | None:
         """The name of the limit that forbids the next proposal, or None."""
         spend = self.standing.spend + self._reserved
-        if isinstance(self._strategy, FixesFirst) and self._strategy.fixes_next:
+        fixes_next = isinstance(self._strategy, FixesFirst) and self._strategy.fixes_next
+        if fixes_next or (isinstance(self._strategy, TunesFirst) and self._strategy.tunes_next):
             spend = replace(spend, samples=0, tokens=0)
         return self._budget.exceeded_by(spend)
 

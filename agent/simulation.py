@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from agent.config import apply_override, read_mapping
-from agent.config_section import ConfigError, Positive, PositiveFloat, Section, one_line
+from agent.config_section import ConfigError, Count, Positive, PositiveFloat, Section, one_line
 from agent.resampling import Floats, Interval, bootstrap_means
 from agent.strategy_config import StrategyConfig
 from strategies import STRATEGIES
@@ -28,7 +28,7 @@ CONFIDENCE = 0.95
 
 class SimulationConfig(Section):
     """What to play. `budgets` are limits on each problem, in `currency`. `against` names the arm that the others are
-    compared with. `tune` lets arms propose it, which no run can carry out yet."""
+    compared with. `tune` is every arm's."""
 
     world: World
     arms: Annotated[dict[str, StrategyConfig], Field(min_length=1)]
@@ -36,7 +36,7 @@ class SimulationConfig(Section):
     currency: Literal["samples", "tokens", "judged", "gpu_seconds", "wall_seconds"] = "tokens"
     budgets: Annotated[list[PositiveFloat], Field(min_length=1)]
     problems: Positive = 1000
-    tune: bool = False
+    tune: Count = 0
     resamples: Positive = 2000
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -166,7 +166,7 @@ def cells(outcomes: Outcomes, *, arm: str, base: Outcomes, config: SimulationCon
     ]
 
 
-def _new_strategy(config: StrategyConfig, *, tune: bool) -> NewStrategy:
+def _new_strategy(config: StrategyConfig, *, tune: int) -> NewStrategy:
     options = config.model_dump(exclude={"name"})
     if "tune" in options:
         options["tune"] = tune

@@ -29,16 +29,17 @@ class RepairConfig(Section):
     max_repairs: Count = 2
     stop_when_passed: bool = False
     fix: bool = True
+    tune: Count = 0
 
 
 class InformedConfig(Section):
-    """What strategies share that choose by what they were told. `fix` mends by rule before a model is asked; nothing
-    carries `tune` out yet, so it must stay off."""
+    """What strategies share that choose by what they were told. `fix` mends by rule before a model is asked; `tune`
+    is how many points of its launch parameters the fastest candidate gets, where candidates are timed."""
 
     in_flight: Positive = 4
     stop_when_passed: bool = False
     fix: bool = True
-    tune: Literal[False] = False
+    tune: Count = 0
 
 
 class BeamConfig(InformedConfig):

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from agent.events import Confirmed, Event, Judged, NewBest, RunStarted, Sampled, SearchEnded
-from sandbox.types import Budget, Operator, Status, Verdict
+from agent.sampler import WITHOUT_MODEL
+from sandbox.types import Budget, Status, Verdict
 
 
 class Tally:
@@ -35,7 +36,7 @@ class Tally:
             case RunStarted():
                 self._start(event)
             case Sampled(proposal=proposal):
-                self.num_samples += proposal.operator is not Operator.FIX  # which asks no model
+                self.num_samples += proposal.operator not in WITHOUT_MODEL
                 self._count_open(event)
             case Judged():
                 self.num_by_status[event.verdict.status] += 1
@@ -52,7 +53,7 @@ class Tally:
 
     def _count_open(self, event: Sampled) -> None:
         if event.problem_id in self._num_samples:
-            self._num_samples[event.problem_id] += event.proposal.operator is not Operator.FIX
+            self._num_samples[event.problem_id] += event.proposal.operator not in WITHOUT_MODEL
             self._num_unjudged[event.problem_id] += event.candidate.id not in self._candidate_ids
         self._candidate_ids.add(event.candidate.id)
 
@@ -63,7 +64,8 @@ class Tally:
         self.num_done = sum(search.end is not None for search in event.searches)
         self._num_samples = {s.problem_id: s.spend.samples for s in event.searches if s.end is None}
         self._num_unjudged = {
-            s.problem_id: max(0, s.spend.samples - sum(s.num_by_status.values()))  # fixes are judged, not sampled
+            # What no model was asked for is judged, and no sample.
+            s.problem_id: max(0, s.spend.samples - sum(s.num_by_status.values()))
             for s in event.searches
             if s.end is None
         }

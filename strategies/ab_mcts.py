@@ -58,11 +58,11 @@ class AbMcts(Informed):
     against another new child of the same node, and against the children it is below, so that work in flight spreads
     over the children. It never counts against going deeper, or hundreds in flight would flatten the tree into drafts.
     Options: `in_flight`, the most proposals open at a time; `virtual_loss` in [0, 1]; `stop_when_passed`, end the
-    search at the first pass; `fix`, mend by rule first; `tune`, tune a pass before improving it.
+    search at the first pass; `fix`, mend by rule first; `tune`, points for the fastest.
     """
 
     def __init__(
-        self, *, seed: int, in_flight: int, virtual_loss: float, stop_when_passed: bool, fix: bool, tune: bool
+        self, *, seed: int, in_flight: int, virtual_loss: float, stop_when_passed: bool, fix: bool, tune: int
     ) -> None:
         super().__init__(seed=seed, in_flight=in_flight, stop_when_passed=stop_when_passed, fix=fix, tune=tune)
         if not 0 <= virtual_loss <= 1:

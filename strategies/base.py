@@ -45,6 +45,16 @@ class FixesFirst(Protocol):
         ...
 
 
+@runtime_checkable
+class TunesFirst(Protocol):
+    """What a strategy has besides that proposes TUNE, which costs no samples either."""
+
+    @property
+    def tunes_next(self) -> bool:
+        """The next `ask` proposes TUNE. Asking this changes nothing."""
+        ...
+
+
 class OpenProposals:
     """Numbers the proposals of one search and bounds how many are open at a time."""
 

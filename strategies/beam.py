@@ -33,7 +33,7 @@ class Beam(Informed):
     A generation waits for all of its programs; meanwhile another beam begins beside it, so that no slot stays idle, and
     the oldest beam goes first. Makes no random choice.
     Options: `in_flight`, the most proposals open at a time; `width`, `branch`, `depth`; `stop_when_passed`, end the
-    search at the first pass; `fix`, mend by rule first; `tune`, tune a pass before improving it.
+    search at the first pass; `fix`, mend by rule first; `tune`, points for the fastest.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Beam(Informed):
         depth: int,
         stop_when_passed: bool,
         fix: bool,
-        tune: bool,
+        tune: int,
     ) -> None:
         super().__init__(seed=seed, in_flight=in_flight, stop_when_passed=stop_when_passed, fix=fix, tune=tune)
         if min(width, branch) < 1 or depth < 0:
@@ -103,8 +103,5 @@ class Beam(Informed):
             self._beams.remove(beam)
 
     def _children(self, tried: Tried) -> list[Choice]:
-        choice, onward = self._next_choice(tried), tried.next_choice
-        if choice is None or onward is None:
-            return []
-        rest = [] if onward in self._barren else [onward] * (self._branch - 1)
-        return [choice, *rest]
+        choice = self._next_choice(tried)
+        return [] if choice is None else [choice] * self._branch

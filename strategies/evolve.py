@@ -44,8 +44,8 @@ class Evolve(Informed):
     new blood, with `merge_share` two timed passes of different behaviour are merged. After every `migrate_every`
     results of an island its best is made known to the next.
     Options: `in_flight`, the most proposals open at a time; `islands`, `founders`, `migrate_every`, `draft_share`,
-    `merge_share`; `stop_when_passed`, end the search at the first pass; `fix`, mend by rule first; `tune`, tune a pass
-    before improving it.
+    `merge_share`; `stop_when_passed`, end the search at the first pass; `fix`, mend by rule first; `tune`, points for
+    the fastest.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Evolve(Informed):
         merge_share: float,
         stop_when_passed: bool,
         fix: bool,
-        tune: bool,
+        tune: int,
     ) -> None:
         super().__init__(seed=seed, in_flight=in_flight, stop_when_passed=stop_when_passed, fix=fix, tune=tune)
         if min(islands, founders, migrate_every) < 1:

@@ -15,6 +15,7 @@ from sandbox.types import Observation, Operator, Proposal, Status
 from strategies.base import OpenProposals
 from strategies.repair import MAX_FIXES, mendable
 from strategies.reward import reward
+from strategies.tuning import Tuning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,22 +76,22 @@ class Informed(ABC):
     """`ask` and `tell` around a subclass's choice. Draws random numbers only when something is proposed.
 
     A candidate that rules can mend (`verdict.fixable`) is mended before the subclass hears of it; it is told the mended
-    one as if that had been the answer, or the broken one where the rules fail. With `tune`, a timed pass that no TUNE
-    made is tuned once before it is improved; nothing carries that out yet but the simulator.
+    one as if that had been the answer, or the broken one where the rules fail. The fastest timed pass is tuned, `tune`
+    points long; the subclass does not hear of that, but what it takes further is then the tuned text.
     """
 
-    def __init__(self, *, seed: int, in_flight: int, stop_when_passed: bool, fix: bool, tune: bool) -> None:
+    def __init__(self, *, seed: int, in_flight: int, stop_when_passed: bool, fix: bool, tune: int) -> None:
         self._rng = random.Random(seed)
         self._open = OpenProposals(limit=in_flight)
         self._stop_when_passed = stop_when_passed
         self._fix = fix
-        self._tune = tune
+        self._tuning = Tuning(points=tune, in_flight=in_flight)
         self._stopped = False
         self._drafts_dry = False
         self._barren: set[Choice] = set()  # those that could not be sampled
-        self._num_open_from: Counter[str] = Counter()  # by candidate id of the first parent
+        self._choices: dict[str, Choice] = {}  # by id of the open proposal
+        self._num_open_from: Counter[str] = Counter()  # by candidate id of the choice's first parent
         self._tried: dict[str, Tried] = {}  # by candidate id
-        self._tuned: set[str] = set()
         self._to_mend: list[Mending] = []
         self._mending: dict[str, Mending] = {}  # by id of the open proposal
 
@@ -102,16 +103,24 @@ class Informed(ABC):
             proposal = self._open.make(Operator.FIX, parents=(mending.unmended.candidate.id,))
             self._mending[proposal.id] = mending
             return proposal
+        if self.tunes_next and (origin := self._tuning.next_origin) is not None:
+            proposal = self._open.make(Operator.TUNE, parents=(origin,))
+            self._tuning.opened(proposal)
+            return proposal
         return self._propose()
 
     def tell(self, proposal: Proposal, observation: Observation | None) -> None:
         self._open.close(proposal)
+        if proposal.operator is Operator.TUNE:
+            self._tuning.told(proposal, observation)
+            self._stopped |= self._stop_when_passed and observation is not None and observation.verdict.passed
+            return
         mending = self._mending.pop(proposal.id, None)
         if mending is not None:
             self._take_in_mended(mending, observation)
             return
         if observation is None:
-            self._barren.add(Choice(operator=proposal.operator, parents=proposal.parents))
+            self._barren.add(self._choices[proposal.id])
             if proposal.operator is Operator.DRAFT:
                 self.end_drafts()
         self._take_in(proposal, observation, num_rounds=0)
@@ -126,6 +135,7 @@ class Informed(ABC):
 
     def _take_in(self, asked: Proposal, observation: Observation | None, *, num_rounds: int) -> None:
         if observation is not None:
+            self._tuning.note(observation)
             self._stopped |= self._stop_when_passed and observation.verdict.passed
             if self._worth_mending(observation, num_rounds=num_rounds):
                 self._to_mend.append(Mending(asked=asked, unmended=observation, num_rounds=num_rounds + 1))
@@ -137,6 +147,12 @@ class Informed(ABC):
         """The next `ask` proposes a fix, which takes no sample."""
         return bool(self._to_mend) and not self._stopped
 
+    @property
+    def tunes_next(self) -> bool:
+        """The next `ask` proposes TUNE, which takes no sample."""
+        idle = not self._stopped and not self._open.full and not self._to_mend
+        return idle and self._tuning.next_origin is not None
+
     def end_drafts(self) -> None:
         """No draft can be sampled any more; for whoever asks on behalf of several strategies and was told so."""
         self._drafts_dry = True
@@ -146,7 +162,7 @@ class Informed(ABC):
     def finished(self) -> bool:
         if self._stopped:
             return True
-        if not self._drafts_dry or self._open or self._to_mend:
+        if not self._drafts_dry or self._open or self._to_mend or self.tunes_next:
             return False
         return not self._could_go_on()
 
@@ -161,13 +177,15 @@ class Informed(ABC):
         return proposal
 
     def _open_choice(self, choice: Choice) -> Proposal:
-        if choice.operator is Operator.TUNE:
-            self._tuned.update(choice.parents)
+        """With what was tuned from its parents in their stead."""
         self._num_open_from.update(choice.parents[:1])
-        return self._open.make(choice.operator, parents=choice.parents)
+        parents = tuple(self._tuning.standing_in(parent) for parent in choice.parents)
+        proposal = self._open.make(choice.operator, parents=parents)
+        self._choices[proposal.id] = choice
+        return proposal
 
     def _settle(self, proposal: Proposal, observation: Observation | None) -> None:
-        self._num_open_from.subtract(proposal.parents[:1])
+        self._num_open_from.subtract(self._choices.pop(proposal.id).parents[:1])
         self._learn(proposal, observation)
 
     def _could_go_on(self) -> bool:
@@ -207,8 +225,6 @@ class Informed(ABC):
     def _next_choice(self, tried: Tried) -> Choice | None:
         """What takes `tried` further and can be sampled."""
         choice = tried.next_choice
-        if choice is not None and choice.operator is Operator.IMPROVE and self._tunable(tried):
-            return Choice(operator=Operator.TUNE, parents=choice.parents)
         return None if choice in self._barren else choice
 
     def _draft_choice(self) -> Choice | None:
@@ -227,9 +243,6 @@ class Informed(ABC):
         first, second = sorted(self._rng.sample(range(len(passes)), 2))
         merge = Choice(operator=Operator.MERGE, parents=(passes[first].candidate_id, passes[second].candidate_id))
         return None if merge in self._barren else merge
-
-    def _tunable(self, tried: Tried) -> bool:
-        return self._tune and tried.operator is not Operator.TUNE and tried.candidate_id not in self._tuned
 
     def _worth_mending(self, observation: Observation, *, num_rounds: int) -> bool:
         wanted = self._fix and num_rounds < MAX_FIXES and observation.verdict.fixable

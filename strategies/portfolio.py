@@ -52,7 +52,7 @@ class Portfolio(Informed):
     their own programs.
     Options: `in_flight`, the most proposals open at a time; `costs`, of the operators in drafts; those that have one
     are arms; `members`, a `name` and the options of its constructor each; `stop_when_passed`, end the search at the
-    first pass; `fix`, mend by rule first, for members too; `tune`, tune a pass before improving it.
+    first pass; `fix`, mend by rule first, for members too; `tune`, points for the fastest.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Portfolio(Informed):
         members: Sequence[Mapping[str, Any]],
         stop_when_passed: bool,
         fix: bool,
-        tune: bool,
+        tune: int,
     ) -> None:
         super().__init__(seed=seed, in_flight=in_flight, stop_when_passed=stop_when_passed, fix=fix, tune=tune)
         if unknown := sorted(set(costs) - set(OPERATORS)):
@@ -169,7 +169,7 @@ class Portfolio(Informed):
 
 
 def _new_member(member: Mapping[str, Any], *, seed: int, in_flight: int) -> Informed:
-    """Limits, ends and mending are the portfolio's."""
-    options = {**member, "in_flight": in_flight, "stop_when_passed": False, "fix": False}
+    """Limits, ends, mending and tuning are the portfolio's."""
+    options = {**member, "in_flight": in_flight, "stop_when_passed": False, "fix": False, "tune": 0}
     del options["name"]
     return MEMBERS[member["name"]](seed=seed, **options)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from sandbox.types import Observation, Operator, Proposal, Status
 from strategies.base import OpenProposals
+from strategies.tuning import Tuning
 
 # The model cannot mend what the judge was unable to check.
 BEYOND_REPAIR = frozenset({Status.PASSED, Status.UNVERIFIED})
@@ -34,18 +35,21 @@ class Repair:
     repaired in its turn. A chain ends when it passes, after `max_repairs` repairs, or when it is dry: the answer was
     cut off, held no code, repeats an earlier program of the chain, or has a status that the model cannot change. A fix
     that gives a program of the chain again ends nothing: the model repairs what was to be fixed. Fixes go before
-    repairs, repairs before drafts.
+    tuning, tuning before repairs, repairs before drafts.
     Options: `in_flight`, the most proposals open at a time; `max_repairs`, rounds a chain; `stop_when_passed`, end the
-    search at the first pass; `fix`, see above.
+    search at the first pass; `fix`, see above; `tune`, points for the fastest.
     """
 
-    def __init__(self, *, seed: int, in_flight: int, max_repairs: int, stop_when_passed: bool, fix: bool) -> None:
+    def __init__(
+        self, *, seed: int, in_flight: int, max_repairs: int, stop_when_passed: bool, fix: bool, tune: int
+    ) -> None:
         if max_repairs < 0:
             raise ValueError(f"max_repairs must not be negative, not {max_repairs}")
         self._open = OpenProposals(limit=in_flight)
         self._max_repairs = max_repairs
         self._stop_when_passed = stop_when_passed
         self._fix = fix
+        self._tuning = Tuning(points=tune, in_flight=in_flight)
         self._stopped = False
         self._drafts_dry = False
         self._to_fix: deque[Chain] = deque()
@@ -58,6 +62,10 @@ class Repair:
         if self._to_fix:
             chain = self._to_fix.popleft()
             proposal = self._open.make(Operator.FIX, parents=(chain.candidate_ids[-1],))
+        elif (origin := self._tuning.next_origin) is not None:
+            proposal = self._open.make(Operator.TUNE, parents=(origin,))
+            self._tuning.opened(proposal)
+            return proposal
         elif self._to_repair:
             chain = self._to_repair.popleft()
             proposal = self._open.make(Operator.REPAIR, parents=(chain.candidate_ids[-1],))
@@ -71,6 +79,11 @@ class Repair:
 
     def tell(self, proposal: Proposal, observation: Observation | None) -> None:
         self._open.close(proposal)
+        if proposal.operator is Operator.TUNE:
+            self._tuning.told(proposal, observation)
+            return
+        if observation is not None:
+            self._tuning.note(observation)
         chain = self._chains.pop(proposal.id)
         if observation is None:
             self._drafts_dry |= proposal.operator is Operator.DRAFT
@@ -97,9 +110,14 @@ class Repair:
         return bool(self._to_fix) and not self._stopped
 
     @property
+    def tunes_next(self) -> bool:
+        idle = not self._stopped and not self._open.full and not self._to_fix
+        return idle and self._tuning.next_origin is not None
+
+    @property
     def finished(self) -> bool:
-        dry = self._drafts_dry and not self._to_fix and not self._to_repair and not self._open
-        return self._stopped or dry
+        waiting = self._to_fix or self._to_repair or self._open or self.tunes_next
+        return self._stopped or (self._drafts_dry and not waiting)
 
 
 def mendable(observation: Observation) -> bool:

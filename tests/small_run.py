@@ -14,6 +14,7 @@ from agent.ledger import Ledger
 from agent.pool import Confirmation
 from agent.run_folder import RunFolder
 from agent.sampler import Sampler
+from agent.tuning_points import choose_point
 from sandbox.types import Budget, Candidate, Failure, Observation, Problem, Proposal, Status, Verdict
 from strategies import Repair
 from tests.judge_settings import judge_settings
@@ -47,8 +48,11 @@ async def run(root: Path, sampler: Sampler) -> RunSummary:
     controller = Controller(
         RunPlan(
             problems=[Problem(id=f"p{n}", source=f"# {n}", origin="test") for n in range(NUM_PROBLEMS)],
-            new_strategy=lambda seed: Repair(seed=seed, in_flight=3, max_repairs=2, stop_when_passed=False, fix=False),
+            new_strategy=lambda seed: Repair(
+                seed=seed, in_flight=3, max_repairs=2, stop_when_passed=False, fix=False, tune=0
+            ),
             render=prompt,
+            choose_point=choose_point,
             budget=Budget(samples=NUM_SAMPLES),
             seed=0,
             allocator=Uniform(),

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = ("agent", "sandbox", "standin", "strategies")
 FILES = [path.relative_to(ROOT) for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
-HEAVY = ("torch", "triton", "ray", "vllm", "transformers", "jinja2", "pygments", "pyarrow")
+HEAVY = ("torch", "triton", "ray", "vllm", "transformers", "jinja2", "pygments", "pyarrow", "optuna")
 HOMES = {
     "ray": {Path(f"agent/{name}.py") for name in ("ray_cluster", "ray_crew", "ray_engines", "ray_pool")},
     "vllm": {Path("agent/vllm_engine.py")},
@@ -22,6 +22,7 @@ HOMES = {
     "jinja2": {Path("agent/html_report.py")},
     "pygments": {Path("agent/source_view.py")},
     "pyarrow": {Path("agent/export_command.py")},
+    "optuna": {Path("agent/tuning_points.py")},
 }
 TRAINING = ("checkpoint.py", "corpus.py", "model.py", "train.py", "trainer.py", "training.py")
 # Runs or trains a model, never a candidate.

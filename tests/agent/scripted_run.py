@@ -17,6 +17,7 @@ from agent.pool import Confirmation
 from agent.run_folder import RunFolder
 from agent.sampler import Completion, SampleRequest
 from agent.search import Standing, standings
+from agent.tuning_points import choose_point
 from sandbox.types import (
     Budget,
     Candidate,
@@ -134,8 +135,10 @@ def best_of_n(in_flight: int = 1) -> Callable[[int], Strategy]:
     return lambda seed: BestOfN(seed=seed, in_flight=in_flight, stop_when_passed=False, fix=False)
 
 
-def repair(in_flight: int = 1, *, fix: bool = False) -> Callable[[int], Strategy]:
-    return lambda seed: Repair(seed=seed, in_flight=in_flight, max_repairs=2, stop_when_passed=False, fix=fix)
+def repair(in_flight: int = 1, *, fix: bool = False, tune: int = 0) -> Callable[[int], Strategy]:
+    return lambda seed: Repair(
+        seed=seed, in_flight=in_flight, max_repairs=2, stop_when_passed=False, fix=fix, tune=tune
+    )
 
 
 def prompt(problem: Problem, proposal: Proposal, parents: tuple[Observation, ...]) -> str:
@@ -148,6 +151,7 @@ def plan_of(num_problems: int = 1, *, samples: int | None = 4, **changes: object
         problems=problems,
         new_strategy=best_of_n(),
         render=prompt,
+        choose_point=choose_point,
         budget=Budget(samples=samples),
         allocator=Uniform(),
         seed=0,

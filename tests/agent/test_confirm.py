@@ -22,6 +22,7 @@ from agent.report import report_text, summary_json
 from agent.run_folder import RunFolder
 from agent.run_record import RunRecord, read_run
 from agent.sampler import Completion, SampleRequest
+from agent.tuning_points import choose_point
 from sandbox.tracer import ProblemFailed
 from sandbox.types import (
     Budget,
@@ -155,6 +156,7 @@ def plan_of(samples: int) -> RunPlan:
         problems=[Problem(id="p", source="# p", origin="test")],
         new_strategy=lambda seed: BestOfN(seed=seed, in_flight=1, stop_when_passed=False, fix=False),
         render=prompt,
+        choose_point=choose_point,
         budget=Budget(samples=samples),
         allocator=Uniform(),
         seed=0,

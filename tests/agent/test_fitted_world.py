@@ -79,13 +79,13 @@ def record(world: World, *, name: str, num_problems: int, samples: int, **option
 
 @pytest.fixture(scope="module")
 def repaired() -> FitReport:
-    events = record(KNOWN, name="repair", num_problems=120, samples=25, max_repairs=4, fix=False)
+    events = record(KNOWN, name="repair", num_problems=120, samples=25, max_repairs=4, fix=False, tune=0)
     return fit_world(events, stated=STATED)
 
 
 @pytest.fixture(scope="module")
 def improved() -> FitReport:
-    events = record(KNOWN, name="beam", num_problems=60, samples=25, width=2, branch=2, depth=3, fix=False, tune=False)
+    events = record(KNOWN, name="beam", num_problems=60, samples=25, width=2, branch=2, depth=3, fix=False, tune=0)
     return fit_world(events, stated=STATED)
 
 

@@ -28,6 +28,7 @@ from agent.pool import Confirmation
 from agent.run_folder import RunFolder
 from agent.sampler import Completion, SampleRequest
 from agent.search import standings
+from agent.tuning_points import choose_point
 from sandbox.types import (
     Budget,
     Candidate,
@@ -148,8 +149,11 @@ def prompt(problem: Problem, proposal: Proposal, parents: tuple[Observation, ...
 def plan() -> RunPlan:
     return RunPlan(
         problems=[Problem(id=f"p{n}", source=f"# {n}", origin="test") for n in range(NUM_PROBLEMS)],
-        new_strategy=lambda seed: Repair(seed=seed, in_flight=1, max_repairs=2, stop_when_passed=False, fix=True),
+        new_strategy=lambda seed: Repair(
+            seed=seed, in_flight=1, max_repairs=2, stop_when_passed=False, fix=True, tune=0
+        ),
         render=prompt,
+        choose_point=choose_point,
         budget=Budget(samples=NUM_SAMPLES),
         allocator=Uniform(),
         seed=0,

@@ -27,10 +27,10 @@ from strategies import STRATEGIES, Strategy
 from strategies.base import FixesFirst
 
 IN_FLIGHT = 4
-INFORMED = {"in_flight": IN_FLIGHT, "stop_when_passed": False, "fix": True, "tune": True}
+INFORMED = {"in_flight": IN_FLIGHT, "stop_when_passed": False, "fix": True, "tune": 2}
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "best_of_n": {"in_flight": IN_FLIGHT, "stop_when_passed": False, "fix": True},
-    "repair": {"in_flight": IN_FLIGHT, "max_repairs": 2, "stop_when_passed": False, "fix": True},
+    "repair": {"in_flight": IN_FLIGHT, "max_repairs": 2, "stop_when_passed": False, "fix": True, "tune": 2},
     "beam": {**INFORMED, "width": 2, "branch": 2, "depth": 2},
     "evolve": {
         **INFORMED,

@@ -47,7 +47,7 @@ def ask(strategy: Repair | BestOfN) -> Proposal:
 
 
 def one_at_a_time(*, max_repairs: int = 2, fix: bool = False) -> Repair:
-    return Repair(seed=0, in_flight=1, max_repairs=max_repairs, stop_when_passed=False, fix=fix)
+    return Repair(seed=0, in_flight=1, max_repairs=max_repairs, stop_when_passed=False, fix=fix, tune=0)
 
 
 def test_repairs_twice_then_drafts_anew() -> None:
@@ -92,7 +92,7 @@ def test_a_repair_that_cannot_be_sampled_ends_the_chain_only() -> None:
 
 
 def test_repairs_go_on_when_drafts_are_used_up() -> None:
-    strategy = Repair(seed=0, in_flight=2, max_repairs=2, stop_when_passed=False, fix=False)
+    strategy = Repair(seed=0, in_flight=2, max_repairs=2, stop_when_passed=False, fix=False, tune=0)
     first, second = ask(strategy), ask(strategy)
     strategy.tell(second, None)
     assert not strategy.finished, "the first draft may still want a repair"
@@ -108,7 +108,7 @@ def test_no_repairs_when_none_are_allowed() -> None:
 
 def test_chains_in_flight_stay_apart() -> None:
     """Each of two chains gets its own two rounds, in whatever order results come."""
-    strategy = Repair(seed=0, in_flight=2, max_repairs=2, stop_when_passed=False, fix=False)
+    strategy = Repair(seed=0, in_flight=2, max_repairs=2, stop_when_passed=False, fix=False, tune=0)
     opened = [ask(strategy), ask(strategy)]
     operators = [p.operator for p in opened]
     for number in range(5):
