@@ -36,13 +36,13 @@ class GenerationSection(Section):
 
     kind: str
     temperature: Temperature = 1.0
-    operator_temperatures: dict[Literal["draft", "repair", "improve", "merge"], Temperature] = Field(default={})
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.97
     top_k: Count = 0
     max_tokens: Positive = 2048
     concurrency: Positive = 64
     template: str | None = None
     operator_templates: str | None = None
+    operator_temperatures: dict[Literal["draft", "repair", "improve", "merge"], Temperature] = Field(default={})
 
     def temperature_of(self, operator: Operator) -> float:
         """What a completion for that operator is drawn at."""

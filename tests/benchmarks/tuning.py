@@ -25,14 +25,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from agent.answer import seed_of
 from agent.tuning_points import Told, choose_point
 from sandbox.extract import extract
 from sandbox.judge import ProblemFailed, SandboxError, Tracer, open_judge
 from sandbox.knobs import Point
 from sandbox.launch_knobs import find_space
 from sandbox.problems import load_problems
-from sandbox.types import Candidate, Operator, Problem, Verdict
+from sandbox.types import Candidate, Operator, Problem, Verdict, content_hash
 from tests.benchmarks.budget import Budget, run_within
 from tests.judge_settings import judge_settings
 
@@ -81,8 +80,8 @@ class Tuning:
     def work(self) -> None:
         with ThreadPoolExecutor(self._chosen.tracers) as pool:
             list(pool.map(self._tune, self._tuned.values()))
-        for tuned in self._tuned.values():
-            self._confirm(tuned)
+            for tuned in self._tuned.values():  # in here: a process that a thread started ends with it
+                self._confirm(tuned)
 
     def progress(self) -> str:
         tried = sum(len(tuned.points) for tuned in self._tuned.values())
@@ -106,18 +105,13 @@ class Tuning:
         }
 
     def show(self, record: dict[str, Any]) -> None:
-        print(
-            f"{'problem':22} {'points':>6} {'passed':>6} {'before':>8} {'after':>8} {'gain':>6} {'held':>6}"
-            "  us -> us, changed"
-        )
+        heads = ("points", "passed", "before", "after", "gain", "held")
+        print(f"{'problem':22} {' '.join(f'{head:>8}' for head in heads)}  us -> us, changed")
         for row in record["rows"]:
-            cells = (text(row[name]) for name in ("before", "after", "gain", "confirmed_gain"))
-            before, after, gain, held = cells
+            figures = [text(row[name]) for name in ("before", "after", "gain", "confirmed_gain")]
+            cells = [str(row["points"]), str(row["passed"]), *figures]
             times = f"{text(row['before_us'])} -> {text(row['after_us'])}, {row['changed']} {row['error'] or ''}"
-            print(
-                f"{row['problem']:22} {row['points']:6} {row['passed']:6} {before:>8} {after:>8} {gain:>6} {held:>6}"
-                f"  {times}"
-            )
+            print(f"{row['problem']:22} {' '.join(f'{cell:>8}' for cell in cells)}  {times}")
             print(f"{'':22} baselines, us: {row['baseline_us']}; {row['statuses']}; {row['seconds']:.1f} s")
         mean, held = record["geometric_mean_gain"], record["geometric_mean_confirmed_gain"]
         print(
@@ -157,7 +151,7 @@ class Tuning:
         told = [] if space.current is None else [Told(point=space.current, speedup=verdict.speedup)]
         taken = {origin.source}
         for number in range(self._chosen.points):
-            seed = seed_of(self._chosen.seed, tuned.problem.id, f"tune-{number}")
+            seed = int(content_hash(str(self._chosen.seed), tuned.problem.id, str(number))[:7], 16)
             point = choose_point(space, told=told, taken=taken, seed=seed)
             if point is None or self._budget.left_seconds == 0:
                 return
@@ -224,7 +218,7 @@ def row_of(tuned: Tuned) -> dict[str, Any]:
         "problem": tuned.problem.id,
         "points": len(tuned.points),
         "passed": sum(verdict.passed for _, _, verdict in tuned.points),
-        "statuses": dict(Counter(verdict.status for _, _, verdict in tuned.points)),
+        "statuses": dict(Counter(verdict.status.value for _, _, verdict in tuned.points)),
         "before": None if before is None else before.speedup,
         "after": None if after is None else after.speedup,
         "gain": None if before is None or after is None else after.speedup / before.speedup,
