@@ -75,6 +75,13 @@ class _Starting:
         if self.opening and self._probe is None and self.process.answered:
             self._take_probe()
 
+    @property
+    def progress(self) -> int:
+        """How far it is: 2 its GPU is open, 1 on its way there, 0 importing."""
+        if not self.opening:
+            return 0
+        return 2 if self._probe is not None or self.process.answered else 1
+
     def pause(self) -> None:
         """Keeps it off the GPU until `go_on`, if it is on its way there."""
         self.advance()
@@ -184,7 +191,7 @@ class GpuWorkers:
         """A worker that has shown that its GPU computes. Raises GpuUnusable after several that have not."""
         while self._worker is None:
             try:
-                starting = self._spares.pop(0) if self._spares else self._start()
+                starting = self._take_spare() if self._spares else self._start()
             except (WorkerLate, WorkerEnded, SandboxError) as error:
                 self._count_fault(error)
                 continue
@@ -199,6 +206,11 @@ class GpuWorkers:
             self._worker = starting.process
             self._start_spares()
         return self._worker
+
+    def _take_spare(self) -> _Starting:
+        """The one that is ready first: whichever that is, the first to be started may be late."""
+        furthest = max(range(len(self._spares)), key=lambda index: self._spares[index].progress)
+        return self._spares.pop(furthest)
 
     def _start(self) -> _Starting:
         process = WorkerProcess(self._command, environment=lambda home: worker_environment(home, device=self._device))

@@ -50,9 +50,10 @@ while (message := read_message(sys.stdin.buffer)):
         time.sleep(action)
     if action in ("die", "hang"):
         os._exit(3) if action == "die" else time.sleep(60)
-    (folder / str(number) / do).touch()
     answer = {{"healthy": False, "conditions": {{}}}} if action == "sick" else answers[do]
     write_message(out, {{"json": json.dumps(answer)}})
+    out.flush()
+    (folder / str(number) / do).touch()  # whoever sees it finds the answer sent
 """
 Make = Callable[..., GpuWorkers]
 
@@ -109,6 +110,16 @@ def test_a_lost_worker_is_replaced_without_waiting_for_a_start(make: Make, tmp_p
     opened = {path.parent.name for path in tmp_path.glob("*/probe")} - {str(first)}
     assert str(work(workers)) in opened, "it was started after the loss"
     assert workers.usage.num_lost == 1
+
+
+def test_a_lost_worker_is_replaced_by_the_spare_that_is_ready_first(make: Make, tmp_path: Path) -> None:
+    workers = make({"1": {"probe": 5.0}})
+    work(workers)
+    until(spare_is_open(workers, tmp_path))
+    assert workers.exchange({"do": "fault"}, [], seconds=30.0)["dead"]
+    start = time.monotonic()
+    assert work(workers) != 1
+    assert time.monotonic() - start < 4.0, "it waited for the slow one"
 
 
 def test_a_worker_that_hangs_is_evicted_at_its_deadline_and_gone_before_timing(make: Make, tmp_path: Path) -> None:
