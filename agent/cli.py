@@ -51,12 +51,18 @@ def run(
 
 @app.command()
 def resume(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)], json: AsJson = False
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar=KEY_VALUE, help="Of budgets, e.g. run_budget.tokens=90000", show_default=False),
+    ] = None,
+    json: AsJson = False,
 ) -> int:
-    """Go on with an interrupted run. Nothing is sampled or judged twice but what was in flight."""
+    """Go on with an interrupted run, or with larger budgets. Nothing is sampled or judged twice but what was in
+    flight."""
     from agent import run_command
 
-    return run_command.resume(run, as_json=json)
+    return run_command.resume(run, as_json=json, overrides=overrides or [])
 
 
 @app.command()

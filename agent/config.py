@@ -1,5 +1,5 @@
 """The run configuration: every key, its default and what it accepts. All defaults of KernelLoop stand here
-and in the parts `sampler_config.py`, `strategy_config.py` and `engine_config.py`.
+and in the parts `sampler_config.py`, `strategy_config.py`, `budget_config.py` and `engine_config.py`.
 
 Knows nothing of how the values are used. Types are strict: YAML reads `1e-2` as text, and text is no number.
 
@@ -19,14 +19,15 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from agent import budget_config
 from agent.allocator import Allocator, ExpectedGain, Uniform
+from agent.budget_config import BudgetConfig, PricesConfig, RunBudgetConfig
 from agent.config_section import ConfigError as ConfigError  # handed on: callers catch what load_config raises
 from agent.config_section import Positive, PositiveFloat, Section, one_line
 from agent.engine_config import EngineConfig
 from agent.sampler_config import LocalModelSection, SamplerConfig
 from agent.strategy_config import RepairConfig, StrategyConfig
 from sandbox.settings import JudgeSettings, Limits
-from sandbox.types import Budget
 
 GIB = 2**30
 MIB = 2**20
@@ -49,25 +50,6 @@ class ProblemsConfig(Section):
     path: str
     levels: list[Positive] | None = None
     only: list[str] | None = None
-
-
-class BudgetConfig(Section):
-    """Limits on each problem's search; null is no limit, but one at least must be set."""
-
-    samples: Positive | None = 16
-    tokens: Positive | None = None
-    judged: Positive | None = None
-    gpu_seconds: PositiveFloat | None = None
-    wall_seconds: PositiveFloat | None = None
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Self:
-        if all(value is None for value in self.model_dump().values()):
-            raise PydanticCustomError("unbounded", "every limit is null: set at least one")
-        return self
-
-    def limits(self) -> Budget:
-        return Budget(**self.model_dump())
 
 
 class LimitsConfig(Section):
@@ -175,6 +157,8 @@ class RunConfig(Section):
     sampler: SamplerConfig
     strategy: StrategyConfig = RepairConfig(name="repair")
     budget: BudgetConfig = BudgetConfig()
+    run_budget: RunBudgetConfig = RunBudgetConfig()
+    prices: PricesConfig = PricesConfig()
     judge: JudgeConfig = JudgeConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     ray: RayConfig = RayConfig()
@@ -198,6 +182,13 @@ class RunConfig(Section):
         if self.engine != EngineConfig() and self.sampler.kind != "vllm":
             told = "engine is for sampler.kind: vllm, and sampler.kind is {kind}: leave engine out, or empty"
             raise PydanticCustomError("unfit", told, {"kind": self.sampler.kind})
+        return self
+
+    @model_validator(mode="after")
+    def _bounded_in_what_has_a_price(self) -> Self:
+        told = budget_config.mistake(self.budget, run_budget=self.run_budget, prices=self.prices)
+        if told is not None:
+            raise PydanticCustomError("unfit", "{told}", {"told": told})
         return self
 
     def strategy_options(self) -> dict[str, Any]:

@@ -40,12 +40,13 @@ from agent.ledger import Ledger, LedgerError, judging, sampling
 from agent.mending import fixed, labelled
 from agent.pool import Pool, PoolError
 from agent.prompts import PromptTooLong
+from agent.run_budget import RunBudget
 from agent.run_folder import RunFolder, RunFolderError
 from agent.sampler import PromptRefused, Sampler, SampleRequest, SamplerError, SamplerExhausted, SamplerRefused
 from agent.search import Search
 from agent.tuning import ChoosePoint, Tuner
 from sandbox.tracer import ProblemFailed
-from sandbox.types import Budget, Observation, Operator, Problem, Proposal
+from sandbox.types import Budget, Observation, Operator, Prices, Problem, Proposal
 from strategies.base import Strategy
 
 log = logging.getLogger(__name__)
@@ -59,13 +60,16 @@ Render = Callable[[Problem, Proposal, tuple[Observation, ...]], str]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
     """What a run is to do. `new_strategy` makes a fresh strategy from a seed; `render` writes a proposal's prompt;
-    `choose_point` says what to try next of a candidate's launch parameters."""
+    `choose_point` says what to try next of a candidate's launch parameters. `budget` limits each problem's search,
+    `run_budget` all of them together."""
 
     problems: Sequence[Problem]
     new_strategy: Callable[[int], Strategy]
     render: Render
     choose_point: ChoosePoint
     budget: Budget
+    run_budget: Budget
+    prices: Prices
     allocator: Allocator
     seed: int
 
@@ -102,8 +106,10 @@ class Controller:
         self._clock = clock
         self._started_at = clock()
         self._tuner = Tuner(plan.choose_point)
+        self._run_budget = RunBudget(plan.run_budget, prices=plan.prices)
         self._searches = {problem.id: self._new_search(problem) for problem in plan.problems}
         self._ready: dict[str, Search] = {}  # those that may propose, in the order of their turns
+        self._held_back: dict[str, Search] = {}  # those that wait for what others have reserved of the run's budget
         self._going_on = set(self._searches)  # whose end has not been told
         self._to_sample: deque[SampleJob] = deque()
         self._to_judge: deque[JudgeJob] = deque()
@@ -145,6 +151,8 @@ class Controller:
             problem,
             strategy=self._plan.new_strategy(seed_of(self._plan.seed, problem.id)),
             budget=self._plan.budget,
+            prices=self._plan.prices.of_a_problem,
+            run_budget=self._run_budget,
             observation_of=self._ledger.observation,
         )
 
@@ -164,7 +172,9 @@ class Controller:
 
     async def _work(self) -> Outcome:
         searches = tuple(search.summary() for search in self._searches.values())
-        self._on_event(RunStarted(budget=self._plan.budget, searches=searches))
+        plan, spend = self._plan, self._run_budget.spend
+        budgets = {"budget": plan.budget, "run_budget": plan.run_budget}
+        self._on_event(RunStarted(**budgets, prices=plan.prices, spend=spend, searches=searches))
         for search in self._searches.values():  # a kill may have come before the file was written
             self._write_best(search)
         while not self._stopping:
@@ -186,6 +196,9 @@ class Controller:
         first_attempt = Attempt(epoch=self._ledger.epoch, number=1)
         jobs: list[SampleJob] = []
         ended: list[SearchEnded] = []
+        if self._held_back and self._run_budget.settled:
+            self._ready |= self._held_back
+            self._held_back.clear()
         while self._ready and len(jobs) < num_free:
             problem_id = self._plan.allocator.choose(self._ready)
             search = self._ready.pop(problem_id)
@@ -196,6 +209,8 @@ class Controller:
             elif search.ended is not None and search.done and problem_id in self._going_on:
                 self._going_on.remove(problem_id)
                 ended.append(search.ended)
+            elif search.held_back:
+                self._held_back[problem_id] = search
         proposed = [Proposed(problem_id=job.search.problem.id, proposal=job.asked.proposal) for job in jobs]
         await self._record([*proposed, *ended])
         self._to_sample.extend(jobs)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sandbox.types import Budget, Candidate, Proposal, Spend, Status, Verdict
+from sandbox.types import Budget, Candidate, Prices, Proposal, Spend, Status, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,8 @@ class EndReason(StrEnum):
 
     FINISHED = "finished"  # the strategy is done
     EXHAUSTED = "exhausted"  # the sampler has no more answers, or takes none of its prompts
-    BUDGET = "budget"
+    BUDGET = "budget"  # a limit on each problem's search
+    RUN_BUDGET = "run_budget"  # a limit on the whole run
     INADMISSIBLE = "inadmissible"  # the problem's own code cannot be judged; a resume tries again
     IDLE = "idle"  # nothing open, nothing proposed: a strategy that breaks its contract
 
@@ -147,9 +148,13 @@ class Starting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """Work begins. On a resumed run `searches` already hold what was done before."""
+    """Work begins. On a resumed run `searches` already hold what was done before. `budget` limits each of them,
+    `run_budget` all together; `spend` is the whole run's so far, of which the wall time is its own."""
 
     budget: Budget
+    run_budget: Budget
+    prices: Prices
+    spend: Spend
     searches: tuple[SearchSummary, ...]
 
 

@@ -22,10 +22,12 @@ from agent.html_charts import progress_charts, speedup_charts
 from agent.html_problem import KINDS, problem_view
 from agent.html_samples import sample_charts, sample_note, why_not_independent
 from agent.ledger import Ledger
+from agent.limits import currency_text, number_text
 from agent.run_figures import RunFigures, StageFlow, read_figures
 from agent.run_record import GpuShare, RunRecord
 from agent.source_view import cut, visible
 from agent.svg_chart import share_bar
+from sandbox.spend import amount
 from sandbox.types import Budget
 
 MAX_PROBLEM_CHARACTERS = 7 * 2**20  # of all problems together: past it, sources are left out and named as such
@@ -92,6 +94,7 @@ def report_html(record: RunRecord, *, ledger: Ledger) -> str:
         script=Markup(script),
         headline=report.headline(record),
         outcome=_outcome(record),
+        limits=tuple(visible(line) for line in report.limit_lines(record)),
         why_nothing_was_timed=record.why_nothing_was_timed,
         tiles=tuple(_tiles(record)),
         budget=tuple(_budget_rows(record)),
@@ -190,22 +193,25 @@ def _tiles(record: RunRecord) -> Iterator[tuple[str, str]]:
     yield "candidates judged", f"{spend.judged:,}"
     if spend.gpu_seconds:
         yield "GPU seconds", f"{spend.gpu_seconds:,.1f}"
+    if (usd := record.prices.usd(spend)) is not None:
+        yield "US dollars", number_text(usd)
     yield "wall time", wording.duration_text(record.wall_seconds)
 
 
-def _budget_rows(record: RunRecord) -> Iterator[tuple[str, str, str, str]]:
-    """Currency, limit on each problem, the most that one problem took, and all of them together."""
-    limits = record.config.get("budget") or {}
-    for name in Budget.__slots__:
-        spent = [getattr(result.spend, name) for result in record.results]
-        total = sum(spent) if name != "wall_seconds" else record.wall_seconds
-        limit = limits.get(name)
-        words = name.replace("_", " ").replace("gpu", "GPU")
-        yield words, "none" if limit is None else _number(limit), _number(max(spent, default=0)), _number(total)
+def _budget_rows(record: RunRecord) -> Iterator[tuple[str, str, str, str, str]]:
+    """Currency, limit on each problem, the most that one problem took, limit on the run, and what the run took."""
+    for currency in Budget.__slots__:
+        taken = [amount(currency, result.spend, prices=record.prices.of_a_problem) for result in record.results]
+        most = max((spent for spent in taken if spent is not None), default=None)
+        total = amount(currency, record.spend, prices=record.prices)
+        if currency == "usd" and total is None:
+            continue
+        limits = (getattr(record.budget, currency), getattr(record.run_budget, currency))
+        yield currency_text(currency), _cell(limits[0]), _cell(most), _cell(limits[1]), _cell(total)
 
 
-def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+def _cell(value: float | None) -> str:
+    return "none" if value is None else number_text(value)
 
 
 def _flow_rows(flow: tuple[StageFlow, ...]) -> Iterator[FlowRow]:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from agent import wording
 from agent.faults import Fault, FaultKind
+from agent.limits import number_text, over_budget, overshoot_lines
 from agent.pool import CONFIRM_EXTRA_SEEDS
 from agent.run_record import (
     INADMISSIBLE,
@@ -25,7 +26,7 @@ from agent.run_record import (
     RunRecord,
 )
 from agent.tuning_record import TuningResult
-from sandbox.types import Spend, Verdict
+from sandbox.types import Prices, Spend, Verdict
 
 FAULT_WORDS = {
     FaultKind.JUDGE_FAILED: "a judge failed",
@@ -50,6 +51,7 @@ def headline(record: RunRecord) -> str:
         f"{spend.tokens} tokens",
         f"{spend.judged} candidates judged",
         *([f"{spend.gpu_seconds:.1f} GPU seconds"] if spend.gpu_seconds else []),
+        *([] if (usd := record.prices.usd(spend)) is None else [f"{number_text(usd)} US dollars"]),
         wording.duration_text(record.wall_seconds),
     ]
     return ", ".join(parts)
@@ -77,6 +79,7 @@ def closing_lines(record: RunRecord) -> Iterator[str]:
     yield headline(record)
     if record.why_nothing_was_timed is not None:
         yield record.why_nothing_was_timed
+    yield from limit_lines(record)
     if idle := [result.problem_id for result in record.results if not result.begun]:
         more = f" and {len(idle) - MAX_NAMED} more" if len(idle) > MAX_NAMED else ""
         yield f"not done, for nothing came of it yet: {', '.join(idle[:MAX_NAMED])}{more}"
@@ -85,6 +88,13 @@ def closing_lines(record: RunRecord) -> Iterator[str]:
     if len(untold) > MAX_REASONS:
         yield f"and {len(untold) - MAX_REASONS} more like these, all in the report"
     yield f"report: {record.folder.report}"
+
+
+def limit_lines(record: RunRecord) -> Iterator[str]:
+    """Limits of the run that were reached, and what went over those of the problems, without stops."""
+    yield from (limit.text for limit in record.limits_reached)
+    spends = {result.problem_id: result.spend for result in record.results}
+    yield from overshoot_lines(record.budget, spends, prices=record.prices.of_a_problem)
 
 
 def summary_json(record: RunRecord, *, outcome: str, error: str | None) -> dict[str, Any]:
@@ -99,7 +109,8 @@ def summary_json(record: RunRecord, *, outcome: str, error: str | None) -> dict[
         "timed": bool(record.timed),
         "note": record.why_nothing_was_timed,
         "wall_seconds": record.wall_seconds,
-        "spend": spend_json(record.spend),
+        "spend": spend_json(record.spend, prices=record.prices),
+        "limits_reached": [limit.to_json() for limit in record.limits_reached],
         "statuses": {status.value: count for status, count in record.num_by_status.items()},
         "rules": {count.rule: {"mended": count.num_applied, "passed": count.num_passed} for count in record.rules},
         "tuning": [tuning_json(tuned) for tuned in record.tuning],
@@ -121,6 +132,7 @@ def tuning_json(tuned: TuningResult) -> dict[str, Any]:
 
 
 def result_json(record: RunRecord, result: ProblemResult) -> dict[str, Any]:
+    prices = record.prices.of_a_problem
     winner, figures = result.winner, None if result.winner is None else result.winner.performance
     return {
         "problem": result.problem_id,
@@ -138,12 +150,13 @@ def result_json(record: RunRecord, result: ProblemResult) -> dict[str, Any]:
         "python_call_us": None if figures is None else figures.python_call_us,
         "failed_confirmation": [twice.confirming.candidate_id for twice in failed_confirmations(result)],
         "statuses": {status.value: count for status, count in result.num_by_status.items()},
-        "spend": spend_json(result.spend),
+        "spend": spend_json(result.spend, prices=prices),
+        "over_budget": over_budget(record.budget, result.spend, prices=prices),
     }
 
 
-def spend_json(spend: Spend) -> dict[str, int | float]:
-    return {name: getattr(spend, name) for name in Spend.__slots__}
+def spend_json(spend: Spend, *, prices: Prices) -> dict[str, int | float | None]:
+    return {name: getattr(spend, name) for name in Spend.__slots__} | {"usd": prices.usd(spend)}
 
 
 def speedup_cell(result: ProblemResult) -> str:
@@ -170,6 +183,8 @@ def report_lines(record: RunRecord) -> Iterator[str]:
     yield from (f"# Run {record.folder.root.name}", "", f"{headline(record)}.")
     ends = Counter("not ended" if result.end is None else result.end.value for result in record.results)
     yield from ("", f"How searches ended: {', '.join(f'{end} {count}' for end, count in ends.most_common())}.")
+    for line in limit_lines(record):
+        yield from ("", f"{line[0].upper()}{line[1:]}.")
     if record.why_nothing_was_timed is not None:
         yield from ("", f"**{record.why_nothing_was_timed}** A kernel below is verified, not known to be faster.")
     yield from ("", "## Problems", "", *problem_rows(record))
@@ -315,8 +330,8 @@ def failure_text(verdict: Verdict) -> str:
 def condition_lines(record: RunRecord) -> Iterator[str]:
     """The settings that figures depend on, and what verdicts say of how they were reached, each once;
     of which problems, where not of all."""
-    for key in ("seed", "sampler", "strategy", "budget", "judge", "confirm"):
-        if key in record.config:
+    for key in ("seed", "sampler", "strategy", "budget", "run_budget", "prices", "judge", "confirm"):
+        if key in record.config and plain(record.config[key]):  # a section whose keys are all null says nothing
             yield f"- {key}: {plain(record.config[key])}"
     stated: dict[str, list[str]] = {}
     winners = [(result.problem_id, result.winner) for result in record.results if result.winner is not None]

@@ -11,13 +11,14 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from agent import report
+from agent.budget_config import check_resumable
 from agent.checkpoint import CheckpointError
 from agent.config import ProblemsConfig, RunConfig, load_config
 from agent.config_section import ConfigError
@@ -58,11 +59,13 @@ def start(config_path: Path, *, overrides: list[str], as_json: bool) -> int:
     return carry_out(folder, config=config, problems=problems, as_json=as_json)
 
 
-def resume(run: Path, *, as_json: bool) -> int:
+def resume(run: Path, *, as_json: bool, overrides: Sequence[str] = ()) -> int:
+    """`overrides` are of budgets alone; the run keeps them."""
+    check_resumable(overrides)
     folder = open_folder(run)
-    config = load_config(folder.config)
+    config = load_config(folder.config, overrides)
     problems = check_parts(config, path=folder.config)
-    return carry_out(folder, config=config, problems=problems, as_json=as_json)
+    return carry_out(folder, config=config, problems=problems, as_json=as_json, keep_config=bool(overrides))
 
 
 def write_report(run: Path, *, html: bool) -> Path:
@@ -134,11 +137,16 @@ def with_mode_settled(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"judge": judge, "sampler": sampler})
 
 
-def carry_out(folder: RunFolder, *, config: RunConfig, problems: list[Problem], as_json: bool) -> int:
-    """Runs to the end, or to the first interrupt, and says what came of it."""
+def carry_out(
+    folder: RunFolder, *, config: RunConfig, problems: list[Problem], as_json: bool, keep_config: bool = False
+) -> int:
+    """Runs to the end, or to the first interrupt, and says what came of it. `keep_config` writes down what a resume
+    changed, once nobody else has the run and before anything is done about it."""
     shown = ProgressFile(folder, display=open_display(as_json=as_json), clock=time.monotonic)
     with Ledger.open(folder.ledger) as ledger, shown as display:
         ledger.record_problems({problem.id: problem.key for problem in problems})  # refused before anything is started
+        if keep_config:
+            folder.write_config(config.to_yaml())
         what = "Ray and the sandbox" if config.ray.pool == "ray" else "the sandbox"
         display.show(Starting(run_dir=str(folder.root), what=f"{what}, some seconds"))
         try:
@@ -174,6 +182,8 @@ async def work(
             render=open_prompt_writer(config.sampler, capability=config.judge.capability).render,
             choose_point=choose_point,
             budget=config.budget.limits(),
+            run_budget=config.run_budget.limits(),
+            prices=config.prices.prices(),
             allocator=config.allocator.allocator(),
             seed=config.seed,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -16,11 +16,12 @@ import yaml
 from agent.events import Confirmed, EndReason, Judged, SearchEnded
 from agent.faults import Fault, read_faults
 from agent.ledger import Ledger
+from agent.limits import LimitReached, limits_reached
 from agent.mending import FIXED_BY
 from agent.run_folder import RunFolder, RunFolderError
 from agent.search import Standing
 from agent.tuning_record import TuningResult, tuning_results
-from sandbox.types import Candidate, Spend, Status, Verdict
+from sandbox.types import Budget, Candidate, Prices, Spend, Status, Verdict
 
 INADMISSIBLE = "inadmissible"
 NOTHING_JUDGED = "nothing judged"
@@ -108,7 +109,8 @@ class GpuShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """All that the report states. `environment` and `config` are as written when the run began."""
+    """All that the report states. `environment` is as written when the run began, `config` too but for the budgets,
+    which a resume may have changed. `budget` is each problem's; `prices` are the run's."""
 
     folder: RunFolder
     results: tuple[ProblemResult, ...]
@@ -118,6 +120,9 @@ class RunRecord:
     tuning: tuple[TuningResult, ...]
     environment: Mapping[str, Any]
     config: Mapping[str, Any]
+    budget: Budget
+    run_budget: Budget
+    prices: Prices
     wall_seconds: float
 
     @property
@@ -126,7 +131,15 @@ class RunRecord:
 
     @property
     def spend(self) -> Spend:
-        return sum((result.spend for result in self.results), Spend())
+        """All searches' together; the wall time, in which they go on beside each other, is the run's."""
+        return replace(sum((result.spend for result in self.results), Spend()), wall_seconds=self.wall_seconds)
+
+    @property
+    def limits_reached(self) -> tuple[LimitReached, ...]:
+        """The limits of the run that ended searches."""
+        ends = (result.ended for result in self.results)
+        named = {ended.detail for ended in ends if ended is not None and ended.end is EndReason.RUN_BUDGET}
+        return limits_reached(self.run_budget, self.spend, prices=self.prices, named=named)
 
     @property
     def num_without_code(self) -> int:
@@ -164,11 +177,14 @@ def read_run(folder: RunFolder) -> RunRecord:
         faults = read_faults(folder.faults)
         environment = json.loads(folder.environment.read_text(encoding="utf-8"))
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        budget, run_budget = (Budget(**(config.get(name) or {})) for name in ("budget", "run_budget"))
+        prices = Prices(**(config.get("prices") or {}))
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise RunFolderError(f"{folder.root}: cannot be read: {error}") from error
     return RunRecord(
         folder=folder, results=results, rules=rules, gpus=gpus, faults=faults, tuning=tuning,
-        environment=environment, config=config, wall_seconds=wall_seconds,
+        environment=environment, config=config, budget=budget, run_budget=run_budget, prices=prices,
+        wall_seconds=wall_seconds,
     )  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from agent.account import Account
 from agent.events import (
     Confirmed,
     DurableEvent,
@@ -23,13 +24,14 @@ from agent.events import (
 )
 from agent.ledger import ResumeError
 from agent.ledger_rows import Entry
+from agent.run_budget import OF_MODELS, RunBudget
 from agent.sampler import WITHOUT_MODEL
-from sandbox.types import Budget, Candidate, Observation, Operator, Problem, Proposal, Spend, Status, Verdict
+from sandbox.types import Budget, Candidate, Observation, Operator, Prices, Problem, Proposal, Spend, Status, Verdict
 from strategies.base import FixesFirst, Strategy, TunesFirst
 
 
 class Standing:
-    """What one search spent and reached. A reused verdict is not charged, an unsampled proposal costs nothing.
+    """What one search spent and reached.
 
     `ended` is how it ended when last worked on; None once a later epoch goes on with it.
     """
@@ -43,24 +45,16 @@ class Standing:
         self.num_confirmed_since_judged = 0
         self.ended: SearchEnded | None = None
         self._ended_in = 0  # the epoch; what was in flight may still come in there
-        self._num_samples = self._num_tokens = self._num_judged = 0
+        self._account = Account()
         self.num_without_code = 0  # of the samples; equal for the judge, which sees them once
-        self._gpu_seconds = 0.0
-        self._wall_seconds: dict[int, float] = {}  # by epoch
 
     @property
     def spend(self) -> Spend:
-        return Spend(
-            samples=self._num_samples,
-            tokens=self._num_tokens,
-            judged=self._num_judged,
-            gpu_seconds=self._gpu_seconds,
-            wall_seconds=sum(self._wall_seconds.values()),
-        )
+        return self._account.spend
 
     def pass_time(self, *, epoch: int, seconds: float) -> None:
         """The search was still going on at `seconds` of `epoch`."""
-        self._wall_seconds[epoch] = seconds
+        self._account.pass_time(epoch=epoch, seconds=seconds)
 
     @property
     def confirmed(self) -> Verdict | None:
@@ -77,19 +71,15 @@ class Standing:
             self.confirmations.append(event.verdict)
             self.num_confirmed_since_judged += 1
             return
-        self.pass_time(epoch=epoch, seconds=seconds)
+        self._account.charge(event, epoch=epoch, seconds=seconds)
         if epoch != self._ended_in:
             self.ended = None
         match event:
             case SearchEnded():
                 self.ended, self._ended_in = event, epoch
-            case Sampled(proposal=proposal):
-                self._num_samples += proposal.operator not in WITHOUT_MODEL
-                self._num_tokens += event.num_tokens
+            case Sampled():
                 self.num_without_code += event.candidate.source == ""
             case Judged(verdict=verdict):
-                self._num_judged += 1
-                self._gpu_seconds += verdict.spend.gpu_seconds
                 self.num_by_status[verdict.status] += 1
                 self.num_confirmed_since_judged = 0
                 if verdict.passed:
@@ -130,22 +120,31 @@ class Asked:
 
 
 class Search:
-    """Decides for one problem. Budgets are held here by reserve and commit.
+    """Decides for one problem. Its budget is held here by reserve and commit; the run's, which it shares, it asks.
 
     A proposal reserves one sample and one verdict; its results turn them into spend or give them back. Tokens and GPU
-    seconds are known only afterwards, so what is in flight may overrun those limits. A fix or a tuning point asks no
-    model and reserves a verdict alone: it is still proposed when samples or tokens are used up.
+    seconds, and so dollars, are known only afterwards, so what is in flight may overrun those limits. A fix or a tuning
+    point asks no model and reserves a verdict alone: it is still proposed when samples or tokens are used up.
     """
 
     def __init__(
-        self, problem: Problem, *, strategy: Strategy, budget: Budget, observation_of: Callable[[str], Observation]
+        self,
+        problem: Problem,
+        *,
+        strategy: Strategy,
+        budget: Budget,
+        prices: Prices,
+        run_budget: RunBudget,
+        observation_of: Callable[[str], Observation],
     ) -> None:
-        """`observation_of` looks up a judged candidate by id."""
+        """`prices` are what one problem is charged. `observation_of` looks up a judged candidate by id."""
         self.problem = problem
         self.standing = Standing(problem.id)
         self.ended: SearchEnded | None = None
         self._strategy = strategy
         self._budget = budget
+        self._prices = prices
+        self._run_budget = run_budget
         self._observation_of = observation_of
         self._asked: dict[str, Asked] = {}  # by proposal id
         self._waiting: dict[str, list[tuple[Proposal, Candidate]]] = {}  # for a verdict, by candidate id
@@ -174,6 +173,11 @@ class Search:
         """What was sampled and has no verdict yet, each program once."""
         return [waiting[0][1] for waiting in self._waiting.values()]
 
+    @property
+    def held_back(self) -> bool:
+        """Nothing is open although it has not ended: it waits for what the others have reserved of the run's budget."""
+        return self.ended is None and self._idle
+
     def summary(self) -> SearchSummary:
         return self.standing.summary(ended=self.ended)
 
@@ -182,9 +186,8 @@ class Search:
         if self.ended is not None:
             return None
         self.standing.pass_time(epoch=epoch, seconds=seconds)
-        if (limit := self._limit_reached()) is not None:
-            if self._idle:
-                self._close(EndReason.BUDGET, limit)
+        self._run_budget.pass_time(epoch=epoch, seconds=seconds)
+        if not self._may_propose():
             return None
         proposal = self._strategy.ask()
         if proposal is None:
@@ -199,11 +202,11 @@ class Search:
         """Takes one recorded event in. Raises ResumeError if the strategy does not propose what it did."""
         match entry.event:
             case Proposed(proposal=recorded):
-                self.standing.add(entry.event, epoch=entry.epoch, seconds=entry.seconds)
+                self._charge(entry.event, epoch=entry.epoch, seconds=entry.seconds)
                 self._check_same(recorded, proposed=self._strategy.ask())
                 self._open(recorded)
             case SearchEnded() | Confirmed():  # for reports; whether the search still is over, `propose` finds anew
-                self.standing.add(entry.event, epoch=entry.epoch, seconds=entry.seconds)
+                self._charge(entry.event, epoch=entry.epoch, seconds=entry.seconds)
             case event:
                 self.add(event, epoch=entry.epoch, seconds=entry.seconds)
 
@@ -212,7 +215,12 @@ class Search:
 
         A verdict is told for every proposal that led to its program, in the order in which they were sampled.
         """
-        self.standing.add(event, epoch=epoch, seconds=seconds)
+        self._charge(event, epoch=epoch, seconds=seconds)
+        to_judge = self._tell(event)
+        self._reserve()
+        return to_judge
+
+    def _tell(self, event: Sampled | Unsampled | Judged) -> Candidate | None:
         match event:
             case Sampled(proposal=proposal, candidate=candidate):
                 self._asked.pop(proposal.id, None)  # abandoned searches wait for nothing
@@ -232,6 +240,7 @@ class Search:
         """The problem itself is at fault: nothing more is proposed or judged, and nothing in flight is waited for."""
         self._asked.clear()
         self._waiting.clear()
+        self._reserve()
         self._close(EndReason.INADMISSIBLE, reason)
 
     def _sampled(self, proposal: Proposal, *, candidate: Candidate) -> Candidate | None:
@@ -250,18 +259,38 @@ class Search:
     def _idle(self) -> bool:
         return not self._asked and not self._waiting
 
+    def _charge(self, event: DurableEvent, *, epoch: int, seconds: float) -> None:
+        self.standing.add(event, epoch=epoch, seconds=seconds)
+        self._run_budget.charge(event, epoch=epoch, seconds=seconds)
+
     @property
     def _reserved(self) -> Spend:
         num_samples = sum(asked.proposal.operator not in WITHOUT_MODEL for asked in self._asked.values())
         return Spend(samples=num_samples, judged=len(self._asked) + len(self._waiting))
 
-    def _limit_reached(self) -> str | None:
-        """The name of the limit that forbids the next proposal, or None."""
+    def _reserve(self) -> None:
+        reserved = self._reserved
+        self._run_budget.reserve(self.problem.id, samples=reserved.samples, judged=reserved.judged)
+
+    def _may_propose(self) -> bool:
+        """Whether no limit forbids the next proposal. Ends the search where one always will."""
+        but = OF_MODELS if self._needs_no_model else ()
         spend = self.standing.spend + self._reserved
+        if (limit := self._budget.reached_by(spend, prices=self._prices, but=but)) is not None:
+            if self._idle:
+                self._close(EndReason.BUDGET, limit)
+            return False
+        if self._run_budget.reached(but=but) is None or self._strategy.finished:
+            return True  # of a strategy that is done `ask` finds that out: the run's limit changes nothing for it
+        if self._idle and (limit := self._run_budget.used_up(but=but)) is not None:
+            self._close(EndReason.RUN_BUDGET, limit)
+        return False
+
+    @property
+    def _needs_no_model(self) -> bool:
+        """Of the next proposal."""
         fixes_next = isinstance(self._strategy, FixesFirst) and self._strategy.fixes_next
-        if fixes_next or (isinstance(self._strategy, TunesFirst) and self._strategy.tunes_next):
-            spend = replace(spend, samples=0, tokens=0)
-        return self._budget.exceeded_by(spend)
+        return fixes_next or (isinstance(self._strategy, TunesFirst) and self._strategy.tunes_next)
 
     def _open(self, proposal: Proposal) -> Asked:
         by_operator, by_parents = (proposal.operator, None), (proposal.operator, proposal.parents)
@@ -269,6 +298,7 @@ class Search:
         self._num_asked.update((by_operator, by_parents))
         self.num_proposed += 1
         self._asked[proposal.id] = asked
+        self._reserve()
         return asked
 
     def _close(self, end: EndReason, detail: str | None) -> None:

@@ -25,10 +25,12 @@ from agent.events import (
     Starting,
     Unsampled,
 )
+from agent.sampler import WITHOUT_MODEL
 from agent.tally import Tally
-from sandbox.types import Budget, Status
+from sandbox.spend import amount
+from sandbox.types import Budget, Prices, Spend, Status
 
-VERSION = 1
+VERSION = 2
 NUM_EVENTS = 12  # the latest, in words
 
 State = Literal["starting", "running", "completed", "stopped", "failed", "refused"]
@@ -65,13 +67,16 @@ class EventSnapshot(_Part):
 
 
 class Snapshot(_Part):
-    """The whole run. `budget` is each problem's, by currency; `seconds` is how long this process is at it."""
+    """The whole run. `budget` is each problem's, by currency, `run_budget` the run's, `spend` what it spent of each,
+    null for `usd` without prices; `seconds` is how long this process is at it."""
 
     version: int = VERSION
     state: State
     error: str | None
     seconds: float
     budget: dict[str, float | None]
+    run_budget: dict[str, float | None]
+    spend: dict[str, float | None]
     judged_per_second: float | None
     seconds_left_at_most: float | None
     num_confirmed: int
@@ -117,7 +122,10 @@ class Standings:
         self._tally = Tally(clock=clock)
         self._state: State = "starting"
         self._error: str | None = None
-        self._budget = Budget()
+        self._budget = self._run_budget = Budget()
+        self._prices = Prices()
+        self._spend = Spend()  # the run's; of its wall time that of earlier epochs
+        self._work_began_at: float | None = None
         self._problems: dict[str, _Problem] = {}
         self._events: deque[EventSnapshot] = deque(maxlen=NUM_EVENTS)
 
@@ -136,13 +144,12 @@ class Standings:
             case RunStarted():
                 self._start(event)
             case Sampled():
-                problem = self._problems[event.problem_id]
-                problem.samples += 1
-                problem.tokens += event.num_tokens
+                self._add_sampled(event)
             case Judged(problem_id=problem_id, verdict=verdict):
                 problem = self._problems[problem_id]
                 problem.judged += 1
                 problem.gpu_seconds += verdict.spend.gpu_seconds
+                self._spend += Spend(judged=1, gpu_seconds=verdict.spend.gpu_seconds)
                 problem.statuses[verdict.status] += 1
             case NewBest(problem_id=problem_id, verdict=verdict):
                 self._problems[problem_id].solved = True
@@ -154,12 +161,24 @@ class Standings:
         if (text := event_text(event)) is not None:
             self._events.append(EventSnapshot(seconds=self._seconds(), text=text))
 
+    def _add_sampled(self, event: Sampled) -> None:
+        asked_model = event.proposal.operator not in WITHOUT_MODEL
+        problem = self._problems[event.problem_id]
+        problem.samples += asked_model
+        problem.tokens += event.num_tokens
+        tokens, completion_tokens = event.num_tokens, event.completion_tokens
+        self._spend += Spend(samples=int(asked_model), tokens=tokens, completion_tokens=completion_tokens)
+
     def snapshot(self) -> Snapshot:
+        passed = 0.0 if self._work_began_at is None else self._clock() - self._work_began_at
+        spend = self._spend + Spend(wall_seconds=passed)
         return Snapshot(
             state=self._state,
             error=self._error,
             seconds=self._seconds(),
             budget={name: getattr(self._budget, name) for name in Budget.__slots__},
+            run_budget={name: getattr(self._run_budget, name) for name in Budget.__slots__},
+            spend={name: _rounded(amount(name, spend, prices=self._prices)) for name in Budget.__slots__},
             judged_per_second=self._tally.judged_per_second,
             seconds_left_at_most=self._tally.seconds_left_at_most,
             num_confirmed=self._tally.num_confirmed,
@@ -171,7 +190,8 @@ class Standings:
         return round(self._clock() - self._started_at, 3)
 
     def _start(self, event: RunStarted) -> None:
-        self._state, self._budget = "running", event.budget
+        self._state, self._budget, self._run_budget = "running", event.budget, event.run_budget
+        self._prices, self._spend, self._work_began_at = event.prices, event.spend, self._clock()
         for search in event.searches:
             self._problems[search.problem_id] = _Problem(
                 samples=search.spend.samples,
@@ -208,6 +228,10 @@ def event_text(event: Event) -> str | None:
         case RunEnded(outcome=outcome):
             return f"run {outcome}"
     return None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _snapshot(problem_id: str, *, of: _Problem) -> ProblemSnapshot:

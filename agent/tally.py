@@ -19,7 +19,7 @@ class Tally:
     def __init__(self, *, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._started_at = clock()
-        self._budget = Budget()
+        self._budget = self._run_budget = Budget()
         self._num_samples: dict[str, int] = {}  # by problem, those that are not done
         self._num_unjudged: dict[str, int] = {}  # the same; at the most, as equal programs are judged once
         self._candidate_ids: set[str] = set()
@@ -59,7 +59,7 @@ class Tally:
 
     def _start(self, event: RunStarted) -> None:
         self._started_at = self._clock()
-        self._budget = event.budget
+        self._budget, self._run_budget = event.budget, event.run_budget
         self.num_problems = len(event.searches)
         self.num_done = sum(search.end is not None for search in event.searches)
         self._num_samples = {s.problem_id: s.spend.samples for s in event.searches if s.end is None}
@@ -95,11 +95,14 @@ class Tally:
 
         None without a budget of samples, or before the first verdict of this process.
         """
-        rate = self.judged_per_second
-        if self._budget.samples is None or rate is None:
+        rate, limits = self.judged_per_second, []
+        if (limit := self._budget.samples) is not None:
+            limits.append(sum(max(0, limit - done) for done in self._num_samples.values()))
+        if (limit := self._run_budget.samples) is not None:
+            limits.append(max(0, limit - self.num_samples))
+        if not limits or rate is None:
             return None
-        open_samples = sum(max(0, self._budget.samples - done) for done in self._num_samples.values())
-        return (open_samples + sum(self._num_unjudged.values())) / rate
+        return (min(limits) + sum(self._num_unjudged.values())) / rate
 
     @property
     def judged_per_second(self) -> float | None:

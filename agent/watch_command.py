@@ -124,14 +124,15 @@ def lines_of(seen: Seen) -> Iterator[str]:
 
 
 def _spend(snapshot: Snapshot) -> str:
-    """What was spent, each beside what the budgets of all problems allow together."""
+    """What was spent, each beside what the run's budget allows, or those of all problems together if that is less."""
     parts = []
-    for name in ("samples", "tokens", "judged", "gpu_seconds"):
-        spent = sum(getattr(problem, name) for problem in snapshot.problems)
-        limit = snapshot.budget.get(name)
-        most = "" if limit is None else f" of {limit * len(snapshot.problems):,.6g}"
-        if spent or limit is not None:
-            parts.append(f"{name.replace('_', ' ')} {spent:,.6g}{most}")
+    for name, spent in snapshot.spend.items():
+        limit, of_run = snapshot.budget.get(name), snapshot.run_budget.get(name)
+        # The problems' searches go on beside each other, so their wall times do not add up.
+        together = None if limit is None or name == "wall_seconds" else limit * len(snapshot.problems)
+        most = min((most for most in (together, of_run) if most is not None), default=None)
+        if most is not None or (spent and name != "wall_seconds"):
+            parts.append(f"{name.replace('_', ' ')} {spent or 0:,.6g}{'' if most is None else f' of {most:,.6g}'}")
     return ", ".join(parts) or "nothing spent"
 
 

@@ -13,6 +13,10 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from sandbox.spend import Budget as Budget  # handed on: they are words that every layer shares
+from sandbox.spend import Prices as Prices
+from sandbox.spend import Spend as Spend
+
 
 class Operator(StrEnum):
     """How a candidate comes to be."""
@@ -142,44 +146,6 @@ class Candidate:
     def id(self) -> str:
         """A hash of problem and source: the same program proposed twice is one candidate."""
         return content_hash(self.problem_id, self.source)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spend:
-    """What was used. `Budget` has the same names."""
-
-    samples: int = 0
-    tokens: int = 0
-    judged: int = 0
-    gpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            if not getattr(self, item.name) >= 0:
-                raise ValueError(f"spend.{item.name} must not be negative")
-
-    def __add__(self, other: Spend) -> Spend:
-        return Spend(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """Limits on a search. None is no limit."""
-
-    samples: int | None = None
-    tokens: int | None = None
-    judged: int | None = None
-    gpu_seconds: float | None = None
-    wall_seconds: float | None = None
-
-    def exceeded_by(self, spend: Spend) -> str | None:
-        """The name of the first limit that `spend` has reached, or None."""
-        for item in fields(self):
-            limit = getattr(self, item.name)
-            if limit is not None and getattr(spend, item.name) >= limit:
-                return item.name
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from agent.pool import Confirmation
 from agent.run_folder import RunFolder
 from agent.sampler import Sampler
 from agent.tuning_points import choose_point
-from sandbox.types import Budget, Candidate, Failure, Observation, Problem, Proposal, Status, Verdict
+from sandbox.types import Budget, Candidate, Failure, Observation, Prices, Problem, Proposal, Status, Verdict
 from strategies import Repair
 from tests.judge_settings import judge_settings
 
@@ -54,6 +54,8 @@ async def run(root: Path, sampler: Sampler) -> RunSummary:
             render=prompt,
             choose_point=choose_point,
             budget=Budget(samples=NUM_SAMPLES),
+            run_budget=Budget(),
+            prices=Prices(),
             seed=0,
             allocator=Uniform(),
         ),

@@ -25,6 +25,7 @@ from sandbox.types import (
     Failure,
     Observation,
     Performance,
+    Prices,
     Problem,
     Proposal,
     Spend,
@@ -153,6 +154,8 @@ def plan_of(num_problems: int = 1, *, samples: int | None = 4, **changes: object
         render=prompt,
         choose_point=choose_point,
         budget=Budget(samples=samples),
+        run_budget=Budget(),
+        prices=Prices(),
         allocator=Uniform(),
         seed=0,
     )

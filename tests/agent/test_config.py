@@ -44,7 +44,7 @@ def test_a_written_configuration_reads_back_equal(config_path: Path) -> None:
     [
         (
             "bugdet=1",
-            "bugdet: unknown key; known keys: problems, sampler, strategy, budget, judge, confirm, ray, engine, seed",
+            "bugdet: unknown key; known keys: problems, sampler, strategy, budget, run_budget, prices, judge, confirm",
         ),
         (
             "budget.sample=1",
@@ -72,6 +72,12 @@ def test_a_written_configuration_reads_back_equal(config_path: Path) -> None:
         ("budget.samples=true", "budget.samples: input should be a valid integer, not True"),
         ("budget.samples=1.5", "budget.samples: input should be a valid integer, not 1.5"),
         ("budget.samples=null", "budget: every limit is null: set at least one"),
+        ("run_budget.sample=1", "run_budget.sample: unknown key; known keys: samples, tokens, judged, gpu_seconds"),
+        ("run_budget.tokens=0", "run_budget.tokens: input should be greater than or equal to 1, not 0"),
+        ("prices.gpu_hours=2", "prices.gpu_hours: unknown key; known keys: gpu_hour, machine_hour, prompt_tokens_per"),
+        ("prices.gpu_hour=0", "prices.gpu_hour: input should be greater than 0, not 0"),
+        ("budget.usd=1", "budget.usd: needs a price that a problem is charged: set one of prices.gpu_hour, prices.pro"),
+        ("run_budget.usd=1", "run_budget.usd: needs a price: set one of prices.gpu_hour, prices.machine_hour, prices."),
         ("judge.policy=fast", "judge.policy: input should be 'triton' or 'any', not 'fast'"),
         (
             "strategy.name=best",
@@ -93,6 +99,18 @@ def test_a_mistake_is_one_line_with_file_key_and_what_is_allowed(config_path: Pa
         load_config(config_path, [override])
     assert str(error.value).startswith(f"{config_path}: {line}")
     assert "\n" not in str(error.value)
+
+
+def test_the_price_of_a_machine_is_the_runs_alone(config_path: Path) -> None:
+    machine = "prices.machine_hour=3"
+    assert load_config(config_path, [machine, "run_budget.usd=1"]).run_budget.limits().usd == 1
+    with pytest.raises(ConfigError, match=r"budget\.usd: needs a price that a problem is charged"):
+        load_config(config_path, [machine, "budget.usd=1"])
+
+
+def test_a_limit_on_the_run_is_bound_enough(config_path: Path) -> None:
+    config = load_config(config_path, ["budget.samples=null", "run_budget.tokens=5"])
+    assert (config.budget.limits().samples, config.run_budget.limits().tokens) == (None, 5)
 
 
 @pytest.mark.parametrize("override", ["seed", "=1", "a..b=1", "seed=[", "problems.path.x=1"])

@@ -31,6 +31,7 @@ from sandbox.types import (
     Failure,
     Observation,
     Performance,
+    Prices,
     Problem,
     Proposal,
     Status,
@@ -158,6 +159,8 @@ def plan_of(samples: int) -> RunPlan:
         render=prompt,
         choose_point=choose_point,
         budget=Budget(samples=samples),
+        run_budget=Budget(),
+        prices=Prices(),
         allocator=Uniform(),
         seed=0,
     )

@@ -59,7 +59,8 @@ def test_every_problem_gets_its_budget_and_its_best(bench: Bench) -> None:
     summary = bench.run(plan_of(num_problems=3), pool=ScriptedPool(judge))
     assert (summary.outcome, summary.error) == (Outcome.COMPLETED, None)
     for search in summary.searches:
-        assert replace(search.spend, wall_seconds=0.0) == Spend(samples=4, tokens=40, judged=4, gpu_seconds=2.0)
+        spend = Spend(samples=4, tokens=40, completion_tokens=12, judged=4, gpu_seconds=2.0)
+        assert replace(search.spend, wall_seconds=0.0) == spend
         assert search.num_by_status == {Status.PASSED: 2, Status.TIMEOUT: 2}
         assert (search.end, search.end_detail) == (EndReason.BUDGET, "samples")
         assert search.best is not None
@@ -129,7 +130,7 @@ def test_the_same_program_is_judged_and_charged_once_and_told_each_time(bench: B
     assert len(pool.candidates) == 1
     assert len({o.candidate.id for o in told if o is not None}) == 1
     assert len(told) == 4
-    assert bench.spend() == Spend(samples=4, tokens=40, judged=1, gpu_seconds=0.5)
+    assert bench.spend() == Spend(samples=4, tokens=40, completion_tokens=12, judged=1, gpu_seconds=0.5)
 
 
 def test_sampling_and_judging_overlap_within_their_bounds(bench: Bench) -> None:

@@ -38,6 +38,7 @@ from sandbox.types import (
     Observation,
     Operator,
     Performance,
+    Prices,
     Problem,
     Proposal,
     Spend,
@@ -155,6 +156,8 @@ def plan() -> RunPlan:
         render=prompt,
         choose_point=choose_point,
         budget=Budget(samples=NUM_SAMPLES),
+        run_budget=Budget(),
+        prices=Prices(),
         allocator=Uniform(),
         seed=0,
     )

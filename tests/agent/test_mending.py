@@ -57,7 +57,9 @@ def test_fixes_ask_no_model_and_cost_a_verdict_each(bench: Bench) -> None:
     sampler, pool = ScriptedSampler(lambda _: program("x = 'wrong'")), ScriptedPool(judge)
     assert bench.run(fixing(1), sampler=sampler, pool=pool).outcome is Outcome.COMPLETED
     assert [request.proposal.operator for request in sampler.requests] == [Operator.DRAFT]
-    assert bench.spend() == Spend(samples=1, tokens=10, judged=3, gpu_seconds=1.5), "also when samples are used up"
+    assert bench.spend() == Spend(samples=1, tokens=10, completion_tokens=3, judged=3, gpu_seconds=1.5), (
+        "also when samples are used up"
+    )
     drafted, once, twice = pool.candidates
     assert [c.operator for c in pool.candidates] == [Operator.DRAFT, Operator.FIX, Operator.FIX]
     assert (once.source, once.parent_ids) == (drafted.source.replace("wrong", "better"), (drafted.id,))

@@ -32,6 +32,7 @@ from sandbox.types import (
     Failure,
     Operator,
     Performance,
+    Prices,
     Proposal,
     Spend,
     Status,
@@ -93,8 +94,14 @@ def passed(*, speedup: float | None = None) -> Verdict:
     )
 
 
-def started(*searches: SearchSummary, samples: int | None = 4) -> RunStarted:
-    return RunStarted(budget=Budget(samples=samples), searches=searches)
+def started(*searches: SearchSummary, samples: int | None = 4, run_samples: int | None = None) -> RunStarted:
+    return RunStarted(
+        budget=Budget(samples=samples),
+        run_budget=Budget(samples=run_samples),
+        prices=Prices(),
+        spend=Spend(),
+        searches=searches,
+    )
 
 
 def tally_of(*events: Event, clock: Callable[[], float]) -> Tally:

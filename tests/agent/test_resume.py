@@ -65,7 +65,7 @@ def test_our_trouble_fails_the_run_charges_nobody_and_is_resumed(bench: Bench, w
     assert all(set(s.num_by_status) <= {Status.WRONG_VALUES} for s in summary.searches)
     assert bench.run(plan).outcome is Outcome.COMPLETED
     for problem in plan.problems:
-        assert bench.spend(problem.id) == Spend(samples=4, tokens=40, judged=4, gpu_seconds=2.0)
+        assert bench.spend(problem.id) == Spend(samples=4, tokens=40, completion_tokens=12, judged=4, gpu_seconds=2.0)
 
 
 class OneFails(ScriptedSampler):

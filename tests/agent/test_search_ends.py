@@ -41,10 +41,10 @@ Answer = Callable[[SampleRequest], str]
 @pytest.mark.parametrize(
     ("budget", "spend"),
     [
-        (Budget(samples=3), Spend(samples=3, tokens=30, judged=3, gpu_seconds=1.5)),
-        (Budget(tokens=25), Spend(samples=3, tokens=30, judged=3, gpu_seconds=1.5)),
-        (Budget(judged=2), Spend(samples=2, tokens=20, judged=2, gpu_seconds=1.0)),
-        (Budget(gpu_seconds=0.9), Spend(samples=2, tokens=20, judged=2, gpu_seconds=1.0)),
+        (Budget(samples=3), Spend(samples=3, tokens=30, completion_tokens=9, judged=3, gpu_seconds=1.5)),
+        (Budget(tokens=25), Spend(samples=3, tokens=30, completion_tokens=9, judged=3, gpu_seconds=1.5)),
+        (Budget(judged=2), Spend(samples=2, tokens=20, completion_tokens=6, judged=2, gpu_seconds=1.0)),
+        (Budget(gpu_seconds=0.9), Spend(samples=2, tokens=20, completion_tokens=6, judged=2, gpu_seconds=1.0)),
     ],
 )
 def test_each_limit_ends_a_search(bench: Bench, budget: Budget, spend: Spend) -> None:

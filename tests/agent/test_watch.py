@@ -36,7 +36,7 @@ from agent.progress_file import ProgressFile
 from agent.run_folder import RunFolder
 from agent.snapshot import Snapshot, Standings
 from agent.watch_command import SILENT_SECONDS, Seen, lines_of, page, watch
-from sandbox.types import Budget, Candidate, Operator, Proposal, Spend, Status, Verdict
+from sandbox.types import Budget, Candidate, Operator, Prices, Proposal, Spend, Status, Verdict
 from tests.agent.clock import Clock
 from tests.scripted_run import failed, passed
 
@@ -48,7 +48,13 @@ def started(*problem_ids: str) -> RunStarted:
         SearchSummary(problem_id=id, spend=Spend(), num_by_status={}, best=None, end=None, end_detail=None)
         for id in problem_ids
     )
-    return RunStarted(budget=Budget(samples=4), searches=tuple(searches))
+    return started_with(*searches, run_budget=Budget(), prices=Prices())
+
+
+def started_with(*searches: SearchSummary, run_budget: Budget, prices: Prices) -> RunStarted:
+    spend = sum((search.spend for search in searches), Spend())
+    limits = {"budget": Budget(samples=4), "run_budget": run_budget}
+    return RunStarted(**limits, prices=prices, spend=spend, searches=searches)
 
 
 def answered(problem_id: str, verdict: Verdict) -> list[Event]:
@@ -119,7 +125,7 @@ def test_a_resumed_run_begins_with_what_was_done_before() -> None:
         end=EndReason.BUDGET,
         end_detail="samples",
     )
-    (problem,) = snapshot_of([RunStarted(budget=Budget(samples=4), searches=(before,))]).problems
+    (problem,) = snapshot_of([started_with(before, run_budget=Budget(), prices=Prices())]).problems
     assert (problem.samples, problem.tokens, problem.judged, problem.gpu_seconds) == (3, 30, 2, 1.5)
     assert (problem.speedup, problem.end) == (3.0, "budget")
 
