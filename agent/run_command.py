@@ -28,6 +28,7 @@ from agent.events import Outcome, RunSummary, Starting
 from agent.faults import FaultLog, Tell
 from agent.gpu_lease import GpuLease
 from agent.ledger import Ledger
+from agent.limits import too_small
 from agent.pool import Pool, PoolError, SerialPool, confirming
 from agent.progress import PLAIN_WIDTH, Display, JsonDisplay, LiveDisplay, PlainDisplay
 from agent.progress_file import ProgressFile
@@ -65,7 +66,23 @@ def resume(run: Path, *, as_json: bool, overrides: Sequence[str] = ()) -> int:
     folder = open_folder(run)
     config = load_config(folder.config, overrides)
     problems = check_parts(config, path=folder.config)
+    if overrides:
+        check_room(folder, config=config)
     return carry_out(folder, config=config, problems=problems, as_json=as_json, keep_config=bool(overrides))
+
+
+def check_room(folder: RunFolder, *, config: RunConfig) -> None:
+    """Raises ConfigError where a budget that a resume makes smaller is passed already: that was not in flight."""
+    if not folder.ledger.exists():
+        return
+    record, budget, run_budget = read_run(folder), config.budget.limits(), config.run_budget.limits()
+    spends = {f"problem {result.problem_id}": result.spend for result in record.results}
+    prices = record.prices.of_a_problem
+    told = too_small(record.budget, budget, section="budget", spends=spends, prices=prices) or too_small(
+        record.run_budget, run_budget, section="run_budget", spends={"the run": record.spend}, prices=record.prices
+    )
+    if told is not None:
+        raise ConfigError(f"{folder.config}: {told}")
 
 
 def write_report(run: Path, *, html: bool) -> Path:

@@ -1,8 +1,9 @@
 """SIGKILL at random instants loses only what was in flight.
 
 Run as a program, this file is the driver that gets killed: `python test_kill_resume.py FOLDER MOST STATEMENT
-CONFIRMATION` works on the run in FOLDER, confirms MOST candidates of a problem, and kills itself at that many SQL
-statements (0: never), mostly in the middle of a ledger write, or while it judges for that confirmation (0: never).
+CONFIRMATION SAMPLES` works on the run in FOLDER, confirms MOST candidates of a problem, and kills itself at that many SQL
+statements (0: never), mostly in the middle of a ledger write, or while it judges for that confirmation (0: never). The
+whole run may take SAMPLES (0: no limit).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from agent.allocator import Uniform
 from agent.confirm import Confirmer
 from agent.controller import Controller, RunPlan
-from agent.events import Event, Outcome, RunStarted, Sampled
+from agent.events import EndReason, Event, Outcome, RunStarted, Sampled
 from agent.ledger import Ledger
 from agent.pool import Confirmation
 from agent.run_folder import RunFolder
@@ -147,7 +148,7 @@ def prompt(problem: Problem, proposal: Proposal, parents: tuple[Observation, ...
     return "\n".join([BALLAST, problem.id, proposal.id, *(parent.candidate.source for parent in parents)])
 
 
-def plan() -> RunPlan:
+def plan(run_samples: int) -> RunPlan:
     return RunPlan(
         problems=[Problem(id=f"p{n}", source=f"# {n}", origin="test") for n in range(NUM_PROBLEMS)],
         new_strategy=lambda seed: Repair(
@@ -156,14 +157,14 @@ def plan() -> RunPlan:
         render=prompt,
         choose_point=choose_point,
         budget=Budget(samples=NUM_SAMPLES),
-        run_budget=Budget(),
+        run_budget=Budget(samples=run_samples or None),
         prices=Prices(),
         allocator=Uniform(),
         seed=0,
     )
 
 
-async def drive(root: Path, *, most: int, last_statement: int, last_confirmation: int) -> Outcome:
+async def drive(root: Path, *, most: int, last_statement: int, last_confirmation: int, run_samples: int) -> Outcome:
     """Works on the run in `root` until it is done or dead. Says so on stdout when the work begins."""
     ledger = Ledger.open(root / "ledger.sqlite")
 
@@ -177,7 +178,7 @@ async def drive(root: Path, *, most: int, last_statement: int, last_confirmation
     pool, folder = DrawnPool(root / CONFIRM_LOG, last_confirmation=last_confirmation), RunFolder(root)
     folder.write_environment({"gpu": None})
     controller = Controller(
-        plan(),
+        plan(run_samples),
         sampler=sampler,
         pool=pool,
         ledger=ledger,
@@ -205,8 +206,16 @@ def kill_at_statement(ledger: Ledger, *, number: int) -> None:
 class Life:
     """One process of the driver."""
 
-    def __init__(self, root: Path, *, most: int = 3, last_statement: int = 0, last_confirmation: int = 0) -> None:
-        arguments = map(str, (most, last_statement, last_confirmation))
+    def __init__(
+        self,
+        root: Path,
+        *,
+        most: int = 3,
+        last_statement: int = 0,
+        last_confirmation: int = 0,
+        run_samples: int = 0,
+    ) -> None:
+        arguments = map(str, (most, last_statement, last_confirmation, run_samples))
         packages = str(Path(sys.modules["agent.ledger"].__file__ or "").parents[1])
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(root), *arguments],
@@ -278,11 +287,11 @@ def calls(root: Path, name: str = CALL_LOG) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
-def killed_at_random(root: Path, *, rng: random.Random) -> int:
+def killed_at_random(root: Path, *, rng: random.Random, run_samples: int = 0) -> int:
     """Runs the driver until it is killed, by us or by itself; returns its exit status."""
     if rng.random() < 0.5:
-        return Life(root, last_statement=rng.randrange(1, 200)).wait()
-    return Life(root).kill_after(delay_seconds=rng.uniform(0.0, 0.06))
+        return Life(root, last_statement=rng.randrange(1, 200), run_samples=run_samples).wait()
+    return Life(root, run_samples=run_samples).kill_after(delay_seconds=rng.uniform(0.0, 0.06))
 
 
 def test_a_run_killed_at_random_instants_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
@@ -332,7 +341,30 @@ def test_a_run_killed_while_it_confirms_ends_as_an_uninterrupted_one(tmp_path: P
     assert len(calls(broken, CONFIRM_LOG)) > len(set(calls(broken, CONFIRM_LOG))), "what was in flight is done again"
 
 
+def test_a_killed_run_keeps_to_its_limit_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    killed = []
+    for limit in (60, 110):
+        for _ in range(6):
+            done, num_calls = durably_sampled(tmp_path), len(calls(tmp_path))
+            killed.append(killed_at_random(tmp_path, rng=rng, run_samples=limit) == -signal.SIGKILL)
+            assert not done & set(calls(tmp_path)[num_calls:]), "what was durable is not sampled again"
+            assert len(durably_sampled(tmp_path)) <= limit
+        assert Life(tmp_path, run_samples=limit).wait() == 0
+        assert len(durably_sampled(tmp_path)) == len(set(calls(tmp_path))) == limit, "what was reserved is no more"
+        _, best, confirmations, spend = reached(tmp_path)
+        assert sum(of_one.samples for of_one in spend.values()) == limit
+        assert set(best) <= set(spend) and confirmations
+        with Ledger.open_read_only(tmp_path / "ledger.sqlite") as ledger:
+            ends = {standing.ended for standing in standings(ledger.events()).values()}
+        assert {(end.end, end.detail) for end in ends if end} >= {(EndReason.RUN_BUDGET, "samples")}
+        assert None not in ends
+    assert sum(killed) >= 6
+
+
 if __name__ == "__main__":
-    most, last_statement, last_confirmation = map(int, sys.argv[2:])
-    work = drive(Path(sys.argv[1]), most=most, last_statement=last_statement, last_confirmation=last_confirmation)
+    told = dict(
+        zip(("most", "last_statement", "last_confirmation", "run_samples"), map(int, sys.argv[2:]), strict=True)
+    )
+    work = drive(Path(sys.argv[1]), **told)
     sys.exit(0 if asyncio.run(work) is Outcome.COMPLETED else 1)

@@ -143,6 +143,16 @@ def test_a_program_that_came_twice_is_waited_for_once() -> None:
     assert tally.seconds_left_at_most == 0.0
 
 
+def test_the_runs_limit_on_samples_bounds_the_time_estimate() -> None:
+    clock = Clock()
+    judged = Judged(problem_id="a", verdict=failed(), attempt=FIRST)
+    for samples in (4, None):
+        begun = started(summary("a"), summary("b"), samples=samples, run_samples=3)
+        tally = tally_of(begun, sampled("a"), judged, clock=clock)
+        clock.now += 10.0
+        assert tally.seconds_left_at_most == 20.0, "two of the run's three are left"
+
+
 def test_no_time_estimate_without_a_limit_on_samples() -> None:
     clock = Clock()
     judged = Judged(problem_id="a", verdict=failed(), attempt=FIRST)

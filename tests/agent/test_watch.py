@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,22 @@ def test_a_resumed_run_begins_with_what_was_done_before() -> None:
     (problem,) = snapshot_of([started_with(before, run_budget=Budget(), prices=Prices())]).problems
     assert (problem.samples, problem.tokens, problem.judged, problem.gpu_seconds) == (3, 30, 2, 1.5)
     assert (problem.speedup, problem.end) == (3.0, "budget")
+
+
+def test_the_lines_tell_the_runs_budget_where_that_is_less_and_dollars_where_they_have_a_price() -> None:
+    prices = Prices(completion_tokens_per_million=10_000.0)
+    begun = started_with(*started("gelu", "sums").searches, run_budget=Budget(samples=3, usd=2.5), prices=prices)
+    snapshot = snapshot_of([begun, *answered("gelu", passed(speedup=2.0))])
+    lines = list(lines_of(Seen(snapshot=snapshot, age_seconds=0.0)))
+    assert lines[2].startswith("samples 1 of 3, tokens 150, judged 1, gpu seconds 0.5, usd 0.5 of 2.5")
+
+
+def test_a_fix_is_no_sample() -> None:
+    answer, judged = answered("gelu", failed())
+    assert isinstance(answer, Sampled)
+    fix = replace(answer, proposal=Proposal(id="fix-0", operator=Operator.FIX, parents=(answer.candidate.id,)))
+    snapshot = snapshot_of([started("gelu"), answer, judged, fix])
+    assert (snapshot.problems[0].samples, snapshot.spend["samples"]) == (1, 1)
 
 
 def test_the_lines_tell_spend_against_budget_and_the_best() -> None:

@@ -1,0 +1,178 @@
+"""Budgets through the command line: what `run` says of a limit, how `resume` raises one, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agent import cli, run_command
+from agent.ledger import Ledger
+from agent.pool import Pool
+from tests.agent.word_pool import PROBLEM, WordPool
+
+NUM_ANSWERS = 12
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two problems with more answers on record than any of these budgets asks for. Three tokens or so an answer."""
+    (tmp_path / "problems").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "problems" / f"{name}.py").write_text(PROBLEM)
+    lines = [
+        {
+            "id": f"{name}{n}",
+            "problem": name,
+            "operator": "draft",
+            "completion": f"```python\n# {'GOOD' if n == 1 else 'BAD'} {name}{n}\nclass ModelNew:\n    pass\n```\n",
+        }
+        for name in ("a", "b")
+        for n in range(NUM_ANSWERS)
+    ]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "config.yaml").write_text(
+        "problems: problems\nsampler: {kind: recorded, path: answers.jsonl}\nray: {pool: serial}\nrun_dir: out\n"
+        "strategy: {name: best_of_n, in_flight: 2}\nbudget: {samples: null}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_command, "open_pool", scripted_pool)
+    monkeypatch.setattr("sandbox.environment.output_of", lambda command: None)  # no GPU, on GPU machines too
+    return tmp_path
+
+
+def scripted_pool(config: object, *, tell: object) -> Pool:
+    return WordPool()
+
+
+def summary_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["event"] == "summary"
+    return found
+
+
+def run(*overrides: str) -> int:
+    return cli.main(["run", "config.yaml", *overrides])
+
+
+def kept(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((folder / "out" / "config.yaml").read_text())
+    return found
+
+
+def test_a_run_that_reaches_its_limit_ends_well_and_says_which(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("run_budget.samples=5", "--json") == 0
+    summary = summary_of(capsys)
+    assert summary["outcome"] == "completed"
+    assert summary["limits_reached"] == [{"currency": "samples", "limit": 5, "spent": 5, "in_flight": 0}]
+    assert {problem["end"] for problem in summary["problems"]} == {"run_budget"}
+    assert {problem["confirmed"] for problem in summary["problems"]} == {True}
+    assert cli.main(["report", "out", "--html"]) == 0
+    told = "limit reached: samples of the run 5; spent 5"
+    assert f"L{told[1:]}." in (folder / "out" / "report.md").read_text()
+    assert told in (folder / "out" / "report.html").read_text()
+
+
+def test_what_was_in_flight_is_told_apart(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("run_budget.tokens=1") == 0
+    shown = capsys.readouterr().out
+    (line,) = [line for line in shown.splitlines() if line.startswith("limit reached: tokens of the run 1; spent ")]
+    spent, over = (int(part.split()[0].replace(",", "")) for part in line.split("spent ")[1].split(", of which "))
+    assert (spent - 1, line.endswith("were in flight")) == (over, True)
+
+
+def test_what_problems_spent_beyond_their_limits_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("budget.tokens=1", "--json") == 0
+    summary = summary_of(capsys)
+    assert all(p["over_budget"] == {"tokens": p["spend"]["tokens"] - 1} for p in summary["problems"])
+    assert summary["limits_reached"] == []
+    assert "Limit passed: tokens of each problem 1; 2 of 2 spent more, " in (folder / "out" / "report.md").read_text()
+
+
+def test_dollars_are_told_with_their_prices(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prices = ("prices.prompt_tokens_per_million=1e+6", "prices.completion_tokens_per_million=2e+6")
+    assert run("run_budget.usd=100", *(price.replace("e+6", "000000") for price in prices), "--json") == 0
+    summary = summary_of(capsys)
+    spend = summary["spend"]
+    assert spend["usd"] == spend["tokens"] + spend["completion_tokens"]
+    assert summary["limits_reached"][0]["spent"] == spend["usd"] >= 100
+    assert cli.main(["report", "out", "--html"]) == 0
+    report = (folder / "out" / "report.md").read_text()
+    assert "US dollars of the run 100" in report
+    assert "- prices: prompt_tokens_per_million 1000000" in report
+    assert "US dollars" in (folder / "out" / "report.html").read_text()
+
+
+def test_without_prices_no_dollars_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("run_budget.samples=2", "--json") == 0
+    assert summary_of(capsys)["spend"]["usd"] is None
+    report = (folder / "out" / "report.md").read_text()
+    assert "US dollars" not in report
+    assert "- prices" not in report
+
+
+def test_a_resume_with_a_larger_limit_goes_on_and_later_ones_keep_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("run_budget.samples=4") == 0
+    assert cli.main(["resume", "out", "run_budget.samples=7", "budget.tokens=100000", "--json"]) == 0
+    summary = summary_of(capsys)
+    assert summary["spend"]["samples"] == 7
+    assert summary["limits_reached"] == [{"currency": "samples", "limit": 7, "spent": 7, "in_flight": 0}]
+    assert (kept(folder)["run_budget"]["samples"], kept(folder)["budget"]["tokens"]) == (7, 100000)
+    assert cli.main(["resume", "out", "--json"]) == 0
+    assert summary_of(capsys)["spend"]["samples"] == 7
+    assert cli.main(["resume", "out", "run_budget.samples=null", "budget.samples=5", "--json"]) == 0
+    summary = summary_of(capsys)
+    assert (summary["spend"]["samples"], summary["limits_reached"]) == (10, [])
+    with Ledger.open_read_only(folder / "out" / "ledger.sqlite") as ledger:
+        query = "SELECT count(*), count(DISTINCT problem_id || proposal_id) FROM sampled"
+        assert ledger._connection.execute(query).fetchone() == (10, 10)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("strategy.in_flight=4", "'strategy.in_flight=4': a run that is resumed keeps its configuration; allowed here"),
+        ("prices.gpu_hour=2", "allowed here: budget.* and run_budget.*"),
+        ("budget={samples: 9}", "allowed here: budget.* and run_budget.*"),
+        ("budgets.samples=9", "allowed here: budget.* and run_budget.*"),
+        ("run_budget.sample=9", "config.yaml: run_budget.sample: unknown key; known keys: samples, tokens"),
+        ("run_budget.usd=9", "config.yaml: run_budget.usd: needs a price: set one of prices.gpu_hour"),
+        ("run_budget.samples=3", "config.yaml: run_budget.samples: 3 is less than what the run has spent already, 4"),
+        ("run_budget.tokens=5", "config.yaml: run_budget.tokens: 5 is less than what the run has spent already, "),
+        ("budget.samples=1", "config.yaml: budget.samples: 1 is less than what problem a has spent already, 2"),
+        ("run_budget.samples", "an override is written key=value"),
+    ],
+)
+def test_a_resume_refuses_what_is_no_larger_budget_and_changes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], override: str, named: str
+) -> None:
+    assert run("run_budget.samples=4") == 0
+    before = (folder / "out" / "config.yaml").read_text()
+    capsys.readouterr()
+    assert cli.main(["resume", "out", override]) == 2
+    told = capsys.readouterr().err
+    assert named in told
+    assert len(told.splitlines()) == 1
+    assert (folder / "out" / "config.yaml").read_text() == before
+
+
+def test_a_run_in_use_keeps_its_budget(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two openings in one process share a POSIX lock, so a ledger that is refused stands for the other process."""
+    assert run("run_budget.samples=4") == 0
+    before = (folder / "out" / "config.yaml").read_text()
+
+    def refused(path: object) -> Ledger:
+        from agent.ledger import LedgerInUse
+
+        raise LedgerInUse("another process is writing this run")
+
+    monkeypatch.setattr(Ledger, "open", refused)
+    assert cli.main(["resume", "out", "run_budget.samples=9"]) == 2
+    assert (folder / "out" / "config.yaml").read_text() == before
