@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from agent import wording
+from agent.events import EndReason
 from agent.faults import Fault, FaultKind
-from agent.limits import number_text, over_budget, overshoot_lines
+from agent.limits import currency_text, number_text, over_budget, overshoot_lines
 from agent.pool import CONFIRM_EXTRA_SEEDS
 from agent.run_record import (
     INADMISSIBLE,
@@ -315,6 +316,8 @@ def failure_line(result: ProblemResult) -> str:
         return f"{result.problem_id}: {NOT_CONFIRMED}: {failure_text(result.confirmations[-1].confirming)}"
     if result.word == INADMISSIBLE or result.last is None or result.last.failure is None:
         detail = None if result.ended is None else result.ended.detail
+        if result.end is EndReason.RUN_BUDGET and detail is not None:
+            detail = f"the run's {currency_text(detail)} were used up"
         return f"{result.problem_id}: {result.word}{'' if detail is None else ': ' + ' '.join(detail.split())}"
     return f"{result.problem_id}: last {failure_text(result.last)}"
 

@@ -78,6 +78,11 @@ def test_a_run_that_reaches_its_limit_ends_well_and_says_which(
     assert told in (folder / "out" / "report.html").read_text()
 
 
+def test_a_problem_that_the_limit_left_without_a_turn_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("run_budget.samples=1") == 0
+    assert "\nb: nothing judged: the run's samples were used up\n" in capsys.readouterr().out
+
+
 def test_what_was_in_flight_is_told_apart(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("run_budget.tokens=1") == 0
     shown = capsys.readouterr().out
