@@ -1,8 +1,9 @@
 """Tunes recorded answers on a GPU: what other launch parameters gain, what that costs, and whether it holds.
 
 `python tests/benchmarks/tuning.py --out tuning.json` from the repository's root, with Optuna installed; no Ray. For
-each problem the first recorded answer that passes gets `--points` points, chosen as a run would choose them. In the
-time that is left, answers and winners are confirmed: traced anew, fresh seeds, a fresh process, timed to the end.
+each problem the first recorded answer that passes gets `--points` points, chosen as a run would choose them; the
+throughput benchmark's own problems have one right answer each, made by its recipe. In the time that is left, answers
+and winners are confirmed: traced anew, fresh seeds, a fresh process, timed to the end.
 Problems are traced side by side; one thread at a time has the GPU.
 """
 
@@ -33,6 +34,8 @@ from sandbox.launch_knobs import find_space
 from sandbox.problems import load_problems
 from sandbox.types import Candidate, Operator, Problem, Verdict, content_hash
 from tests.benchmarks.budget import Budget, run_within
+from tests.benchmarks.candidates import right_answers
+from tests.benchmarks.recipes import extra_problems
 from tests.judge_settings import judge_settings
 
 ROOT = Path(__file__).parents[2]
@@ -71,8 +74,10 @@ class Tuning:
         self._judge = open_judge(self._settings, device=0 if chosen.mode == "replay" else None)
         self._turn = threading.Lock()
         self._gpu_seconds = 0.0
-        problems = load_problems(chosen.problems)
+        own = extra_problems(num_rows=8192, num_columns=4096) if chosen.mode == "replay" else []
+        problems = [*load_problems(chosen.problems), *own]
         self._answers = recorded(ROOT / "configs" / "completions" / "recorded.jsonl", problems)
+        self._answers |= {problem.id: right_answers(problem, count=1, seed=chosen.seed) for problem in own}
         self._tuned = {problem.id: Tuned(problem=problem) for problem in problems[: chosen.most]}
         self._local = threading.local()
         self._tracers: list[Tracer] = []
