@@ -2,8 +2,8 @@
 
 `python tests/benchmarks/tuning.py --out tuning.json` from the repository's root, with Optuna installed; no Ray. For
 each problem the first recorded answer that passes gets `--points` points, chosen as a run would choose them; the
-throughput benchmark's own problems have one right answer each, made by its recipe. In the time that is left, answers
-and winners are confirmed: traced anew, fresh seeds, a fresh process, timed to the end.
+throughput benchmark's own problems have one right answer each, made by its recipe. Right after its points, answer and
+winner are confirmed: traced anew, fresh seeds, a fresh process, timed to the end.
 Problems are traced side by side; one thread at a time has the GPU.
 """
 
@@ -85,8 +85,6 @@ class Tuning:
     def work(self) -> None:
         with ThreadPoolExecutor(self._chosen.tracers) as pool:
             list(pool.map(self._tune, self._tuned.values()))
-            for tuned in self._tuned.values():  # in here: a process that a thread started ends with it
-                self._confirm(tuned)
 
     def progress(self) -> str:
         tried = sum(len(tuned.points) for tuned in self._tuned.values())
@@ -134,6 +132,7 @@ class Tuning:
         try:
             self._find_origin(tuned)
             self._try_points(tuned)
+            self._confirm(tuned)
         except (ProblemFailed, SandboxError) as error:
             tuned.error = str(error)
         tuned.seconds = time.monotonic() - start
@@ -191,7 +190,9 @@ class Tuning:
             if self._budget.left_seconds == 0:
                 return
             traced = self._tracer().trace(tuned.problem, candidate)
-            tuned.confirmed[name] = self._judge.confirm(tuned.problem, candidate, traced, settings=settings)
+            with self._turn:
+                verdict = self._judge.confirm(tuned.problem, candidate, traced, settings=settings)
+            tuned.confirmed[name] = verdict
 
     def _tracer(self) -> Tracer:
         """Of this thread: a warm process and its children belong to the thread that started it."""
