@@ -13,8 +13,8 @@ from agent.engine_config import EngineConfig
 from agent.pool import PoolError
 
 RESOURCE_UNITS_PER_CORE = 10_000  # Ray's own resolution
-ENGINES_PER_JUDGE = 3  # where about a fifth of the answers reach the GPU: the README's cluster section has the rule
-TRACERS_PER_JUDGE = 7  # keep one judge busy: 525 core-seconds for what took a judge 83 s (docs/benchmarks.md)
+ENGINES_PER_JUDGE = 4  # where about a fifth of the answers reach the GPU: the README's cluster section has the rule
+TRACERS_PER_JUDGE = 9  # keep one judge busy: 326 seconds of theirs for what took a judge 38 s (docs/benchmarks.md)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ Reads syntax alone: nothing is imported or run.
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -76,16 +77,21 @@ class Launch:
 
     @property
     def given(self) -> dict[str, ast.expr]:
-        """The arguments by the kernel's names for them."""
+        """The arguments by the kernel's names for them, as far as the text tells: none by place behind `*arguments`."""
         names = [argument.arg for argument in self.kernel.parameters]
-        by_place = dict(zip(names, self.call.args, strict=False))
+        told = itertools.takewhile(lambda argument: not isinstance(argument, ast.Starred), self.call.args)
+        by_place = dict(zip(names, told, strict=False))
         return by_place | {keyword.arg: keyword.value for keyword in self.call.keywords if keyword.arg is not None}
 
     @property
-    def plain(self) -> bool:
-        """Whether all arguments are written out one by one."""
-        starred = any(isinstance(argument, ast.Starred) for argument in self.call.args)
-        return not starred and all(keyword.arg is not None for keyword in self.call.keywords)
+    def starred(self) -> bool:
+        """Whether some arguments by place are written as `*arguments`: a parameter that is not given may be there."""
+        return any(isinstance(argument, ast.Starred) for argument in self.call.args)
+
+    @property
+    def named(self) -> bool:
+        """Whether every keyword is written out: none in `**options`."""
+        return all(keyword.arg is not None for keyword in self.call.keywords)
 
 
 def kernels_of(tree: ast.Module) -> dict[str, Kernel]:

@@ -79,7 +79,7 @@ class _Finder:
         tiles: list[list[_Found]] = []
         numbers: dict[str, int] = {}
         for launch in self._launches:
-            if not launch.plain:
+            if not launch.named:
                 continue
             number = numbers[launch.kernel.name] = numbers.get(launch.kernel.name, 0) + 1
             label = launch.kernel.name if number == 1 else f"{launch.kernel.name}#{number}"
@@ -103,7 +103,7 @@ class _Finder:
         kernel, given, grid = launch.kernel, launch.given, self._grid(launch)
         literals: dict[str, ast.Constant] = {}
         for name in sorted(kernel.constexprs - kernel.by_heuristics):
-            written = given.get(name, kernel.default(name))
+            written = given.get(name, None if launch.starred else kernel.default(name))
             literal = None if written is None else self._literal(written, scopes=launch.scopes)
             if literal is not None:
                 literals[name] = literal

@@ -49,7 +49,7 @@ def test_the_crew_is_worked_out_from_cores_and_gpus() -> None:
     assert roomy.found.startswith("2 judges and 30 tracers; with vLLM 1 judge and 1 engine, placement: own")
     assert roomy.state is State.OK
     tight = with_gpus(*H100, cores=8)["crew"]
-    assert tight.state is State.LIMITED and "on 16 cores in all" in (tight.consequence or "")
+    assert tight.state is State.LIMITED and "on 20 cores in all" in (tight.consequence or "")
     assert "placement: shared" in with_gpus(H100[0], cores=16)["crew"].found
     assert "crew" not in with_gpus(cores=16)
 

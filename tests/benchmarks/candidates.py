@@ -286,6 +286,12 @@ def _right(recipe: Recipe, choose: random.Random) -> str:
     return SKELETONS[recipe.kind](recipe, choose.choice(recipe.bodies), choose)
 
 
+def right_answers(problem: Problem, *, count: int, seed: int) -> list[str]:
+    """Texts of right answers, which need not differ; none where the problem has no recipe."""
+    recipe, choose = recipe_of(problem.id), random.Random(seed)
+    return [] if recipe is None else [_right(recipe, choose) for _ in range(count)]
+
+
 def _wrong(recipe: Recipe, choose: random.Random) -> str:
     right = _right(recipe, choose)
     slips = [(old, new) for old, new in _SLIPS if old in right]

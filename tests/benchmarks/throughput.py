@@ -197,6 +197,8 @@ class Throughput:
         self._entries = mixed_set(
             problems, count=chosen.candidates, seed=chosen.seed, recorded=ROOT / "configs/completions/recorded.jsonl"
         )
+        if chosen.harmless:
+            self._entries = [entry for entry in self._entries if not entry.kind.harmful]
         self._environment = environment.record()
         self._main, self._serial = Run(), Run()
         self._driver: Driver | None = None
@@ -268,6 +270,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mode", choices=("replay", "interpret"), default="replay")
     parser.add_argument("--candidates", type=int, default=1000)
+    parser.add_argument("--harmless", action="store_true", help="leave out those that crash, hang or exhaust memory")
     parser.add_argument("--budget-seconds", type=float, default=580.0, help="of the whole script")
     parser.add_argument("--serial", type=int, default=250, help="how many are judged again, serially; 0 for none")
     parser.add_argument("--serial-seconds", type=float, default=60.0, help="of the budget, kept for these at least")

@@ -1,8 +1,9 @@
 """Tunes recorded answers on a GPU: what other launch parameters gain, what that costs, and whether it holds.
 
 `python tests/benchmarks/tuning.py --out tuning.json` from the repository's root, with Optuna installed; no Ray. For
-each problem the first recorded answer that passes gets `--points` points, chosen as a run would choose them. In the
-time that is left, answers and winners are confirmed: traced anew, fresh seeds, a fresh process, timed to the end.
+each problem the first recorded answer that passes gets `--points` points, chosen as a run would choose them; the
+throughput benchmark's own problems have one right answer each, made by its recipe. Right after its points, answer and
+winner are confirmed: traced anew, fresh seeds, a fresh process, timed to the end.
 Problems are traced side by side; one thread at a time has the GPU.
 """
 
@@ -33,6 +34,8 @@ from sandbox.launch_knobs import find_space
 from sandbox.problems import load_problems
 from sandbox.types import Candidate, Operator, Problem, Verdict, content_hash
 from tests.benchmarks.budget import Budget, run_within
+from tests.benchmarks.candidates import right_answers
+from tests.benchmarks.recipes import extra_problems
 from tests.judge_settings import judge_settings
 
 ROOT = Path(__file__).parents[2]
@@ -71,8 +74,10 @@ class Tuning:
         self._judge = open_judge(self._settings, device=0 if chosen.mode == "replay" else None)
         self._turn = threading.Lock()
         self._gpu_seconds = 0.0
-        problems = load_problems(chosen.problems)
+        own = extra_problems(num_rows=8192, num_columns=4096) if chosen.mode == "replay" else []
+        problems = [*load_problems(chosen.problems), *own]
         self._answers = recorded(ROOT / "configs" / "completions" / "recorded.jsonl", problems)
+        self._answers |= {problem.id: right_answers(problem, count=1, seed=chosen.seed) for problem in own}
         self._tuned = {problem.id: Tuned(problem=problem) for problem in problems[: chosen.most]}
         self._local = threading.local()
         self._tracers: list[Tracer] = []
@@ -80,8 +85,6 @@ class Tuning:
     def work(self) -> None:
         with ThreadPoolExecutor(self._chosen.tracers) as pool:
             list(pool.map(self._tune, self._tuned.values()))
-            for tuned in self._tuned.values():  # in here: a process that a thread started ends with it
-                self._confirm(tuned)
 
     def progress(self) -> str:
         tried = sum(len(tuned.points) for tuned in self._tuned.values())
@@ -129,6 +132,7 @@ class Tuning:
         try:
             self._find_origin(tuned)
             self._try_points(tuned)
+            self._confirm(tuned)
         except (ProblemFailed, SandboxError) as error:
             tuned.error = str(error)
         tuned.seconds = time.monotonic() - start
@@ -186,7 +190,9 @@ class Tuning:
             if self._budget.left_seconds == 0:
                 return
             traced = self._tracer().trace(tuned.problem, candidate)
-            tuned.confirmed[name] = self._judge.confirm(tuned.problem, candidate, traced, settings=settings)
+            with self._turn:
+                verdict = self._judge.confirm(tuned.problem, candidate, traced, settings=settings)
+            tuned.confirmed[name] = verdict
 
     def _tracer(self) -> Tracer:
         """Of this thread: a warm process and its children belong to the thread that started it."""

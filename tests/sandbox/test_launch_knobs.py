@@ -96,6 +96,16 @@ def test_a_block_that_nothing_follows_stays(body: str) -> None:
 
 def test_a_launch_that_is_not_written_out_has_no_knobs() -> None:
     assert find_space(KERNEL + "copy[(triton.cdiv(n, 64),)](x, y, n, BLOCK=64, **options)") is None
+
+
+def test_arguments_by_place_may_be_starred_where_the_block_is_named() -> None:
+    space = space_of("rest = (y, n)\ncopy[(triton.cdiv(n, 64),)](x, *rest, BLOCK=64)")
+    assert moved(space, BLOCK=128, num_warps=8).splitlines()[-1] == (
+        "copy[(triton.cdiv(n, 128),)](x, *rest, BLOCK=128, num_warps=8)"
+    )
+    with_default = KERNEL.replace("BLOCK: tl.constexpr", "BLOCK: tl.constexpr = 64")
+    hidden = space_of("copy[(triton.cdiv(n, 64),)](*arguments)", kernels=with_default)
+    assert list(values(hidden)) == ["copy.num_warps"], "the block may be among what is starred"
     assert find_space("this is (no program") is None
     assert find_space("x = 1") is None
 
