@@ -33,9 +33,10 @@ class LimitReached:
     def text(self) -> str:
         """In one line, without a stop."""
         told = f"{currency_text(self.currency)} of the run {number_text(self.limit)}; spent {number_text(self.spent)}"
-        # What is confirmed takes the run's time, and nothing else of its budget.
-        late = "in flight, or to be confirmed" if self.currency == "wall_seconds" else "in flight"
-        over = f", of which {number_text(self.overshoot)} were {late}" if self.overshoot else ""
+        # What is confirmed takes the run's time, which may have a price, and nothing else of its budget.
+        timed = self.currency in ("wall_seconds", "usd")
+        late = "went to what was in flight or confirmed" if timed else "were in flight"
+        over = f", of which {number_text(self.overshoot)} {late}" if self.overshoot else ""
         return f"limit reached: {told}{over}"
 
     def to_json(self) -> dict[str, Any]:

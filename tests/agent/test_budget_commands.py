@@ -11,6 +11,7 @@ import yaml
 
 from agent import cli, run_command
 from agent.ledger import Ledger
+from agent.limits import LimitReached
 from agent.pool import Pool
 from tests.agent.word_pool import PROBLEM, WordPool
 
@@ -76,6 +77,20 @@ def test_a_run_that_reaches_its_limit_ends_well_and_says_which(
     told = "limit reached: samples of the run 5; spent 5"
     assert f"L{told[1:]}." in (folder / "out" / "report.md").read_text()
     assert told in (folder / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("reached", "text"),
+    [
+        (LimitReached(currency="tokens", limit=50_000, spent=51_204),
+         "tokens of the run 50,000; spent 51,204, of which 1,204 were in flight"),
+        (LimitReached(currency="wall_seconds", limit=3600.0, spent=3655.25),
+         "wall seconds of the run 3,600.0; spent 3,655.2, of which 55.25 went to what was in flight or confirmed"),
+        (LimitReached(currency="usd", limit=2.5, spent=2.5), "US dollars of the run 2.5; spent 2.5"),
+    ],
+)  # fmt: skip
+def test_a_limit_in_words(reached: LimitReached, text: str) -> None:
+    assert reached.text == f"limit reached: {text}"
 
 
 def test_a_problem_that_the_limit_left_without_a_turn_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
