@@ -18,13 +18,14 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from agent import report, wording
+from agent.gpu_share import GpuShare
 from agent.html_charts import progress_charts, speedup_charts
 from agent.html_problem import KINDS, problem_view
 from agent.html_samples import sample_charts, sample_note, why_not_independent
 from agent.ledger import Ledger
 from agent.limits import currency_text, number_text
 from agent.run_figures import RunFigures, StageFlow, read_figures
-from agent.run_record import GpuShare, RunRecord
+from agent.run_record import RunRecord
 from agent.source_view import cut, visible
 from agent.svg_chart import share_bar
 from sandbox.spend import amount

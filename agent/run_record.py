@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +15,14 @@ import yaml
 
 from agent.events import Confirmed, EndReason, Judged, SearchEnded
 from agent.faults import Fault, read_faults
+from agent.gpu_share import GpuShare, GpuTally
 from agent.ledger import Ledger
+from agent.ledger_rows import Entry
 from agent.limits import LimitReached, limits_reached
-from agent.mending import FIXED_BY
+from agent.rule_count import RuleCount, RuleTally
 from agent.run_folder import RunFolder, RunFolderError
 from agent.search import Standing
-from agent.tuning_record import TuningResult, tuning_results
+from agent.tuning_record import PointTally, TuningResult
 from sandbox.types import Budget, Candidate, Prices, Spend, Status, Verdict
 
 INADMISSIBLE = "inadmissible"
@@ -88,26 +90,6 @@ class ProblemResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RuleCount:
-    """How many candidates a rule had a part in mending, and how many of those passed."""
-
-    rule: str
-    num_applied: int
-    num_passed: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuShare:
-    """What one GPU had a part in: verdicts of searches and confirmations, and the seconds that they were charged.
-    `model` is None where no verdict of it says so."""
-
-    uuid: str
-    model: str | None
-    num_verdicts: int
-    gpu_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """All that the report states. `environment` is as written when the run began, `config` too but for the budgets,
     which a resume may have changed. `budget` is each problem's; `prices` are the run's."""
@@ -169,10 +151,10 @@ class RunRecord:
 def read_run(folder: RunFolder) -> RunRecord:
     """What the run has on record. Raises RunFolderError, LedgerError."""
     with Ledger.open_read_only(folder.ledger) as ledger:
-        results, wall_seconds = read_results(ledger)
-        rules = read_rules(ledger)
-        gpus = read_gpus(ledger)
-        tuning = tuning_results(entry.event for entry in ledger.events())
+        reading = _Reading(ledger.problem_keys())
+        for entry in ledger.events():
+            reading.add(entry)
+        results, tuning = reading.results(ledger), reading.points.results(ledger)
     try:
         faults = read_faults(folder.faults)
         environment = json.loads(folder.environment.read_text(encoding="utf-8"))
@@ -182,58 +164,42 @@ def read_run(folder: RunFolder) -> RunRecord:
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise RunFolderError(f"{folder.root}: cannot be read: {error}") from error
     return RunRecord(
-        folder=folder, results=results, rules=rules, gpus=gpus, faults=faults, tuning=tuning,
-        environment=environment, config=config, budget=budget, run_budget=run_budget, prices=prices,
-        wall_seconds=wall_seconds,
+        folder=folder, results=results, tuning=tuning, rules=reading.rules.counts, gpus=reading.gpus.shares,
+        faults=faults, environment=environment, config=config, budget=budget, run_budget=run_budget, prices=prices,
+        wall_seconds=reading.wall_seconds,
     )  # fmt: skip
 
 
-def read_results(ledger: Ledger) -> tuple[tuple[ProblemResult, ...], float]:
-    """Every problem's result in the order of the problems, and the seconds that the run has taken."""
-    standings = {problem_id: Standing(problem_id) for problem_id in ledger.problem_keys()}
-    last: dict[str, Verdict] = {}
-    seconds: dict[int, float] = {}  # by epoch
-    for entry in ledger.events():
-        problem_id = entry.event.problem_id
-        standings[problem_id].add(entry.event, epoch=entry.epoch, seconds=entry.seconds)
-        seconds[entry.epoch] = max(entry.seconds, seconds.get(entry.epoch, 0.0))
-        if isinstance(entry.event, Judged):
-            last[problem_id] = entry.event.verdict
-    results = tuple(
-        result_of(standing, last=last.get(problem_id), ledger=ledger) for problem_id, standing in standings.items()
-    )
-    return results, sum(seconds.values())
+class _Reading:
+    """All that a report takes from the events, in one pass: each verdict is parsed once, however long the ledger."""
 
+    def __init__(self, problem_ids: Iterable[str]) -> None:
+        self._standings = {problem_id: Standing(problem_id) for problem_id in problem_ids}
+        self._last: dict[str, Verdict] = {}
+        self._seconds: dict[int, float] = {}  # by epoch
+        self.rules, self.gpus, self.points = RuleTally(), GpuTally(), PointTally()
 
-def read_rules(ledger: Ledger) -> tuple[RuleCount, ...]:
-    """What came of mending by rules, the most used rule first. Several rules may share in one candidate."""
-    applied, passed = Counter[str](), Counter[str]()
-    for entry in ledger.events():
-        if isinstance(entry.event, Judged):
-            verdict = entry.event.verdict
-            found = [label.removeprefix(FIXED_BY) for label in verdict.labels if label.startswith(FIXED_BY)]
-            applied.update(found)
-            passed.update(found if verdict.passed else ())
-    return tuple(
-        RuleCount(rule=rule, num_applied=count, num_passed=passed[rule]) for rule, count in applied.most_common()
-    )
+    def add(self, entry: Entry) -> None:
+        event = entry.event
+        self._standings[event.problem_id].add(event, epoch=entry.epoch, seconds=entry.seconds)
+        self._seconds[entry.epoch] = max(entry.seconds, self._seconds.get(entry.epoch, 0.0))
+        if isinstance(event, Judged):
+            self._last[event.problem_id] = event.verdict
+            self.rules.add(event.verdict)
+        if isinstance(event, Judged | Confirmed):
+            self.gpus.add(event.verdict)
+        self.points.add(event)
 
+    @property
+    def wall_seconds(self) -> float:
+        return sum(self._seconds.values())
 
-def read_gpus(ledger: Ledger) -> tuple[GpuShare, ...]:
-    """Every GPU that a verdict names, in the order of the names."""
-    verdicts: dict[str, list[Verdict]] = {}
-    for entry in ledger.events():
-        if isinstance(entry.event, Judged | Confirmed) and (gpu := entry.event.verdict.gpu) is not None:
-            verdicts.setdefault(gpu, []).append(entry.event.verdict)
-    return tuple(
-        GpuShare(
-            uuid=uuid,
-            model=next((c.conditions["gpu"] for v in found if (c := v.correctness) and "gpu" in c.conditions), None),
-            num_verdicts=len(found),
-            gpu_seconds=sum(verdict.spend.gpu_seconds for verdict in found),
+    def results(self, ledger: Ledger) -> tuple[ProblemResult, ...]:
+        """In the order of the problems."""
+        return tuple(
+            result_of(standing, last=self._last.get(problem_id), ledger=ledger)
+            for problem_id, standing in self._standings.items()
         )
-        for uuid, found in sorted(verdicts.items())
-    )
 
 
 def result_of(standing: Standing, *, last: Verdict | None, ledger: Ledger) -> ProblemResult:

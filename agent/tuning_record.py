@@ -5,12 +5,13 @@ Decides nothing and knows nothing of how it is shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.events import DurableEvent, Judged, Sampled
+from agent.ledger import Ledger
 from sandbox.launch_knobs import find_space
-from sandbox.types import Candidate, Operator, Verdict
+from sandbox.types import Observation, Operator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,37 +34,41 @@ class TuningResult:
         return None if self.best_speedup is None else self.best_speedup / self.origin_speedup
 
 
-def tuning_results(events: Iterable[DurableEvent]) -> tuple[TuningResult, ...]:
-    """In the order in which the candidates were first tuned. Points that have no verdict yet are left out."""
-    candidates: dict[str, Candidate] = {}
-    verdicts: dict[str, Verdict] = {}
-    points: dict[str, list[Candidate]] = {}  # by the origin's id
-    for event in events:
+class PointTally:
+    """Gathers which points were tried of which candidate, event by event. Holds ids alone: a run's texts are many."""
+
+    def __init__(self) -> None:
+        self._points: dict[str, list[str]] = {}  # by the origin's id, in the order in which they were made
+        self._judged: set[str] = set()
+
+    def add(self, event: DurableEvent) -> None:
         match event:
-            case Sampled(proposal=proposal, candidate=candidate):
-                candidates.setdefault(candidate.id, candidate)
-                if proposal.operator is Operator.TUNE:
-                    points.setdefault(proposal.parents[0], []).append(candidate)
+            case Sampled(proposal=proposal, candidate=candidate) if proposal.operator is Operator.TUNE:
+                self._points.setdefault(proposal.parents[0], []).append(candidate.id)
             case Judged(verdict=verdict):
-                verdicts[verdict.candidate_id] = verdict
-    judged = {origin: [c for c in tuned if c.id in verdicts] for origin, tuned in points.items()}
-    return tuple(
-        _result(candidates[origin], tuned=tuned, verdicts=verdicts) for origin, tuned in judged.items() if tuned
-    )
+                self._judged.add(verdict.candidate_id)
+
+    def results(self, ledger: Ledger) -> tuple[TuningResult, ...]:
+        """In the order in which the candidates were first tuned. Points that have no verdict yet are left out."""
+        judged = {
+            origin: [ledger.observation(point) for point in points if point in self._judged]
+            for origin, points in self._points.items()
+        }
+        return tuple(_result(ledger.observation(origin), tuned=tuned) for origin, tuned in judged.items() if tuned)
 
 
-def _result(origin: Candidate, *, tuned: list[Candidate], verdicts: dict[str, Verdict]) -> TuningResult:
-    timed = [candidate for candidate in tuned if verdicts[candidate.id].timed]
-    best = max(timed, key=lambda candidate: verdicts[candidate.id].speedup, default=None)
+def _result(origin: Observation, *, tuned: Sequence[Observation]) -> TuningResult:
+    timed = [point for point in tuned if point.verdict.timed]
+    best = max(timed, key=lambda point: point.verdict.speedup, default=None)
     return TuningResult(
-        problem_id=origin.problem_id,
-        origin_id=origin.id,
+        problem_id=origin.candidate.problem_id,
+        origin_id=origin.candidate.id,
         num_points=len(tuned),
-        num_passed=sum(verdicts[candidate.id].passed for candidate in tuned),
-        origin_speedup=verdicts[origin.id].speedup,
-        best_id=None if best is None else best.id,
-        best_speedup=None if best is None else verdicts[best.id].speedup,
-        changes=() if best is None else _changes(origin.source, tuned=best.source),
+        num_passed=sum(point.verdict.passed for point in tuned),
+        origin_speedup=origin.verdict.speedup,
+        best_id=None if best is None else best.candidate.id,
+        best_speedup=None if best is None else best.verdict.speedup,
+        changes=() if best is None else _changes(origin.candidate.source, tuned=best.candidate.source),
     )
 
 

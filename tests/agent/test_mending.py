@@ -14,7 +14,8 @@ from agent.controller import RunPlan
 from agent.events import Event, Outcome, Proposed, Sampled
 from agent.ledger import Ledger
 from agent.report import report_text, summary_json
-from agent.run_record import RuleCount, read_run
+from agent.rule_count import RuleCount
+from agent.run_record import read_run
 from sandbox.types import Budget, Candidate, Finding, Operator, Spend, Status, Verdict
 from tests.agent.scripted_run import (
     Bench,
