@@ -35,6 +35,7 @@ step() { # NAME LIMIT COMMAND...: ends the recipe where the command fails or tak
     echo "== $name took $((SECONDS - begun)) s"
 }
 keep() { # what there is, also after a step that failed
+    kill $(jobs -p) 2> /dev/null || true
     local model=$work/final page
     [ -s "$model/model.safetensors" ] || model=${FIRST:-$work/first}
     [ ! -s "$model/model.safetensors" ] || tar -C "$model" -czf "$OUT/checkpoint.tar.gz" --exclude='*.pt' .
@@ -53,6 +54,7 @@ examples() { # FIRST-SEED COUNT MINUTES: a pair that is refused is told and left
     rm -f "$data/train-summary.txt"
     "$PYTHON" -m standin.make --split train --start "$1" --count "$2" --minutes "$3" --repairs 2 \
         --workers "$cores" --out "$data" || [ -s "$data/train-summary.txt" ]
+    grep -q '"kind": "draft"' "$data"/train-*.jsonl # else nothing passes on this machine
 }
 sample() { # MODEL MINUTES OUT OPTIONS...
     local model=$1 time=$2 out=$3
