@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import takewhile
 from multiprocessing import get_context, util
 from pathlib import Path
 from random import Random
@@ -160,19 +159,19 @@ def _close() -> None:
 
 def make(firsts: Sequence[int], *, order: Order, workers: int, deadline: float = math.inf) -> Iterator[Tally]:
     """Makes the shards that start with those seeds, in any order, and gives their tallies as they come. After
-    `deadline` on the monotonic clock none is begun."""
-    work = partial(make_shard, order=order)
+    `deadline`, on the clock that all processes of a machine share, none is begun."""
+    work = partial(_made_in_time, order=order, deadline=deadline)
     if workers == 1:
-        yield from map(work, takewhile(lambda _: time.monotonic() < deadline, firsts))
+        yield from filter(None, map(work, firsts))
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        asked = [pool.submit(work, first) for first in firsts]
-        for done in as_completed(asked):
-            if time.monotonic() >= deadline:
-                for each in asked:
-                    each.cancel()
-            if not done.cancelled():
-                yield done.result()
+        for done in as_completed([pool.submit(work, first) for first in firsts]):
+            if (tally := done.result()) is not None:
+                yield tally
+
+
+def _made_in_time(first: int, *, order: Order, deadline: float) -> Tally | None:
+    return make_shard(first, order=order) if time.monotonic() < deadline else None
 
 
 def _told(firsts: Sequence[int], *, order: Order, workers: int, deadline: float) -> Tally:

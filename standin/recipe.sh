@@ -3,7 +3,7 @@
 #
 #     standin/recipe.sh WORK SECONDS CORES [SHARDS]
 #
-# WORK is an empty folder, SECONDS the time there is, SHARDS a folder of examples that `standin.make` has made before.
+# WORK is an empty folder, SECONDS the time there is, SHARDS a folder of examples that were made before.
 # What is to be kept lies in $OUT (else WORK/out), at most 8 files of at most 16 MiB, whatever step ended it.
 # Steps: judged examples; a first training on many unjudged drafts, more examples being judged meanwhile; the first
 # model's own answers to training problems that are new to it; a second training, with repairs of what was wrong in
@@ -12,10 +12,10 @@ set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
 work=$1 total=$2 cores=$3 shards=${4:-}
 : "${OUT:=$work/out}" "${PYTHON:=python3}" "${SEED:=0}" "${DEVICE:=cuda}" "${DROPOUT:=0.1}"
-: "${DRAFTS:=60000}" "${LATER_DRAFTS:=30000}"  # unjudged, of either training
+: "${DRAFTS:=60000}" "${LATER_DRAFTS:=20000}"  # unjudged, of either training
 : "${COPIES:=2}"                               # of each repair of an attempt of its own
-: "${FIRST_SECONDS:=$((total * 14 / 100))}" "${OWN_SECONDS:=$((total * 20 / 100))}"
-: "${TEST_SEEDS:=held_out:0..120 longer:0..60}" "${TEST_SAMPLES:=8}"
+: "${FIRST_SECONDS:=$((total * 14 / 100))}" "${OWN_SECONDS:=$((total * 16 / 100))}"
+: "${TEST_SEEDS:=held_out:0..90 longer:0..90}" "${TEST_SAMPLES:=6}"
 : "${BATCH:=128}"    # answers sampled at a time
 : "${TRAINING:=}"    # further options of both trainings
 : "${FIRST:=}"       # a checkpoint to take for the first training's
@@ -26,7 +26,7 @@ exec > >(tee -a "$OUT/recipe.log") 2>&1
 data=$work/data
 
 left() { echo $((total - SECONDS)); }
-minutes() { awk "BEGIN { print $1 / 60 }"; }
+minutes() { awk "BEGIN { print ($1 > 5 ? $1 : 5) / 60 }"; }
 step() { # NAME LIMIT COMMAND...: ends the recipe where the command fails or takes longer than LIMIT seconds
     local name=$1 limit=$2 begun=$SECONDS
     shift 2
@@ -52,7 +52,7 @@ trap keep EXIT
 
 examples() { # FIRST-SEED COUNT MINUTES: a pair that is refused is told and left out, which is no fault here
     rm -f "$data/train-summary.txt"
-    "$PYTHON" -m standin.make --split train --start "$1" --count "$2" --minutes "$3" --repairs 2 \
+    nice "$PYTHON" -m standin.make --split train --start "$1" --count "$2" --minutes "$3" --repairs 2 \
         --workers "$cores" --out "$data" || [ -s "$data/train-summary.txt" ]
     grep -q '"kind": "draft"' "$data"/train-*.jsonl # else nothing passes on this machine
 }
@@ -68,16 +68,20 @@ export PYTHON data cores DEVICE BATCH SEED
 
 step "looking at what is installed" 60 "$PYTHON" -c "import pydantic, rich, safetensors, tokenizers, torch, transformers, \
 triton, typer, yaml; print('torch', torch.__version__, 'triton', triton.__version__, torch.cuda.device_count(), 'GPUs')"
-[ -z "$shards" ] || cp "$shards"/*.jsonl "$data"
-start=$((500000 + 1000000 * SEED)) # of what is judged here; given shards begin at 0
-step "judged examples" "$((total / 4))" bash -c "examples $start $((10 * cores)) 2"
+start=$((500000 + 1000000 * SEED)) # of what is judged here; given shards are of lower seeds
+if [ -n "$shards" ]; then
+    cp "$shards"/*.jsonl "$data"
+    [ ! -e "$data/attempts.jsonl" ] || mv "$data/attempts.jsonl" "$data/attempts-before-$SEED.jsonl"
+else
+    step "judged examples" "$((total / 4))" bash -c "examples $start $((10 * cores)) 2"
+fi
 if [ -z "$FIRST" ]; then
     step "preparing" "$((total / 4))" "$PYTHON" -m standin.prepare --data "$data" --workers "$cores" --held-out 0..400 \
         --drafts "$((start + 100000))..$((start + 100000 + DRAFTS))"
     bash -c "examples $((start + 50000)) 50000 $(minutes $((FIRST_SECONDS - 25)))" &
     # shellcheck disable=SC2086
     step "first training" "$((FIRST_SECONDS + 60))" "$PYTHON" -m standin.train --data "$data" --out "$work/first" \
-        --state "$work/first.pt" --minutes "$(minutes "$FIRST_SECONDS")" --device "$DEVICE" --seed "$SEED" --widths 4 $TRAINING
+        --state "$work/first.pt" --minutes "$(minutes "$FIRST_SECONDS")" --device "$DEVICE" --seed "$SEED" --widths 4 --batch-tokens 65536 $TRAINING
     wait $! || exit 1
 fi
 first=${FIRST:-$work/first}
@@ -86,14 +90,14 @@ step "its own answers" "$((OWN_SECONDS + 60))" bash -c "sample $first $(minutes 
 step "its failures" 60 "$PYTHON" -m standin.attempts --data "$data" --samples "$work/own" --copies "$COPIES" --workers "$cores"
 step "preparing again" "$((total / 4))" "$PYTHON" -m standin.prepare --data "$data" --workers "$cores" --held-out 0..400 \
     --drafts "$((start + 200000))..$((start + 200000 + LATER_DRAFTS))" --tokenizer "$first"
-later=$(($(left) * 55 / 100))
+later=$(($(left) * 45 / 100))
 # shellcheck disable=SC2086
 step "second training" "$((later + 30))" "$PYTHON" -m standin.train --data "$data" --out "$work/final" --state "$work/final.pt" \
-    --minutes "$(minutes "$later")" --device "$DEVICE" --seed "$SEED" --widths 4 --rate 1e-3 --warmup 50 \
+    --minutes "$(minutes "$later")" --device "$DEVICE" --seed "$SEED" --widths 4 --batch-tokens 65536 --rate 1e-3 --warmup 50 \
     --dropout "$DROPOUT" --begin-from "$first" $TRAINING
 test="--seeds $TEST_SEEDS --samples $TEST_SAMPLES --repairs 2"
-step "evaluation" "$(left)" bash -c "sample $work/final $(minutes $(($(left) * 60 / 100))) $work/as_drafts $test"
+step "evaluation" "$(left)" bash -c "sample $work/final $(minutes $(($(left) - 85))) $work/as_drafts $test"
 mkdir -p "$work/cooler"
 grep -v '"operator": "repair"' "$work/as_drafts/samples.jsonl" > "$work/cooler/samples.jsonl"
 step "evaluation, repairs at a temperature of 0.3" "$(left)" bash -c "sample $work/final \
-    $(minutes $(($(left) - 35))) $work/cooler 'sampler.operator_temperatures={repair: 0.3}' $test"
+    $(minutes $(($(left) - 30))) $work/cooler 'sampler.operator_temperatures={repair: 0.3}' $test"
