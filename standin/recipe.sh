@@ -10,7 +10,7 @@
 # them; evaluation. What it draws is a function of SEED; how much it makes depends on the machine.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
-work=$1 total=$2 cores=$3 shards=${4:-}
+work=$(realpath -m "$1") total=$2 cores=$3 shards=${4:+$(realpath "$4")}
 : "${OUT:=$work/out}" "${PYTHON:=python3}" "${SEED:=0}" "${DEVICE:=cuda}" "${DROPOUT:=0.1}"
 : "${DRAFTS:=60000}" "${LATER_DRAFTS:=20000}"  # unjudged, of either training
 : "${COPIES:=2}"                               # of each repair of an attempt of its own
@@ -19,6 +19,7 @@ work=$1 total=$2 cores=$3 shards=${4:-}
 : "${BATCH:=128}"    # answers sampled at a time
 : "${TRAINING:=}"    # further options of both trainings
 : "${FIRST:=}"       # a checkpoint to take for the first training's
+OUT=$(realpath -m "$OUT") FIRST=${FIRST:+$(realpath "$FIRST")}
 cd "$(dirname "$0")/.."
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=true
 mkdir -p "$work/data" "$OUT"
