@@ -45,7 +45,7 @@ from standin.sequences import failed_attempt
 
 SAMPLES_FILE = "samples.jsonl"
 TELL_EVERY = 50
-DRAFTS_SHARE = 2 / 3  # of the minutes; the rest is the repairs'
+DRAFTS_SHARE = 1 / 2  # of the minutes; the rest is for finishing them and for repairs
 QUEUED = 2  # answers begun for each that is sampled at a time: the others are being judged
 
 # A problem, how it is asked, the sample's number, and for a repair what failed.

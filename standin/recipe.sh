@@ -91,13 +91,13 @@ step "its own answers" "$((OWN_SECONDS + 60))" bash -c "sample $first $(minutes 
 step "its failures" 60 "$PYTHON" -m standin.attempts --data "$data" --samples "$work/own" --copies "$COPIES" --workers "$cores"
 step "preparing again" "$((total / 4))" "$PYTHON" -m standin.prepare --data "$data" --workers "$cores" --held-out 0..400 \
     --drafts "$((start + 200000))..$((start + 200000 + LATER_DRAFTS))" --tokenizer "$first"
-later=$(($(left) * 45 / 100))
+later=$(($(left) * 42 / 100))
 # shellcheck disable=SC2086
 step "second training" "$((later + 30))" "$PYTHON" -m standin.train --data "$data" --out "$work/final" --state "$work/final.pt" \
     --minutes "$(minutes "$later")" --device "$DEVICE" --seed "$SEED" --widths 4 --batch-tokens 65536 --rate 1e-3 --warmup 50 \
     --dropout "$DROPOUT" --begin-from "$first" $TRAINING
 test="--seeds $TEST_SEEDS --samples $TEST_SAMPLES --repairs 2"
-step "evaluation" "$(left)" bash -c "sample $work/final $(minutes $(($(left) - 85))) $work/as_drafts $test"
+step "evaluation" "$(left)" bash -c "sample $work/final $(minutes $(($(left) - 80))) $work/as_drafts $test"
 mkdir -p "$work/cooler"
 grep -v '"operator": "repair"' "$work/as_drafts/samples.jsonl" > "$work/cooler/samples.jsonl"
 step "evaluation, repairs at a temperature of 0.3" "$(left)" bash -c "sample $work/final \
