@@ -1,51 +1,49 @@
-"""Makes repairs of what a trained stand-in gets wrong: its own failed attempts, each with the nearest verified answer.
+"""Makes repairs of what a trained stand-in gets wrong: its own failed attempts, each towards the nearest right answer.
 
-    python -m standin.attempts --data FOLDER --samples FOLDER [FOLDER ...]
+    python -m standin.attempts --data FOLDER --samples FOLDER [FOLDER ...] [--workers N]
 
-`--samples` are folders that `python -m standin.evaluate ... --repairs 0` has left, on training examples of `--data`,
-best on such as the model has not been trained on: what it knows it gets right. What comes out lies beside the other
-examples, for `python -m standin.prepare`.
+`--samples` are folders that `python -m standin.evaluate ... --seeds train:A..B` has left, best of seeds that the model
+has not been trained on: what it knows it gets right. What comes out lies beside the other examples in `--data`, for
+`python -m standin.prepare`.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-from sandbox.types import Operator
 from standin.evaluate import SAMPLES_FILE, name_of
 from standin.evaluation import RecordError, Sample, read_samples
-from standin.examples import Example, read_examples, write_examples
+from standin.examples import Example, repair_of, write_examples
+from standin.pairs import answers, pair
 
 ATTEMPTS_FILE = "attempts.jsonl"
+# Answers to a problem that the nearest is chosen from, besides its own.
+NUM_ANSWERS = 15
 
 
-def repairs_of(samples: Iterable[Sample], *, answers: Mapping[str, Sequence[Example]]) -> list[Example]:
-    """A repair for each different attempt that failed with its code whole. `answers` are the verified ones to each
-    problem, by its name; ValueError for a sample whose problem is not among them, or is held out."""
-    found: dict[tuple[str, str], Example] = {}
-    for sample in samples:
-        known = answers.get(sample.problem, ())
-        if not known or any(example.split != "train" for example in known):
-            raise ValueError(f"{sample.problem}: no training example of that name")
-        if sample.operator is Operator.DRAFT and not sample.passed and sample.source and not sample.truncated:
-            nearest = max(known, key=lambda example: _likeness(example.answer, sample.source))
-            found[sample.problem, sample.source] = Example(
-                kind="repair", seed=nearest.seed, split="train", family=nearest.family, problem=nearest.problem,
-                answer=nearest.answer, attempt=sample.source, feedback=sample.feedback,
-            )  # fmt: skip
-    return [found[key] for key in sorted(found)]
+def failures_of(samples: Iterable[Sample]) -> list[Sample]:
+    """One for each different attempt that failed with its code whole, in order of their keys."""
+    found = {
+        (sample.problem, sample.source): sample
+        for sample in sorted(samples, key=lambda sample: sample.key)
+        if not sample.passed and sample.source and not sample.truncated
+    }
+    return list(found.values())
 
 
-def answers_by_name(examples: Iterable[Example]) -> dict[str, list[Example]]:
-    """The drafts among the examples, by the names that `standin.evaluate` gives their problems."""
-    by_problem: dict[str, list[Example]] = {}
-    for example in examples:
-        if example.kind == "draft":
-            by_problem.setdefault(example.problem, []).append(example)
-    return {name_of(example): same for same in by_problem.values() for example in same}
+def repair_for(sample: Sample) -> Example:
+    """From the attempt to the right answer that is most like it. ValueError where the sample is of no training pair."""
+    seed = sample.problem.rpartition("_")[2]
+    made = pair(int(seed), split="train") if seed.isdecimal() else None
+    if made is None or name_of(made) != sample.problem:
+        raise ValueError(f"{sample.problem}: no training pair has that name")
+    nearest = max(answers(made, NUM_ANSWERS), key=lambda answer: _likeness(answer, sample.source))
+    return repair_of(made, attempt=sample.source, feedback=sample.feedback, answer=nearest)
 
 
 def _likeness(one: str, other: str) -> float:
@@ -56,16 +54,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m standin.attempts", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of generated *.jsonl")
     parser.add_argument("--samples", type=Path, nargs="+", required=True, help="folders of python -m standin.evaluate")
+    parser.add_argument("--copies", type=int, default=1, help="how often each is written: its weight beside others")
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     out: Path = options.data / ATTEMPTS_FILE
-    paths = sorted(path for path in options.data.glob("*.jsonl") if path != out)
     try:
-        answers = answers_by_name(example for path in paths for example in read_examples(path))
         samples = [s for folder in options.samples for s in read_samples(folder / SAMPLES_FILE).values()]
-        repairs = repairs_of(samples, answers=answers)
-    except (OSError, ValueError, TypeError, RecordError) as error:
+        with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+            repairs = list(pool.map(repair_for, failures_of(samples), chunksize=16))
+    except (OSError, ValueError, RecordError) as error:
         raise SystemExit(f"attempts: {error}") from error
-    write_examples(repairs, out)
+    write_examples(repairs * options.copies, out)
     num_failed = sum(not sample.passed for sample in samples)
     print(f"{out}: {len(repairs)} repairs of {num_failed} failed attempts, of {len(samples)} samples")
 

@@ -32,14 +32,31 @@ def broken(pair: Pair, *, seed: int) -> Breakage:
     rng = Random(f"break {pair.split} {pair.seed} {seed}")
     if rng.random() < _ANOTHER_SHARE and (source := answer_to_another(pair, rng)) is not None:
         return Breakage(name=ANOTHER, source=source)
+    found = _slip(pair.answer, rng)
+    if found is None:
+        raise ValueError(f"nothing can be broken in the answer to {pair.split} pair {pair.seed}")
+    return found
+
+
+def broken_further(pair: Pair, *, seed: int) -> Breakage:
+    """The same, and in half of the cases one or two slips more: what models get wrong is rarely one thing."""
+    rng, result = Random(f"break further {pair.split} {pair.seed} {seed}"), broken(pair, seed=seed)
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        if (more := _slip(result.source, rng)) is not None and more.source != pair.answer:
+            result = Breakage(name=f"{result.name} and {more.name}", source=more.source)
+    return result
+
+
+def _slip(answer: str, rng: Random) -> Breakage | None:
+    """One slip of the pen, of those that have a place in the answer."""
     left = dict(_BREAKS)
     while left:
         (name,) = rng.choices(list(left), [weight for weight, _ in left.values()])
         _, change = left.pop(name)
-        source = change(pair.answer, rng)
-        if source is not None and source != pair.answer:
+        source = change(answer, rng)
+        if source is not None and source != answer:
             return Breakage(name=name, source=source)
-    raise ValueError(f"nothing can be broken in the answer to {pair.split} pair {pair.seed}")
+    return None
 
 
 def _swap(*changes: tuple[str, Sequence[str]]) -> _TEXT:

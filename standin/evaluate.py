@@ -1,10 +1,11 @@
-"""Evaluates a sampler on held-out problems: drafts, one repair of those that failed, and what comes of them.
+"""Evaluates a sampler on generated problems: drafts, one repair of those that failed, and what comes of them.
 
-    python -m standin.evaluate CONFIG.yaml [key=value ...] --out FOLDER [--examples FILE.jsonl] [--samples N] ...
+    python -m standin.evaluate CONFIG.yaml [key=value ...] --out FOLDER [--seeds SPLIT:A..B ...] [--samples N] ...
 
 Any sampler that a run can use, asked with the prompts that a run would write. Everything is judged by interpreting, so
 that many are judged at once and no GPU is taken from the model; nothing is timed. What was sampled and judged stands in
-FOLDER/samples.jsonl and is not done again.
+FOLDER/samples.jsonl and is not done again. Under `--minutes`, what has begun when they are over is finished, so what is
+there is not the shortest answers but the first ones.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 from agent.answer import sampled, seed_of
 from agent.config import RunConfig, load_config
@@ -28,19 +32,21 @@ from agent.pool import PoolError
 from agent.prompts import PromptError, PromptTooLong
 from agent.run_command import find_problems
 from agent.sampler import PromptRefused, Sampler, SampleRequest, SamplerError, SamplerExhausted
+from agent.sampler_config import GenerationSection
 from agent.sampling import open_prompt_writer, open_sampler
 from sandbox.problems import ProblemError
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Candidate, Observation, Operator, Problem, Proposal, Verdict
 from standin.evaluation import RecordError, Sample, SampleFile, evaluation_of, read_samples
 from standin.evaluation_page import evaluation_page
-from standin.examples import Example, read_examples
 from standin.judging import ProcessPool
+from standin.pairs import Pair, Split, pair, seed_range
 from standin.sequences import failed_attempt
 
 SAMPLES_FILE = "samples.jsonl"
 TELL_EVERY = 50
-
+DRAFTS_SHARE = 1 / 2  # of the minutes; the rest is for finishing them and for repairs
+QUEUED = 2  # answers begun for each that is sampled at a time: the others are being judged
 
 # A problem, how it is asked, the sample's number, and for a repair what failed.
 Task = tuple[Problem, Operator, int, Observation | None]
@@ -53,7 +59,10 @@ class Judging(Protocol):
 
 
 class Evaluator:
-    """Samples and judges what `file` does not hold yet. At most `slots` answers are asked for at a time."""
+    """Samples and judges what `file` does not hold yet. At most `slots` answers are asked for at a time.
+
+    `clock` is what deadlines are read on, after which nothing is begun.
+    """
 
     def __init__(
         self,
@@ -65,20 +74,26 @@ class Evaluator:
         slots: int,
         seed: int,
         tell: Callable[[str], None],
+        clock: Callable[[], float],
     ) -> None:
         self._sampler = sampler
         self._pool = pool
         self._render = render
         self._file = file
+        self._begun = asyncio.Semaphore(QUEUED * slots)
         self._slots = asyncio.Semaphore(slots)
         self._seed = seed
         self._tell = tell
+        self._clock = clock
 
-    async def draft(self, problems: Iterable[Problem], *, num_drafts: int) -> None:
-        """Raises SamplerError, PoolError or ProblemFailed; what was done by then is kept."""
-        await self._all((problem, Operator.DRAFT, number, None) for problem in problems for number in range(num_drafts))
+    async def draft(self, problems: Iterable[Problem], *, num_drafts: int, deadline: float = math.inf) -> None:
+        """Raises SamplerError or PoolError; what was done by then is kept. A problem that cannot be judged is told."""
+        tasks = ((problem, Operator.DRAFT, number, None) for problem in problems for number in range(num_drafts))
+        await self._all(tasks, deadline=deadline)
 
-    async def repair(self, problems: Iterable[Problem], *, num_drafts: int, most: int) -> None:
+    async def repair(
+        self, problems: Iterable[Problem], *, num_drafts: int, most: int, deadline: float = math.inf
+    ) -> None:
         """One repair of each problem's first `most` failures that have code and were not cut off. Raises as `draft`."""
         tasks: list[Task] = []
         for problem in problems:
@@ -88,15 +103,18 @@ class Evaluator:
                 (problem, Operator.REPAIR, d.number, failed_attempt(d.source, problem=problem, feedback=d.feedback))
                 for d in failed[:most]
             ]
-        await self._all(tasks)
+        await self._all(tasks, deadline=deadline)
 
-    async def _all(self, tasks: Iterable[Task]) -> None:
+    async def _all(self, tasks: Iterable[Task], *, deadline: float) -> None:
         wanted = [task for task in tasks if (task[0].id, task[1], task[2]) not in self._file.samples]
         num_done = 0
 
         async def do(task: Task) -> None:
             nonlocal num_done
-            await self._one(*task)
+            async with self._begun:
+                if self._clock() >= deadline:
+                    return
+                await self._one(*task)
             num_done += 1
             if num_done % TELL_EVERY == 0 or num_done == len(wanted):
                 self._tell(f"{num_done}/{len(wanted)} {task[1]}s")
@@ -104,6 +122,8 @@ class Evaluator:
         async with asyncio.TaskGroup() as group:
             for task in wanted:
                 group.create_task(do(task))
+        if num_done < len(wanted):
+            self._tell(f"out of time after {num_done} of {len(wanted)}")
 
     async def _one(self, problem: Problem, operator: Operator, number: int, failed: Observation | None) -> None:
         parents = () if failed is None else (failed,)
@@ -124,7 +144,11 @@ class Evaluator:
             self._tell(f"{problem.id}, {proposal.id}: no answer: {error}")
             return
         answer = sampled(request, completion=completion, attempt=Attempt(epoch=1, number=1))
-        verdict = await self._pool.judge(problem, answer.candidate)
+        try:
+            verdict = await self._pool.judge(problem, answer.candidate)
+        except ProblemFailed as error:
+            self._tell(f"{problem.id}: cannot be judged: {error}")
+            return
         self._file.add(
             Sample(
                 problem=problem.id,
@@ -142,24 +166,33 @@ class Evaluator:
         )
 
 
-def problems_of(path: Path, *, most: int | None) -> list[Problem]:
-    """The problems of a file of generated examples, each once. Raises ConfigError."""
-    try:
-        examples = [example for example in read_examples(path) if example.kind == "draft"]
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"--examples {path}: {error}") from error
-    sources = {example.problem: name_of(example) for example in examples}
-    problems = [Problem(id=name, source=source, origin="standin") for source, name in sources.items()]
-    return problems[:most]
+def problems_of(seeds: Iterable[tuple[Split, range]]) -> list[Problem]:
+    """The problems of those pairs, each once, the splits in turn: whatever time allows, all are reached alike."""
+    in_turn = (made for turn in zip_longest(*(_pairs(split, each) for split, each in seeds)) for made in turn if made)
+    sources = {made.problem: name_of(made) for made in in_turn}
+    return [Problem(id=name, source=source, origin="standin") for source, name in sources.items()]
 
 
-def name_of(example: Example) -> str:
-    """What its problem is called; of several examples of one problem the last one's name is used."""
-    return f"{example.family}_{example.seed}"
+def _pairs(split: Split, seeds: range) -> Iterator[Pair]:
+    return (pair(seed, split=split) for seed in seeds)
+
+
+def name_of(made: Pair) -> str:
+    """What its problem is called; where several pairs have one problem, the last one's name is used."""
+    return f"{made.split}_{made.family}_{made.seed}"
+
+
+def split_and_seeds(text: str) -> tuple[Split, range]:
+    """`SPLIT:A..B`. Raises ValueError."""
+    for split in get_args(Split):
+        if text.startswith(f"{split}:"):
+            return split, seed_range(text.partition(":")[2])
+    raise ValueError(f"{text!r} names none of {', '.join(get_args(Split))}")
 
 
 async def evaluate(config: RunConfig, *, problems: Sequence[Problem], options: argparse.Namespace) -> None:
     """Raises SamplerError or what judging raises, with what was done kept."""
+    started, seconds = time.monotonic(), 60 * options.minutes
     file = SampleFile(options.out / SAMPLES_FILE)
     settings = config.judge.model_copy(update={"mode": "interpret"}).settings(config.seed, gpu_available=False)
     pool = ProcessPool(settings, workers=options.judges)
@@ -174,9 +207,13 @@ async def evaluate(config: RunConfig, *, problems: Sequence[Problem], options: a
                 slots=config.sampler.concurrency,
                 seed=config.seed,
                 tell=lambda line: print(line, file=sys.stderr, flush=True),
+                clock=time.monotonic,
             )
-            await evaluator.draft(problems, num_drafts=options.samples)
-            await evaluator.repair(problems, num_drafts=options.samples, most=options.repairs)
+            drafted = started + seconds * (DRAFTS_SHARE if options.repairs else 1)
+            await evaluator.draft(problems, num_drafts=options.samples, deadline=drafted)
+            await evaluator.repair(
+                problems, num_drafts=options.samples, most=options.repairs, deadline=started + seconds
+            )
         finally:
             await sampler.close()
     finally:
@@ -184,14 +221,29 @@ async def evaluate(config: RunConfig, *, problems: Sequence[Problem], options: a
         file.close()
 
 
-def conclude(config: RunConfig, *, options: argparse.Namespace) -> None:
+def conclude(config: RunConfig, *, problems: Sequence[Problem], options: argparse.Namespace) -> None:
     """Writes and shows the figures. Raises RecordError."""
     samples = read_samples(options.out / SAMPLES_FILE)
-    evaluation = evaluation_of(samples.values(), num_drafts=options.samples, seed=config.seed)
+    groups = {problem.id: split_of(problem.id) for problem in problems}
+    evaluation = evaluation_of(samples.values(), groups=groups, num_drafts=options.samples, seed=config.seed)
     (options.out / "evaluation.json").write_text(json.dumps(asdict(evaluation), indent=2) + "\n", encoding="utf-8")
-    page = evaluation_page(evaluation)
+    page = f"{conditions(config)}\n\n{evaluation_page(evaluation)}"
     (options.out / "evaluation.md").write_text(page, encoding="utf-8")
     print(page)
+
+
+def split_of(name: str) -> str:
+    """Of a generated problem by its name; others have none."""
+    return next((split for split in get_args(Split) if name.startswith(f"{split}_")), "given")
+
+
+def conditions(config: RunConfig) -> str:
+    """What the answers were drawn with, in one line."""
+    asked = config.sampler
+    if not isinstance(asked, GenerationSection):
+        return f"Sampler {asked.kind}, seed {config.seed}."
+    at = ", ".join(f"{asked.temperature_of(each)} for {each}s" for each in (Operator.DRAFT, Operator.REPAIR))
+    return f"Temperature {at}, top-p {asked.top_p}, at most {asked.max_tokens} tokens, seed {config.seed}."
 
 
 def parse_options() -> argparse.Namespace:
@@ -199,11 +251,14 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("config", type=Path, help="a run configuration: its sampler, judge and seed are used")
     parser.add_argument("overrides", nargs="*", help="key=value, as for kernelloop run")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--examples", type=Path, help="generated *.jsonl; else the configuration's problems")
-    parser.add_argument("--problems", type=int, help="of the examples, the first so many")
+    parser.add_argument(
+        "--seeds", type=split_and_seeds, nargs="+", default=[],
+        help="SPLIT:A..B, problems that the generator makes of those seeds; else the configuration's problems",
+    )  # fmt: skip
     parser.add_argument("--samples", type=int, default=16, help="drafts of each problem")
     parser.add_argument("--repairs", type=int, default=2, help="failed drafts of each problem to be repaired, at most")
     parser.add_argument("--judges", type=int, default=os.cpu_count(), help="processes that judge")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after which no answer is begun")
     return parser.parse_intermixed_args()
 
 
@@ -212,19 +267,18 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         config = load_config(options.config, options.overrides)
-        chosen = find_problems(config.problems) if options.examples is None else None
-        problems = chosen or problems_of(options.examples, most=options.problems)
+        problems = problems_of(options.seeds) if options.seeds else find_problems(config.problems)
         run(config, problems=problems, options=options)
-        conclude(config, options=options)
+        conclude(config, problems=problems, options=options)
     except (ConfigError, PromptError, ProblemError, RecordError) as error:
         raise SystemExit(f"evaluate: {error}") from error
 
 
 def run(config: RunConfig, *, problems: Sequence[Problem], options: argparse.Namespace) -> None:
-    """Ends with a line where a model, a machine or a problem gives out; the same command then goes on."""
+    """Ends with a line where a model or a machine gives out; the same command then goes on."""
     try:
         asyncio.run(evaluate(config, problems=problems, options=options))
-    except* (SamplerError, PoolError, ProblemFailed) as group:
+    except* (SamplerError, PoolError) as group:
         raise SystemExit(f"evaluate: {group.exceptions[0]}; run it again to go on") from group
 
 

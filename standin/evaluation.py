@@ -107,11 +107,13 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Figures over `num_problems` problems with `num_drafts` drafts each."""
+    """Figures over `num_problems` problems with `num_drafts` drafts each, of `num_asked` that were to be had."""
 
+    num_asked: int
     num_problems: int
     num_drafts: int
     pass_at: Mapping[int, Estimate]
+    pass_at_1_of: Mapping[str, Estimate]
     statuses: Mapping[str, int]
     repair_statuses: Mapping[str, int]
     comparisons: tuple[Comparison, ...]
@@ -120,11 +122,12 @@ class Evaluation:
     truncated: int
 
 
-def evaluation_of(samples: Iterable[Sample], *, num_drafts: int, seed: int) -> Evaluation:
-    """Of the problems that have all their drafts. Raises RecordError if there is none."""
+def evaluation_of(samples: Iterable[Sample], *, groups: Mapping[str, str], num_drafts: int, seed: int) -> Evaluation:
+    """Of the problems in `groups` that have all their drafts; those of a group are also told apart. Raises RecordError
+    if there is none."""
     drafts: dict[str, list[Sample]] = {}
     repairs: dict[tuple[str, int], Sample] = {}
-    for sample in sorted(samples, key=lambda sample: sample.key):
+    for sample in sorted((s for s in samples if s.problem in groups), key=lambda sample: sample.key):
         if sample.operator is Operator.DRAFT and sample.number < num_drafts:
             drafts.setdefault(sample.problem, []).append(sample)
         elif sample.operator is Operator.REPAIR:
@@ -132,13 +135,17 @@ def evaluation_of(samples: Iterable[Sample], *, num_drafts: int, seed: int) -> E
     whole = {problem: found for problem, found in drafts.items() if len(found) == num_drafts}
     if not whole:
         raise RecordError(f"no problem has {num_drafts} drafts")
-    counts = [sum(sample.passed for sample in found) for found in whole.values()]
+    passed = {problem: sum(sample.passed for sample in found) for problem, found in whole.items()}
+    counts = list(passed.values())
+    by_group = {g: [n for name, n in passed.items() if groups[name] == g] for g in sorted({groups[p] for p in passed})}
     every = [sample for found in whole.values() for sample in found]
     mended = [sample for (problem, _), sample in repairs.items() if problem in whole]
     return Evaluation(
+        num_asked=len(groups),
         num_problems=len(whole),
         num_drafts=num_drafts,
         pass_at={k: _pass_at(counts, num_drafts=num_drafts, k=k, seed=seed) for k in _powers(num_drafts)},
+        pass_at_1_of={group: _pass_at(each, num_drafts=num_drafts, k=1, seed=seed) for group, each in by_group.items()},
         statuses=_statuses(every),
         repair_statuses=_statuses(mended),
         comparisons=tuple(found for p in (True, False) if (found := _compare(whole, repairs, prompts=p, seed=seed))),

@@ -10,10 +10,11 @@ from standin.evaluation import Comparison, Evaluation
 
 def evaluation_page(evaluation: Evaluation) -> str:
     parts = [
-        f"{evaluation.num_problems} held-out problems, {evaluation.num_drafts} drafts each; mean tokens of a draft: "
+        f"{evaluation.num_problems} problems of {evaluation.num_asked}, {evaluation.num_drafts} drafts each; the "
+        "others were not reached or cannot be judged. Mean tokens of a draft: "
         f"{evaluation.mean_prompt_tokens:.0f} read, {evaluation.mean_completion_tokens:.0f} written; "
         f"{evaluation.truncated} cut off. Intervals are 95 %, over problems.",
-        _pass_table(evaluation.pass_at),
+        _pass_table(evaluation),
         f"Drafts: {_counts(evaluation.statuses)}.",
     ]
     if evaluation.repair_statuses:
@@ -23,8 +24,10 @@ def evaluation_page(evaluation: Evaluation) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _pass_table(pass_at: Mapping[int, Estimate]) -> str:
-    rows = [f"| {k} | {_percent(estimate)} |" for k, estimate in pass_at.items()]
+def _pass_table(evaluation: Evaluation) -> str:
+    rows = [f"| {k} | {_percent(estimate)} |" for k, estimate in evaluation.pass_at.items()]
+    if len(evaluation.pass_at_1_of) > 1:
+        rows += [f"| 1, {group} alone | {_percent(found)} |" for group, found in evaluation.pass_at_1_of.items()]
     return "\n".join(["| k | pass@k |", "|---|---|", *rows])
 
 

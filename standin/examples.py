@@ -1,4 +1,4 @@
-"""Generated examples as JSON lines. Knows nothing of how they are made or used."""
+"""Generated examples, and their files of JSON lines. Knows nothing of judging or training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from standin.pairs import Pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +22,20 @@ class Example:
     answer: str
     attempt: str | None = None
     feedback: str | None = None
+
+
+def draft_of(made: Pair) -> Example:
+    return Example(
+        kind="draft", seed=made.seed, split=made.split, family=made.family, problem=made.problem, answer=made.answer
+    )
+
+
+def repair_of(made: Pair, *, attempt: str, feedback: str, answer: str | None = None) -> Example:
+    """From the failed attempt to an answer of the pair's problem, its own if none is named."""
+    return Example(
+        kind="repair", seed=made.seed, split=made.split, family=made.family, problem=made.problem,
+        answer=answer or made.answer, attempt=attempt, feedback=feedback,
+    )  # fmt: skip
 
 
 def read_examples(path: Path) -> list[Example]:

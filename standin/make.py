@@ -10,6 +10,7 @@ its versions of torch and Triton.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -20,17 +21,18 @@ from functools import cache, partial
 from multiprocessing import get_context, util
 from pathlib import Path
 from random import Random
+from typing import get_args
 
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Status, content_hash
 from sandbox.zygote import SandboxError
-from standin.breaking import broken
-from standin.examples import Example, write_examples
+from standin.breaking import broken_further
+from standin.examples import Example, draft_of, repair_of, write_examples
 from standin.pairs import Pair, Split, composition, pair
 from standin.tally import Refusal, Tally, added, read_tally, summary, write_tally
 from standin.verify import Verifier
 
-SHARD_SEEDS = 60  # whole problems, and some minutes of work to lose
+SHARD_SEEDS = 10  # some seconds of a core, to lose or to wait for
 _ATTEMPTS = 3  # at a shard, where the sandbox fails
 _GENERATOR = (
     "answer_text.py", "breaking.py", "operations.py", "pairs.py", "problem_text.py", "row_kernels.py", "row_kinds.py",
@@ -41,7 +43,7 @@ _verifier: Verifier | None = None  # a worker process's own: its pool hands it n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is to be made. `repairs` is the share of pairs that are broken as well."""
+    """What is to be made. `repairs` is how often a pair is broken as well, on average."""
 
     split: Split
     out: Path
@@ -105,9 +107,10 @@ def _made(seeds: Sequence[int], *, order: Order) -> tuple[list[Example], Tally]:
         seen.add((made.problem, made.answer))
         if not _verified(made, tally):
             continue
-        examples.append(_example("draft", made))
-        if Random(f"repair {order.split} {seed}").random() < order.repairs:
-            examples += _repairs(made, tally)
+        examples.append(draft_of(made))
+        whole, rest = divmod(order.repairs, 1)
+        count = int(whole) + (Random(f"repair {order.split} {seed}").random() < rest)
+        examples += [repair for number in range(count) for repair in _repairs(made, tally, number=number)]
     tally.wall_seconds = time.monotonic() - start
     return examples, tally
 
@@ -129,21 +132,14 @@ def _verified(made: Pair, tally: Tally) -> bool:
     return False
 
 
-def _repairs(made: Pair, tally: Tally) -> Iterator[Example]:
-    """The pair as a repair, if its broken answer fails."""
-    slip = broken(made, seed=0)
+def _repairs(made: Pair, tally: Tally, *, number: int) -> Iterator[Example]:
+    """The pair as a repair, if its broken answer of that number fails."""
+    slip = broken_further(made, seed=number)
     verdict = _opened().verdict(made.problem, slip.source)
     tally.time(verdict.stage_seconds)
     tally.broken[f"{slip.name}: {verdict.status}"] += 1
     if verdict.status not in (Status.PASSED, Status.UNVERIFIED):
-        yield _example("repair", made, attempt=slip.source, feedback=verdict.feedback)
-
-
-def _example(kind: str, made: Pair, *, attempt: str | None = None, feedback: str | None = None) -> Example:
-    return Example(
-        kind=kind, seed=made.seed, split=made.split, family=made.family, problem=made.problem, answer=made.answer,
-        attempt=attempt, feedback=feedback,
-    )  # fmt: skip
+        yield repair_of(made, attempt=slip.source, feedback=verdict.feedback)
 
 
 def _opened() -> Verifier:
@@ -161,21 +157,27 @@ def _close() -> None:
         known.close()
 
 
-def make(firsts: Sequence[int], *, order: Order, workers: int) -> Iterator[Tally]:
-    """Makes the shards that start with those seeds, in any order, and gives their tallies as they come."""
-    work = partial(make_shard, order=order)
+def make(firsts: Sequence[int], *, order: Order, workers: int, deadline: float = math.inf) -> Iterator[Tally]:
+    """Makes the shards that start with those seeds, in any order, and gives their tallies as they come. After
+    `deadline`, on the clock that all processes of a machine share, none is begun."""
+    work = partial(_made_in_time, order=order, deadline=deadline)
     if workers == 1:
-        yield from map(work, firsts)
+        yield from filter(None, map(work, firsts))
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(work, first) for first in firsts]):
-            yield done.result()
+            if (tally := done.result()) is not None:
+                yield tally
 
 
-def _told(firsts: Sequence[int], *, order: Order, workers: int) -> Tally:
+def _made_in_time(first: int, *, order: Order, deadline: float) -> Tally | None:
+    return make_shard(first, order=order) if time.monotonic() < deadline else None
+
+
+def _told(firsts: Sequence[int], *, order: Order, workers: int, deadline: float) -> Tally:
     """Makes the shards and tells how far it is, on a terminal as a bar, else in a line now and then."""
     total, done, start, shown = Tally(), 0, time.monotonic(), 0.0
-    tallies = make(firsts, order=order, workers=workers)
+    tallies = make(firsts, order=order, workers=workers, deadline=deadline)
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import track
@@ -183,20 +185,23 @@ def _told(firsts: Sequence[int], *, order: Order, workers: int) -> Tally:
         tallies = iter(track(tallies, "making examples", total=len(firsts), console=Console(stderr=True)))
     for tally in tallies:
         total, done = added(total, tally), done + 1
-        if not sys.stderr.isatty() and (time.monotonic() - shown > 10 or done == len(firsts)):
-            shown = time.monotonic()
-            print(f"{done} of {len(firsts)} shards, {shown - start:.0f} s, {total.line()}", file=sys.stderr, flush=True)
+        if not sys.stderr.isatty() and (time.monotonic() - start - shown > 10 or done == len(firsts)):
+            shown = time.monotonic() - start
+            print(f"{done} of {len(firsts)} shards, {shown:.0f} s, {total.line()}", file=sys.stderr, flush=True)
     return total
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m standin.make", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--split", choices=("train", "held_out"), required=True)
-    parser.add_argument("--count", type=int, required=True, help=f"seeds, rounded up to whole shards of {SHARD_SEEDS}")
+    parser.add_argument("--split", choices=get_args(Split), required=True)
+    parser.add_argument(
+        "--count", type=int, required=True, help=f"seeds, at most; rounded up to whole shards of {SHARD_SEEDS}"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--start", type=int, default=0, help="the first seed, rounded down to a whole shard")
-    parser.add_argument("--repairs", type=float, default=0.5, help="the share of pairs that are broken as well")
+    parser.add_argument("--repairs", type=float, default=0.5, help="broken answers of each pair, on average")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after which no shard is begun")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     order = Order(split=options.split, out=options.out, repairs=options.repairs)
@@ -204,7 +209,8 @@ def main() -> None:
     firsts = range(first, first + options.count, SHARD_SEEDS)
     start = time.monotonic()
     try:
-        total = _told(firsts, order=order, workers=options.workers)
+        deadline = start + 60 * options.minutes
+        total = _told(firsts, order=order, workers=options.workers, deadline=deadline)
     except StaleShard as error:
         raise SystemExit(f"make: {error}") from error
     print(summary(total, elapsed_seconds=time.monotonic() - start))

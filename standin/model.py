@@ -84,23 +84,24 @@ class RmsNorm(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, *, dropout: float) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.input_layernorm = RmsNorm(shape)
         self.self_attn = Attention(shape)
         self.post_attention_layernorm = RmsNorm(shape)
         self.mlp = Mlp(shape)
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cosines, sines)
-        return cast(Tensor, x + self.mlp(self.post_attention_layernorm(x)))
+        x = x + self.dropout(self.self_attn(self.input_layernorm(x), cosines, sines))
+        return cast(Tensor, x + self.dropout(self.mlp(self.post_attention_layernorm(x))))
 
 
 class Trunk(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, *, dropout: float) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(shape.vocabulary, shape.width)
-        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_layers))
+        self.layers = nn.ModuleList(Layer(shape, dropout=dropout) for _ in range(shape.num_layers))
         self.norm = RmsNorm(shape)
 
 
@@ -110,11 +111,12 @@ class Llama(nn.Module):
     cosines: Tensor
     sines: Tensor
 
-    def __init__(self, shape: Shape) -> None:
-        """Weights are drawn from torch's default generator."""
+    def __init__(self, shape: Shape, *, dropout: float = 0.0) -> None:
+        """Weights, and what is dropped in training, are drawn from torch's default generator. `dropout` is the share of
+        what each half of a layer adds to the stream."""
         super().__init__()
         self.shape = shape
-        self.model = Trunk(shape)
+        self.model = Trunk(shape, dropout=dropout)
         head = shape.width // shape.num_heads
         frequencies = shape.rope_theta ** (-torch.arange(0, head, 2, dtype=torch.float32) / head)
         angles = torch.outer(torch.arange(shape.context, dtype=torch.float32), frequencies).repeat(1, 2)

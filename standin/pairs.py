@@ -25,11 +25,13 @@ from standin.families.planes import PlaneFamily
 from standin.families.pooling import PoolingFamily
 from standin.families.rows import NORM, REDUCTION, SOFTMAX
 from standin.families.scan import ScanFamily
+from standin.operations import BINARY, GIVEN, UNARY, tells
 from standin.problem_text import write_problem
 from standin.shapes import Size
 from standin.task import Family, Task
 
-Split = Literal["train", "held_out"]
+# "longer" are chains of more operations than any in the other two.
+Split = Literal["train", "held_out", "longer"]
 
 _ALL: tuple[Family, ...] = (
     Elementwise(), BroadcastFamily(), REDUCTION, SOFTMAX, NORM, LossFamily(), MatmulFamily(), PoolingFamily(),
@@ -38,7 +40,11 @@ _ALL: tuple[Family, ...] = (
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 # Of all compositions, in a hundred.
 HELD_OUT_PERCENT = 13
-_NEIGHBOURS = 60  # draws, of which the nearest is taken
+# How many draws a neighbour is the nearest of: the more, the nearer.
+_NEIGHBOURS = (60, 60, 10, 3)
+_LENGTHENED = ("elementwise", "broadcast", "matmul")  # which take any operation after their own, 5 at most in training
+_LONGER = (6, 7, 8)
+_LONGER_TRIES = 40  # at an operation that tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +68,27 @@ def pair(seed: int, *, split: Split, size: Size = "small") -> Pair:
     rng = Random(f"problem {split} {seed}")
     task = FAMILIES[family].settle(operations, rng, size)
     problem = write_problem(task.module, rng)
-    style, source = _answered(task, seed=seed, split=split)
+    style, source = _answered(task, Random(f"answer {split} {seed}"))
     return Pair(seed=seed, split=split, family=family, style=style, problem=problem, answer=source)
 
 
-def _answered(task: Task, *, seed: int, split: Split) -> tuple[str, str]:
+def answers(pair_: Pair, count: int) -> list[str]:
+    """The pair's answer, and `count` others to its problem, each written anew; some may come out alike."""
+    own = _settled(*_composition(pair_.seed, pair_.split), pair_)
+    others = (Random(f"answer {pair_.split} {pair_.seed} {number}") for number in range(count))
+    return [pair_.answer, *(_answered(own, rng)[1] for rng in others)]
+
+
+def seed_range(text: str) -> range:
+    """`A..B` as a range, B left out. Raises ValueError."""
+    first, dots, end = text.partition("..")
+    if not dots or not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+        raise ValueError(f"{text!r} is no range of seeds: write FIRST..END, such as 0..180")
+    return range(int(first), int(end))
+
+
+def _answered(task: Task, rng: Random) -> tuple[str, str]:
     """How an answer is written and built, and its text."""
-    rng = Random(f"answer {split} {seed}")
     dialect = draw_dialect(rng)
     answer = task.answer(rng, dialect)
     name = rng.choice(("launch", "run", "forward_triton"))
@@ -80,11 +100,11 @@ def answer_to_another(pair_: Pair, rng: Random) -> str | None:
     tensors; None where the draws give none. May be of any composition: nobody is told that it is right."""
     family, operations = _composition(pair_.seed, pair_.split)
     own = _settled(family, operations, pair_)
-    drawn = {FAMILIES[family].draw(rng) for _ in range(_NEIGHBOURS)} - {operations}
+    drawn = {FAMILIES[family].draw(rng) for _ in range(rng.choice(_NEIGHBOURS))} - {operations}
     for other in sorted(drawn, key=lambda o: (-SequenceMatcher(None, o, operations).ratio(), o)):
         task = _settled(family, other, pair_)
         if (task.module.forward, task.module.inputs) == (own.module.forward, own.module.inputs):
-            source = _answered(task, seed=pair_.seed, split=pair_.split)[1]
+            source = _answered(task, Random(f"answer {pair_.split} {pair_.seed}"))[1]
             if source != pair_.answer:
                 return source
     return None
@@ -124,8 +144,24 @@ def _families() -> tuple[tuple[Family, ...], tuple[float, ...]]:
 
 def _composition(seed: int, split: Split) -> tuple[str, tuple[str, ...]]:
     rng = Random(f"composition {split} {seed}")
+    if split == "longer":
+        return _longer(rng)
     family = rng.choices(*_families())[0]  # before what is held out, so that either split has the same share of each
     while True:
         operations = family.draw(rng)
         if held_out(family.name, operations) == (split == "held_out"):
             return family.name, operations
+
+
+def _longer(rng: Random) -> tuple[str, tuple[str, ...]]:
+    """A composition of a family, with operations after it until it is long enough, each of which tells."""
+    while True:
+        family, count = rng.choice(_LENGTHENED), rng.choice(_LONGER)
+        operations = FAMILIES[family].draw(rng)
+        for name in rng.choices(tuple(UNARY), k=_LONGER_TRIES):
+            known = tuple(each for each in operations if each in UNARY or each in BINARY)
+            grows = UNARY[name].grows and any(each in UNARY and UNARY[each].grows for each in known)
+            if not grows and tells(known, name, given=GIVEN):
+                operations = (*operations, name)
+            if len(operations) == count:
+                return family, operations

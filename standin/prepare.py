@@ -2,7 +2,10 @@
 
 Knows nothing of models. What it leaves is integers, so a GPU machine needs neither the examples nor what renders them.
 
-    python -m standin.prepare --data FOLDER [--vocabulary N] [--context N] [--workers N]
+    python -m standin.prepare --data FOLDER [--drafts A..B] [--held-out A..B] [--tokenizer FOLDER] [--workers N]
+
+Besides what lies in FOLDER, pairs may come from the generator as they are (`--drafts` for training, `--held-out` for
+the losses), in any number: its answers are right by how it makes them, and judging them takes a thousand times as long.
 """
 
 from __future__ import annotations
@@ -11,38 +14,53 @@ import argparse
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 from tokenizers import Tokenizer
 
 from standin.corpus import SPLITS, TokenSequence, write_sequences
-from standin.examples import Example, read_examples
+from standin.examples import Example, draft_of, read_examples
+from standin.pairs import Split, pair, seed_range
 from standin.prepared import FOLDER, SEQUENCES_FILE, PreparationError, Prepared, write_prepared
 from standin.prompt_files import TEMPLATE_FILES, TEMPLATES
 from standin.sequences import answer_of, encode, open_writer, prompt_of
-from standin.tokenizer import train_tokenizer, write_tokenizer
+from standin.tokenizer import read_tokenizer, train_tokenizer, write_tokenizer
 
 MAX_VOCABULARY = 2**15  # ids are kept in 16 bits
 # More examples teach the tokenizer nothing new, and take their time.
 MAX_TOKENIZER_EXAMPLES = 4_000
 CHUNK = 256
+GivenT = TypeVar("GivenT")
+MadeT = TypeVar("MadeT")
 
 
-def prepare(data: Path, *, vocabulary: int, context: int, workers: int) -> Prepared:
+def prepare(
+    data: Path,
+    *,
+    vocabulary: int,
+    context: int,
+    workers: int,
+    drafts: range = range(0),
+    held_out: range = range(0),
+    known: Tokenizer | None = None,
+) -> Prepared:
     """Reads every `*.jsonl` in `data` and writes `data/prepared`. The order of files and lines does not matter.
 
-    Raises PreparationError.
+    `drafts` and `held_out` are seeds of pairs that the generator adds, unjudged. `known` is a tokenizer to keep, else
+    one is trained. Raises PreparationError.
     """
     if not 300 <= vocabulary <= MAX_VOCABULARY:
         raise PreparationError(f"--vocabulary {vocabulary}: must be from 300 to {MAX_VOCABULARY}")
-    examples = _read_all(data)
-    tokenizer = train_tokenizer(_texts_to_learn(examples), vocabulary=vocabulary)
+    unjudged = {"train": _generated(drafts, "train", workers), "held_out": _generated(held_out, "held_out", workers)}
+    examples = _sorted([*_read_all(data), *(example for made in unjudged.values() for example in made)])
+    tokenizer = known or train_tokenizer(_texts_to_learn(examples), vocabulary=vocabulary)
     texts = _render_all(examples, tokenizer=tokenizer, workers=workers)
     by_split = {split: [t for e, t in zip(examples, texts, strict=True) if e.split == split] for split in SPLITS}
     for split, found in by_split.items():
@@ -59,6 +77,7 @@ def prepare(data: Path, *, vocabulary: int, context: int, workers: int) -> Prepa
         vocabulary=tokenizer.get_vocab_size(),
         context=context,
         num_examples={split: len(sequences) for split, sequences in kept.items()},
+        unjudged={split: len(made) for split, made in unjudged.items()},
         left_out={split: len(all_of[split]) - len(kept[split]) for split in SPLITS},
         num_tokens={split: _count(sequences) for split, sequences in kept.items()},
         median_tokens=median(len(s.ids) for s in all_of["train"]),
@@ -75,7 +94,32 @@ def _read_all(data: Path) -> list[Example]:
             examples += read_examples(path)
         except (OSError, ValueError, TypeError) as error:
             raise PreparationError(f"{path}: {error}") from error
+    return examples
+
+
+def _sorted(examples: Sequence[Example]) -> list[Example]:
     return sorted(examples, key=lambda e: (e.kind, e.split, e.seed, e.problem, e.attempt or "", e.answer))
+
+
+def _generated(seeds: range, split: Split, workers: int) -> list[Example]:
+    """The pairs of those seeds, each problem and answer once."""
+    chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
+    made = (example for chunk in _each(partial(_drafts, split=split), chunks, workers=workers) for example in chunk)
+    return list({(example.problem, example.answer): example for example in made}.values())
+
+
+def _drafts(seeds: range, *, split: Split) -> list[Example]:
+    return [draft_of(pair(seed, split=split)) for seed in seeds]
+
+
+def _each(work: Callable[[GivenT], list[MadeT]], chunks: Sequence[GivenT], *, workers: int) -> Iterator[list[MadeT]]:
+    """What `work` makes of each chunk, in order."""
+    if workers == 1 or len(chunks) < 2:
+        yield from map(work, chunks)
+        return
+    # Not forked: the tokenizer's library has threads by now.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, chunks)
 
 
 def _texts_to_learn(examples: Sequence[Example]) -> Iterator[str]:
@@ -87,11 +131,7 @@ def _texts_to_learn(examples: Sequence[Example]) -> Iterator[str]:
 def _render_all(examples: Sequence[Example], *, tokenizer: Tokenizer, workers: int) -> list[tuple[str, str]]:
     chunks = [examples[at : at + CHUNK] for at in range(0, len(examples), CHUNK)]
     render = partial(_render, tokenizer=tokenizer.to_str())
-    if workers == 1:
-        return [text for chunk in chunks for text in render(chunk)]
-    # Not forked: the tokenizer's library has threads by now.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return [text for texts in pool.map(render, chunks) for text in texts]
+    return [text for texts in _each(render, chunks, workers=workers) for text in texts]
 
 
 def _render(examples: Sequence[Example], *, tokenizer: str) -> list[tuple[str, str]]:
@@ -117,10 +157,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of generated *.jsonl")
     parser.add_argument("--vocabulary", type=int, default=2048)
     parser.add_argument("--context", type=int, default=2048, help="longer examples are left out")
+    parser.add_argument("--drafts", type=seed_range, default=range(0), help="seeds A..B of unjudged training pairs")
+    parser.add_argument("--held-out", type=seed_range, default=range(0), help="seeds A..B of unjudged held-out pairs")
+    parser.add_argument("--tokenizer", type=Path, help="a checkpoint whose tokenizer is kept")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     try:
-        prepared = prepare(**vars(options))
+        prepared = prepare(
+            options.data, vocabulary=options.vocabulary, context=options.context, workers=options.workers,
+            drafts=options.drafts, held_out=options.held_out,
+            known=None if options.tokenizer is None else read_tokenizer(options.tokenizer),
+        )  # fmt: skip
     except PreparationError as error:
         raise SystemExit(f"prepare: {error}") from error
     print(json.dumps(asdict(prepared), indent=2))

@@ -21,12 +21,14 @@ class PreparationError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What was made. Counts are by split; `left_out` are examples longer than `context` tokens."""
+    """What was made. Counts are by split; `unjudged` came from the generator as they are, `left_out` are examples
+    longer than `context` tokens."""
 
     data_hash: str
     vocabulary: int
     context: int
     num_examples: Mapping[str, int]
+    unjudged: Mapping[str, int]
     left_out: Mapping[str, int]
     num_tokens: Mapping[str, int]
     median_tokens: float

@@ -9,6 +9,7 @@ was not; on a GPU the same up to the order of additions.
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import time
 from collections.abc import Sequence
@@ -19,8 +20,9 @@ from typing import Any
 import safetensors
 import tokenizers
 import torch
+from tokenizers import Tokenizer
 
-from standin.checkpoint import write_checkpoint
+from standin.checkpoint import RECORD_FILE, write_checkpoint
 from standin.corpus import read_corpus
 from standin.model import Shape
 from standin.prepared import FOLDER, SEQUENCES_FILE, PreparationError, Prepared, read_prepared
@@ -34,6 +36,8 @@ VOCABULARY_STEP = 64  # rows of the embedding come in multiples of this, which m
 # Of a time limit, kept for the last held-out loss and for writing the checkpoint.
 RESERVE_SECONDS = 10.0
 SAVE_SECONDS = 60.0
+# What the record tells of the options.
+OPTIONS = ("batch_tokens", "widths", "rate", "warmup", "weight_decay", "dropout")
 
 
 def main() -> None:
@@ -70,6 +74,8 @@ def train(options: argparse.Namespace, *, prepared: Prepared, started: float) ->
     )
     if options.resume:
         training.resume()
+    elif options.begin_from is not None:
+        begin_from(options.begin_from, trainer=trainer, tokenizer=tokenizer)
     print(f"{shape.num_parameters:,} parameters, {trainer.steps_per_epoch} steps an epoch", flush=True)
     deadline = None if options.minutes is None else started + 60 * options.minutes - RESERVE_SECONDS
     end = training.run(Limits(num_steps=options.steps, deadline=deadline, pause_at=options.pause_at))
@@ -79,6 +85,13 @@ def train(options: argparse.Namespace, *, prepared: Prepared, started: float) ->
     return end
 
 
+def begin_from(folder: Path, *, trainer: Trainer, tokenizer: Tokenizer) -> None:
+    """Raises StateError where a checkpoint is of another shape, or its tokens are others."""
+    if read_tokenizer(folder).to_str() != tokenizer.to_str():
+        raise StateError(f"{folder}: has another tokenizer; prepare the data with --tokenizer {folder}")
+    trainer.begin_from(folder)
+
+
 def open_trainer(options: argparse.Namespace, *, prepared: Prepared, shape: Shape, pad: int) -> Trainer:
     path: Path = options.data / FOLDER / SEQUENCES_FILE
     settings = Settings(
@@ -86,6 +99,7 @@ def open_trainer(options: argparse.Namespace, *, prepared: Prepared, shape: Shap
         tokens_per_batch=options.batch_tokens,
         num_widths=options.widths,
         weight_decay=options.weight_decay,
+        dropout=options.dropout,
         device=options.device,
         compiled=options.compile,
     )
@@ -109,10 +123,11 @@ def record_of(
         "seconds": round(progress.seconds, 1),
         "parameters": shape.num_parameters,
         "shape": asdict(shape),
-        "options": {
-            name: getattr(options, name) for name in ("batch_tokens", "widths", "rate", "warmup", "weight_decay")
-        },
+        "options": {name: getattr(options, name) for name in OPTIONS},
         "data": asdict(prepared),
+        "begun_from": None
+        if options.begin_from is None
+        else json.loads((options.begin_from / RECORD_FILE).read_bytes()),
         "train_losses": progress.train_losses,
         "held_out_losses": progress.held_out_losses,
         "device": torch.cuda.get_device_name() if cuda else platform.machine(),
@@ -134,6 +149,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     limit.add_argument("--steps", type=int)
     limit.add_argument("--minutes", type=float, help="of wall time, from start to checkpoint")
     parser.add_argument("--resume", action="store_true", help="go on from the state")
+    parser.add_argument("--begin-from", type=Path, help="a checkpoint whose weights are the first; not with --resume")
     parser.add_argument("--pause-at", type=int, help="stop at this step, to be resumed")
     parser.add_argument("--state", type=Path, help="file to go on from; else state.pt in --out")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
@@ -144,6 +160,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate at its peak")
     parser.add_argument("--warmup", type=int, default=150, help="steps")
     parser.add_argument("--weight-decay", type=float, default=0.1)
+    parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=9)
     parser.add_argument("--heads", type=int, default=8)

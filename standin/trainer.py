@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from standin.batches import Batch, plan_epoch, widths_of
+from standin.checkpoint import WEIGHTS_FILE
 from standin.corpus import Corpus
 from standin.model import IGNORED, Llama, Shape, loss_of
 from standin.schedule import Schedule
@@ -40,6 +43,7 @@ class Settings:
     tokens_per_batch: int
     num_widths: int
     weight_decay: float
+    dropout: float
     device: str
     compiled: bool
 
@@ -50,7 +54,7 @@ class Trainer:
     def __init__(self, shape: Shape, *, settings: Settings, train: Corpus, held_out: Corpus, data_hash: str) -> None:
         torch.manual_seed(settings.seed)
         self.step = 0
-        self.model = Llama(shape).to(settings.device)
+        self.model = Llama(shape, dropout=settings.dropout).to(settings.device)
         self._settings = settings
         self._train, self._held_out = train, held_out
         self._widths = widths_of([*train.lengths, *held_out.lengths], count=settings.num_widths)
@@ -77,6 +81,8 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = schedule.rate(self.step)
         ids, targets = self._train.tensors(batch)
+        if self._settings.dropout:  # so that what is dropped depends on the step alone
+            torch.manual_seed(self._settings.seed * 10**9 + self.step)
         with self._precision():
             loss = self._loss_of(self.model(ids), self.model.embedding, targets) / (targets != IGNORED).sum()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -92,6 +98,7 @@ class Trainer:
         size = self._settings.tokens_per_batch
         plan = plan_epoch(self._held_out.lengths, widths=self._widths, tokens_per_batch=size, seed=0, epoch=0)
         total, count = torch.zeros((), dtype=torch.float64), 0
+        self.model.eval()
         # Without gradients the compiled layers would be compiled once more.
         stance = torch.compiler.set_stance("force_eager") if self._settings.compiled else nullcontext()
         with stance, self._precision():
@@ -99,7 +106,15 @@ class Trainer:
                 ids, targets = self._held_out.tensors(batch)
                 total += loss_of(self.model(ids), self.model.embedding, targets).double().cpu()
                 count += int((targets != IGNORED).sum())
+        self.model.train()
         return float(total) / count
+
+    def begin_from(self, folder: Path) -> None:
+        """Takes the weights of a checkpoint. Raises StateError where there are none, or none of this shape."""
+        try:
+            self.model.load_state_dict(load_file(folder / WEIGHTS_FILE, device=self._settings.device))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise StateError(f"{folder}: its weights cannot be taken: {error}") from error
 
     def save(self, path: Path, *, progress: dict[str, Any]) -> None:
         """Whole or not at all. `progress` is plain values, handed back by `load`."""

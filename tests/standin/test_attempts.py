@@ -1,17 +1,18 @@
-"""What a model got wrong becomes a repair towards the nearest verified answer, and never of a held-out problem."""
+"""A model's own mistake becomes a repair towards the nearest right answer, and never of a held-out problem."""
 
 from __future__ import annotations
+
+import difflib
 
 import pytest
 
 from sandbox.types import Operator, Status
-from standin.attempts import answers_by_name, repairs_of
+from standin.attempts import NUM_ANSWERS, failures_of, repair_for
+from standin.evaluate import name_of
 from standin.evaluation import Sample
-from standin.examples import Example
+from standin.pairs import answers, pair
 
-
-def example(seed: int, answer: str, *, split: str = "train", kind: str = "draft") -> Example:
-    return Example(kind=kind, seed=seed, split=split, family="norm", problem=f"problem {seed // 10}", answer=answer)
+MADE = pair(5, split="train")
 
 
 def sample(problem: str, source: str, *, status: Status = Status.WRONG_VALUES, truncated: bool = False) -> Sample:
@@ -21,32 +22,28 @@ def sample(problem: str, source: str, *, status: Status = Status.WRONG_VALUES, t
     )  # fmt: skip
 
 
-ANSWERS = answers_by_name(
-    [example(10, "a\nb\nc"), example(11, "x\ny\nz"), example(20, "q"), example(21, "broken", kind="repair")]
-)
-
-
-def test_a_failed_attempt_is_paired_with_the_nearest_answer_to_its_problem() -> None:
-    (repair,) = repairs_of([sample("norm_11", "x\nY\nz")], answers=ANSWERS)
-    assert (repair.kind, repair.answer, repair.problem) == ("repair", "x\ny\nz", "problem 1")
-    assert (repair.attempt, repair.feedback, repair.seed) == ("x\nY\nz", "off by one", 11)
-
-
-def test_each_name_of_a_problem_finds_all_its_answers_and_no_repair_is_one() -> None:
-    assert ANSWERS["norm_10"] == ANSWERS["norm_11"] and len(ANSWERS["norm_10"]) == 2
-    assert "norm_21" not in ANSWERS
+def test_a_failed_attempt_is_paired_with_the_answer_that_is_most_like_it() -> None:
+    others = [answer for answer in answers(MADE, NUM_ANSWERS) if answer != MADE.answer]
+    for answer in others:
+        attempt = answer.replace("mask=", "msk=", 1)
+        repair = repair_for(sample(name_of(MADE), attempt))
+        changed = [line for line in difflib.ndiff(attempt.splitlines(), repair.answer.splitlines()) if line[0] in "+-"]
+        assert len(changed) == 2  # the line with the slip, and what it should be
+        assert (repair.kind, repair.split, repair.problem) == ("repair", "train", MADE.problem)
+        assert (repair.attempt, repair.feedback, repair.seed) == (attempt, "off by one", 5)
+    assert len(others) > 5
 
 
 def test_what_passed_was_cut_off_or_has_no_code_makes_none_and_the_same_attempt_makes_one() -> None:
-    useless = [
-        sample("norm_20", "q", status=Status.PASSED), sample("norm_20", "w", truncated=True), sample("norm_20", ""),
-    ]  # fmt: skip
-    assert repairs_of(useless, answers=ANSWERS) == []
-    assert len(repairs_of([sample("norm_20", "w"), sample("norm_20", "w")], answers=ANSWERS)) == 1
+    name = name_of(MADE)
+    useless = [sample(name, "q", status=Status.PASSED), sample(name, "w", truncated=True), sample(name, "")]
+    assert failures_of(useless) == []
+    assert len(failures_of([sample(name, "w"), sample(name, "w"), sample(name, "v")])) == 2
 
 
-@pytest.mark.parametrize("name", ["norm_30", "norm_99"])
+@pytest.mark.parametrize(
+    "name", [name_of(pair(5, split="held_out")), f"train_unheard_of_{MADE.seed}", "softmax_of_no_seed"]
+)
 def test_held_out_and_unknown_problems_are_refused(name: str) -> None:
-    answers = {**ANSWERS, **answers_by_name([example(30, "a", split="held_out")])}
-    with pytest.raises(ValueError, match=f"{name}: no training example"):
-        repairs_of([sample(name, "w")], answers=answers)
+    with pytest.raises(ValueError, match=f"{name}: no training pair"):
+        repair_for(sample(name, "w"))

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from standin.breaking import ANOTHER, NAMES, broken
+from standin.breaking import ANOTHER, NAMES, broken, broken_further
 from standin.pairs import pair
 
 PAIRS = [pair(seed, split="train") for seed in range(0, 2400, 4)]
@@ -55,3 +55,11 @@ def test_invented_functions_are_none_of_triton_s() -> None:
     for before, after in _of("invented_function"):
         new = [line for line in after.split("\n") if line not in before.split("\n")]
         assert new and all("tl." in line or "libdevice." in line for line in new)
+
+
+def test_half_of_the_answers_are_broken_further_and_differ_in_more_places() -> None:
+    further = [(slip, broken_further(made, seed=0)) for made, slip in BROKEN[::4]]
+    more = [(once, often) for once, often in further if once.source != often.source]
+    assert 0.4 < len(more) / len(further) < 0.6
+    assert all(often.name.startswith(f"{once.name} and ") for once, often in more)
+    assert all(often.source != made.answer for made, (_, often) in zip(PAIRS, further, strict=True))

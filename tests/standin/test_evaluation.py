@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 
 import pytest
 
 from agent.prompts import in_characters, load_prompt_writer
 from agent.sampler import Completion, SampleRequest, SamplerError
+from sandbox.tracer import ProblemFailed
 from sandbox.types import Candidate, Correctness, Failure, Operator, Problem, Status, Verdict
-from standin.evaluate import Evaluator
+from standin.evaluate import Evaluator, problems_of, split_and_seeds, split_of
 from standin.evaluation import RecordError, Sample, SampleFile, SampleKey, evaluation_of, read_samples
 from standin.evaluation_page import evaluation_page
+from standin.pairs import pair
 from standin.prompt_files import TEMPLATES
 
 PROBLEMS = [Problem(id=name, source=f"# {name}\n", origin="test") for name in ("first", "second")]
 WORKS = "import torch\n\nclass ModelNew: works = True\n"
 FAILS = "import torch\n\nclass ModelNew: works = False\n"
+
+
+GROUPS = {"first": "train", "second": "held_out"}
 
 
 class ScriptedSampler:
@@ -59,15 +65,25 @@ class ScriptedJudge:
         return Verdict(candidate_id=candidate.id, status=Status.WRONG_VALUES, feedback=feedback, failure=failure)
 
 
-def evaluate(path: Path, sampler: ScriptedSampler, *, num_drafts: int, most: int) -> dict[SampleKey, Sample]:
+def evaluate(
+    path: Path,
+    sampler: ScriptedSampler,
+    *,
+    num_drafts: int,
+    most: int,
+    deadline: float = math.inf,
+    judge: ScriptedJudge | None = None,
+) -> dict[SampleKey, Sample]:
+    """On a clock that counts the answers asked for."""
     file = SampleFile(path)
     writer = load_prompt_writer(None, limit=in_characters(10_000), checkpoint=TEMPLATES)
     evaluator = Evaluator(
-        sampler=sampler, pool=ScriptedJudge(), render=writer.render, file=file, slots=3, seed=5, tell=lambda _: None
-    )
+        sampler=sampler, pool=judge or ScriptedJudge(), render=writer.render, file=file, slots=3, seed=5,
+        tell=lambda _: None, clock=lambda: len(sampler.asked),
+    )  # fmt: skip
 
     async def work() -> None:
-        await evaluator.draft(PROBLEMS, num_drafts=num_drafts)
+        await evaluator.draft(PROBLEMS, num_drafts=num_drafts, deadline=deadline)
         await evaluator.repair(PROBLEMS, num_drafts=num_drafts, most=most)
 
     try:
@@ -109,10 +125,11 @@ def test_an_evaluation_goes_on_where_it_broke_off(tmp_path: Path) -> None:
 
 def test_figures(tmp_path: Path) -> None:
     samples = evaluate(tmp_path / "samples.jsonl", ScriptedSampler(), num_drafts=4, most=5)
-    found = evaluation_of(samples.values(), num_drafts=4, seed=0)
+    found = evaluation_of(samples.values(), groups=GROUPS, num_drafts=4, seed=0)
     assert {k: estimate.value for k, estimate in found.pass_at.items()} == pytest.approx({1: 0.5, 2: 5 / 6, 4: 1.0})
+    assert {group: estimate.value for group, estimate in found.pass_at_1_of.items()} == {"train": 0.5, "held_out": 0.5}
     assert found.statuses == {"passed": 4, "wrong_values": 4}
-    assert (found.num_problems, found.truncated) == (2, 2)
+    assert (found.num_asked, found.num_problems, found.truncated) == (2, 2, 2)
     everything, written = found.comparisons
     # A repair costs 50 tokens. The draft after number 1 passes, for 30 with its prompt and 20 without.
     for comparison in (everything, written):
@@ -123,20 +140,57 @@ def test_figures(tmp_path: Path) -> None:
 
 def test_the_page_tells_the_figures(tmp_path: Path) -> None:
     samples = evaluate(tmp_path / "samples.jsonl", ScriptedSampler(), num_drafts=4, most=5)
-    page = evaluation_page(evaluation_of(samples.values(), num_drafts=4, seed=0))
-    assert "| 2 | 83.3 % (83.3 to 83.3) |" in page
+    page = evaluation_page(evaluation_of(samples.values(), groups=GROUPS, num_drafts=4, seed=0))
+    assert "2 problems of 2, 4 drafts each" in page
+    assert "| 2 | 83.3 % (83.3 to 83.3) |" in page and "| 1, held_out alone | 50.0 % (50.0 to 50.0) |" in page
     assert "Drafts: passed 4, wrong_values 4." in page
     assert "| completion | 2 (0 left out) | 50.0 % (0.0 to 100.0) | 100.0 % (100.0 to 100.0) |" in page
-    without = evaluation_page(evaluation_of((s for s in samples.values() if s.number != 1), num_drafts=1, seed=0))
+    without = evaluation_page(
+        evaluation_of((s for s in samples.values() if s.number != 1), groups=GROUPS, num_drafts=1, seed=0)
+    )
     assert "Repairs" not in without
+
+
+def test_when_time_is_over_what_was_begun_is_finished_and_the_rest_is_left(tmp_path: Path) -> None:
+    samples = evaluate(tmp_path / "samples.jsonl", ScriptedSampler(), num_drafts=5, most=0, deadline=1.0)
+    numbers = {name: [key[2] for key in samples if key[0] == name] for name in GROUPS}
+    # Three are sampled at a time and as many judged, so six had begun when the first was asked for.
+    assert (sorted(numbers["first"]), numbers["second"]) == ([0, 1, 2, 3, 4], [0])
+    found = evaluation_of(samples.values(), groups=GROUPS, num_drafts=5, seed=0)
+    assert (found.num_asked, found.num_problems) == (2, 1)
+
+
+def test_a_problem_that_cannot_be_judged_is_left_out(tmp_path: Path) -> None:
+    class Refuses(ScriptedJudge):
+        async def judge(self, problem: Problem, candidate: Candidate) -> Verdict:
+            if problem.id == "first":
+                raise ProblemFailed("null programs would pass")
+            return await super().judge(problem, candidate)
+
+    samples = evaluate(tmp_path / "samples.jsonl", ScriptedSampler(), num_drafts=2, most=1, judge=Refuses())
+    found = evaluation_of(samples.values(), groups=GROUPS, num_drafts=2, seed=0)
+    assert {key[0] for key in samples} == {"second"} and (found.num_asked, found.num_problems) == (2, 1)
+
+
+def test_problems_of_several_splits_come_in_turn_and_tell_their_split() -> None:
+    seeds = [split_and_seeds(text) for text in ("held_out:0..3", "longer:5..7", "train:1..2")]
+    problems = problems_of(seeds)
+    assert [split_of(problem.id) for problem in problems] == [
+        "held_out", "longer", "train", "held_out", "longer", "held_out",
+    ]  # fmt: skip
+    assert problems[1].source == pair(5, split="longer").problem
+    with pytest.raises(ValueError, match="write FIRST"):
+        split_and_seeds("train:5..5")
+    with pytest.raises(ValueError, match="names none of train, held_out, longer"):
+        split_and_seeds("trains:0..5")
 
 
 def test_a_problem_that_lacks_drafts_is_left_out(tmp_path: Path) -> None:
     samples = evaluate(tmp_path / "samples.jsonl", ScriptedSampler(), num_drafts=3, most=1)
     del samples["first", Operator.DRAFT, 2]
-    assert evaluation_of(samples.values(), num_drafts=3, seed=0).num_problems == 1
+    assert evaluation_of(samples.values(), groups=GROUPS, num_drafts=3, seed=0).num_problems == 1
     with pytest.raises(RecordError, match="no problem has 9 drafts"):
-        evaluation_of(samples.values(), num_drafts=9, seed=0)
+        evaluation_of(samples.values(), groups=GROUPS, num_drafts=9, seed=0)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from sandbox.feedback import MAX_FEEDBACK_CHARACTERS
 from sandbox.types import Candidate, Correctness, Failure, Operator, Status, Verdict
 from standin import make
-from standin.breaking import broken
+from standin.breaking import broken_further
 from standin.examples import Example, read_examples, write_examples
 from standin.make import SHARD_SEEDS, Order, StaleShard, make_shard, shard_path
 from standin.pairs import Pair, pair
@@ -66,7 +67,7 @@ def test_a_shard_holds_verified_drafts_once_and_repairs_with_the_judges_words(
     tmp_path: Path, scripted: Callable[[Says], ScriptedVerifier]
 ) -> None:
     scripted(_judges_by_pair(0))
-    order = Order(split="train", out=tmp_path, repairs=1.0)
+    order = Order(split="train", out=tmp_path, repairs=2.0)
     tally = make_shard(0, order=order)
     examples = read_examples(shard_path(order, 0))
     drafts = [(e.problem, e.answer) for e in examples if e.kind == "draft"]
@@ -74,9 +75,11 @@ def test_a_shard_holds_verified_drafts_once_and_repairs_with_the_judges_words(
     assert sorted(drafts) == sorted(_right(0))
     assert tally.verified.total() == len(drafts) and tally.repeated == SHARD_SEEDS - len(drafts)
     assert {(e.attempt, e.feedback) for e in repairs} == {
-        (broken(pair(e.seed, split="train"), seed=0).source, "It is wrong_values.") for e in repairs
+        (broken_further(pair(e.seed, split="train"), seed=number).source, "It is wrong_values.")
+        for e in repairs
+        for number in range(2)
     }
-    assert not tally.refused and len(repairs) == tally.num_repairs() > 30
+    assert not tally.refused and len(repairs) == tally.num_repairs() > 1.9 * len(drafts)
 
 
 def test_what_is_there_is_not_made_again(tmp_path: Path, scripted: Callable[[Says], ScriptedVerifier]) -> None:
@@ -105,6 +108,13 @@ def test_a_run_that_dies_within_a_shard_leaves_none(
     with pytest.raises(KeyboardInterrupt):
         make_shard(0, order=order)
     assert list(tmp_path.glob("*.jsonl")) == []
+
+
+def test_no_shard_is_begun_after_the_deadline(tmp_path: Path, scripted: Callable[[Says], ScriptedVerifier]) -> None:
+    scripted(lambda problem, source: Status.PASSED)
+    order, firsts = Order(split="train", out=tmp_path, repairs=0.0), range(0, 3 * SHARD_SEEDS, SHARD_SEEDS)
+    assert list(make.make(firsts, order=order, workers=1, deadline=time.monotonic())) == []
+    assert len(list(make.make(firsts, order=order, workers=1, deadline=time.monotonic() + 600))) == 3
 
 
 def test_a_pair_that_does_not_pass_is_told_and_not_written(

@@ -26,8 +26,16 @@ PAIRS: list[Pair] = [pair(seed, split="train") for seed in range(1, 2400, 8)]
 def test_no_held_out_composition_is_in_the_training_set() -> None:
     train = {composition(seed, split="train") for seed in range(2_000)}
     others = {composition(seed, split="held_out") for seed in range(800)}
-    assert len(train) > 1_000 and len(others) > 300
-    assert not train & others
+    longer = {composition(seed, split="longer") for seed in range(200)}
+    assert len(train) > 1_000 and len(others) > 300 and len(longer) > 150
+    assert not train & others and not (train | others) & longer
+
+
+def test_longer_chains_have_more_operations_than_any_other() -> None:
+    def count(split: Split) -> list[int]:
+        return [len(composition(seed, split=split).split(", ")) for seed in range(1_000)]
+
+    assert max(count("train") + count("held_out")) < min(count("longer"))
 
 
 def test_about_an_eighth_of_all_compositions_is_held_out() -> None:
@@ -75,7 +83,7 @@ def test_every_family_and_dialect_is_drawn() -> None:
     assert min(forms[form] for form in ("whole", "blocks", "columns", "atomic", "partial")) > 0
 
 
-@pytest.mark.parametrize("split", ["train", "held_out"])
+@pytest.mark.parametrize("split", ["train", "held_out", "longer"])
 def test_each_seed_has_a_problem_of_its_own(split: Split) -> None:
     assert len({pair(seed, split=split).problem for seed in range(40)}) >= 39  # two single ReLUs may come out alike
 
@@ -90,7 +98,7 @@ def test_half_of_the_slips_answer_a_neighbouring_problem_on_the_same_tensors() -
         assert forward.findall(source) == forward.findall(each.answer)
 
 
-@pytest.mark.parametrize("split", ["train", "held_out"])
+@pytest.mark.parametrize("split", ["train", "held_out", "longer"])
 def test_the_large_size_differs_in_numbers_alone(split: Split) -> None:
     def without_numbers(text: str) -> str:
         return re.sub(r"\d+", "0", text)

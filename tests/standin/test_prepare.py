@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from standin.examples import write_examples
+from standin.pairs import pair
 from standin.prepare import prepare
 from standin.prepared import FOLDER, SEQUENCES_FILE, PreparationError, read_prepared
+from standin.tokenizer import read_tokenizer
 from tests.standin.tiny_pairs import tiny_pair, tiny_repair
 
 
@@ -50,3 +52,16 @@ def test_the_order_of_lines_does_not_matter(data: Path, tmp_path: Path) -> None:
     assert prepare(tmp_path, vocabulary=384, context=2048, workers=1) == read_prepared(data)
     ours, theirs = (load_file(folder / FOLDER / SEQUENCES_FILE) for folder in (tmp_path, data))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_pairs_of_the_generator_are_added_unjudged_and_a_known_tokenizer_is_kept(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_bytes((data / "train.jsonl").read_bytes())
+    known = read_tokenizer(data / FOLDER)
+    made = prepare(
+        tmp_path, vocabulary=384, context=4096, workers=1, drafts=range(7, 12), held_out=range(3), known=known
+    )
+    assert made.num_examples == {"train": 18 + 5, "held_out": 3} and made.unjudged == {"train": 5, "held_out": 3}
+    assert read_tokenizer(tmp_path / FOLDER).to_str() == known.to_str()
+    lengths = load_file(tmp_path / FOLDER / SEQUENCES_FILE)["train.lengths"]
+    answer = len(known.encode(pair(9, split="train").answer).ids)
+    assert int(lengths.max()) > answer  # the tiny pairs are shorter than any of the generator's

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tokenizers import Tokenizer
 
+from agent.config import load_config
 from agent.prompts import PromptWriter
+from agent.sampler_config import LocalModelSection
+from agent.sampling import open_prompt_writer, tokens_of
+from standin.breaking import broken
+from standin.examples import draft_of, repair_of
+from standin.pairs import pair
 from standin.prompt_files import TEMPLATES
 from standin.sequences import answer_of, encode, open_writer, prompt_of
-from standin.tokenizer import END, MARKERS, id_of, train_tokenizer
+from standin.tokenizer import END, MARKERS, id_of, read_tokenizer, train_tokenizer
 from tests.standin.tiny_pairs import tiny_pair, tiny_repair
 
+ROOT = Path(__file__).parents[2]
 DRAFT = tiny_pair(3, split="train")
 REPAIR = tiny_repair(3, split="train")
 
@@ -57,3 +66,19 @@ def test_prompt_answer_and_end_stand_in_a_row(writer: PromptWriter, tokenizer: T
 def test_every_marker_is_used_by_a_template() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in TEMPLATES.iterdir())
     assert [marker for marker in MARKERS if marker not in text] == []
+
+
+def test_a_run_sends_the_very_tokens_that_training_learnt_from() -> None:
+    checkpoint = ROOT / "standin" / "checkpoint"
+    sampler = load_config(ROOT / "configs" / "quickstart.yaml", [f"sampler.model={checkpoint}"]).sampler
+    assert isinstance(sampler, LocalModelSection)
+    run, encode = open_prompt_writer(sampler), tokens_of(sampler).encode
+    tokenizer = read_tokenizer(checkpoint)
+    training = open_writer(tokenizer)
+    for seed in range(12):
+        made = pair(seed, split="held_out")
+        told = "The output is wrong.\nHint: compare <|answer|>."
+        for each in (draft_of(made), repair_of(made, attempt=broken(made, seed=0).source, feedback=told)):
+            assert encode(prompt_of(each, writer=run)) == tuple(
+                tokenizer.encode(prompt_of(each, writer=training), add_special_tokens=False).ids
+            )

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from standin.batches import Batch
+from standin.checkpoint import WEIGHTS_FILE
 from standin.corpus import TokenSequence, read_corpus, write_sequences
 from standin.model import IGNORED, Llama, Shape, loss_of
 from standin.schedule import Schedule
@@ -44,7 +46,9 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def new_training(
     encoded: Path, state: Path, *, num_steps: int | None, seed: int = 1, clock: Callable[[], float] = lambda: 0.0
 ) -> tuple[Training, Trainer]:
-    settings = Settings(seed=seed, tokens_per_batch=256, num_widths=2, weight_decay=0.1, device="cpu", compiled=False)
+    settings = Settings(
+        seed=seed, tokens_per_batch=256, num_widths=2, weight_decay=0.1, dropout=0.1, device="cpu", compiled=False
+    )
     train, held_out = (read_corpus(encoded, split=split, device="cpu", pad=PAD_ID) for split in ("train", "held_out"))
     trainer = Trainer(SHAPE, settings=settings, train=train, held_out=held_out, data_hash="hash")
     schedule = Schedule(peak_rate=1e-2, warmup_steps=4, num_steps=num_steps)
@@ -81,6 +85,26 @@ def test_training_lowers_the_loss_and_another_seed_gives_other_weights(encoded: 
     _, first = new_training(encoded, tmp_path / "b.pt", num_steps=12, seed=1)
     assert torch.equal(again.model.embedding, first.model.embedding)
     assert not torch.equal(again.model.embedding, other.model.embedding)
+
+
+def test_held_out_losses_drop_nothing(encoded: Path, tmp_path: Path) -> None:
+    _, trainer = new_training(encoded, tmp_path / "a.pt", num_steps=1)
+    assert trainer.held_out_loss() == trainer.held_out_loss()
+    batch = Batch(width=64, rows=(0, 1))
+    ids, _ = read_corpus(encoded, split="train", device="cpu", pad=PAD_ID).tensors(batch)
+    assert not torch.equal(trainer.model(ids), trainer.model(ids))  # while in training they differ
+
+
+def test_a_training_begins_from_the_weights_of_a_checkpoint(encoded: Path, tmp_path: Path) -> None:
+    training, first = new_training(encoded, tmp_path / "a.pt", num_steps=3)
+    training.run(steps(3))
+    save_file({name: each.contiguous() for name, each in first.model.state_dict().items()}, tmp_path / WEIGHTS_FILE)
+    _, second = new_training(encoded, tmp_path / "b.pt", num_steps=3, seed=2)
+    second.begin_from(tmp_path)
+    assert torch.equal(second.model.embedding, first.model.embedding) and second.step == 0
+    save_file({"another": torch.zeros(1)}, tmp_path / WEIGHTS_FILE)
+    with pytest.raises(StateError, match="cannot be taken"):
+        second.begin_from(tmp_path)
 
 
 def test_a_state_of_another_training_is_refused(encoded: Path, tmp_path: Path) -> None:
