@@ -18,6 +18,7 @@ LEFT, RIGHT, TOP, BOTTOM = 42, 14, 12, 36  # margins
 NUM_TICKS = 5
 MAX_POINTS = 400  # of one curve: more cannot be told apart at this width
 CHARACTER_WIDTH = 5.2
+NAME_HEIGHT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,15 @@ class Series:
             raise ValueError(f"series {self.name!r} has {len(self.bounds)} bounds on {len(self.points)} points")
         if not self.points or not all(math.isfinite(value) for point in self.points for value in point):
             raise ValueError(f"series {self.name!r} needs points, all of them finite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A point that stands by itself, with its name beside: no curve goes through it."""
+
+    x: float
+    y: float
+    label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +69,12 @@ class _Scale:
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
 
 
-def curve_chart(series: Sequence[Series], *, name: str, told: str, x: Axis, y: Axis, stepped: bool) -> Markup:
+def curve_chart(
+    series: Sequence[Series], *, name: str, told: str, x: Axis, y: Axis, stepped: bool, marks: Sequence[Mark] = ()
+) -> Markup:
     """Curves over one pair of axes. `name` and `told` are its text alternative. `stepped`: a value holds until the
     next point, and to the right end."""
-    values = [point for one in series for point in one.points]
+    values = [point for one in series for point in one.points] + [(mark.x, mark.y) for mark in marks]
     across = _scale([p[0] for p in values], axis=x, start=LEFT, end=WIDTH - RIGHT)
     up = _scale([p[1] for p in values], axis=y, start=HEIGHT - BOTTOM, end=TOP)
     parts = [*_frame(across, up, x=x, y=y)]
@@ -72,7 +84,8 @@ def curve_chart(series: Sequence[Series], *, name: str, told: str, x: Axis, y: A
             parts.append(Markup('<path class="band s{}" d="{}"/>').format(number, band))
         path = _path(one.points, across=across, up=up, stepped=stepped)
         parts.append(Markup('<path class="curve s{}" d="{}"/>').format(number, path))
-    if len(series) > 1:
+    parts.extend(_marks(marks, across=across, up=up))
+    if len(series) > 1 or (series and marks):
         parts.append(_legend([one.name for one in series]))
     return _svg(parts, name=name, told=told)
 
@@ -165,6 +178,21 @@ def _band(series: Series, *, across: _Scale, up: _Scale) -> str:
     upper = [f"{across.at(x)} {up.at(high)}" for x, (_, high) in zip(xs, series.bounds, strict=True)]
     lower = [f"{across.at(x)} {up.at(low)}" for x, (low, _) in zip(xs, series.bounds, strict=True)]
     return f"M{'L'.join([*upper, *reversed(lower)])}Z"
+
+
+def _marks(marks: Sequence[Mark], *, across: _Scale, up: _Scale) -> Iterator[Markup]:
+    """Hollow diamonds, so that they are taken for no curve's points. Names that would lie on one another move apart."""
+    lowest: dict[float, float] = {}  # where the last name of a column stands, from the top down
+    for mark in sorted(marks, key=lambda mark: -mark.y):
+        left, middle = across.at(mark.x), up.at(mark.y)
+        place = max(middle + 3, lowest.get(mark.x, -math.inf) + NAME_HEIGHT)
+        lowest[mark.x] = place
+        yield Markup('<path class="mark" d="M{} {}l4 4l-4 4l-4 -4Z"/>').format(left, round(middle - 4, 1))
+        ends = left + 8 + len(mark.label) * CHARACTER_WIDTH > WIDTH  # there is no room on the right
+        where, anchor = (left - 8, "end label") if ends else (left + 8, "label")
+        yield Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
+            anchor, round(where, 1), round(place, 1), mark.label
+        )
 
 
 def _frame(across: _Scale, up: _Scale, *, x: Axis, y: Axis) -> Iterator[Markup]:
