@@ -314,11 +314,12 @@ def _conditions(results: Results) -> Part:
             for seed, (began, ended) in results.hours.items()
         ),
         *(f"{key}: {plain(value)}" for key, value in results.environment.items() if value is not None),
-        f"to reproduce: kernelloop compare {experiment.path}",
+        f"to reproduce: {experiment.command}",
     ]
     return Part(id="conditions", title="Conditions", facts=tuple(facts))
 
 
 def _without_paths(sampler: dict[str, object]) -> dict[str, object]:
-    """Only a path's last part: where a checkpoint lay says nothing about the figures."""
-    return {key: value.rsplit("/", 1)[-1] if isinstance(value, str) else value for key, value in sampler.items()}
+    """Only a path's last part: where a checkpoint lay says nothing about the figures. What is empty is left out."""
+    kept = {key: value for key, value in sampler.items() if value not in ({}, [])}
+    return {key: value.rsplit("/", 1)[-1] if isinstance(value, str) else value for key, value in kept.items()}

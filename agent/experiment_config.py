@@ -7,6 +7,7 @@ in is told by key.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,7 @@ class Experiment:
     `arms` are whole run configurations that differ from it in `ARM_KEYS` alone."""
 
     path: Path
+    overrides: tuple[str, ...]
     base: RunConfig
     arms: Mapping[str, RunConfig]
     seeds: tuple[int, ...]
@@ -92,6 +94,12 @@ class Experiment:
     resamples: int
     published: bool
     run_dir: str | None
+
+    @property
+    def command(self) -> str:
+        """What carries it out again; where its folder lies makes no difference."""
+        kept = (shlex.quote(text) for text in self.overrides if not text.startswith("run_dir="))
+        return " ".join(("kernelloop compare", str(self.path), *kept))
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -155,8 +163,9 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         for arm, changes in config.arms.items()
     }
     return Experiment(
-        path=path, base=base, arms=arms, seeds=tuple(config.seeds), currency=config.budget.currency,
-        limit=config.budget.limit, against=config.against or next(iter(arms)), resamples=config.resamples,
+        path=path, overrides=tuple(overrides), base=base, arms=arms, seeds=tuple(config.seeds),
+        currency=config.budget.currency, limit=config.budget.limit,
+        against=config.against or next(iter(arms)), resamples=config.resamples,
         published=config.published, run_dir=config.run_dir,
     )  # fmt: skip
 
