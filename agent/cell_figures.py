@@ -42,7 +42,6 @@ class SearchFigures:
     num_refuted: int
     spend: Spend
     drafts: tuple[Verdict | None, ...]
-    only_drafts: bool
     end: EndReason | None
 
     def first_pass(self, currency: str) -> float | None:
@@ -98,7 +97,6 @@ class _Reading:
             num_refuted=sum(verdict.passed and verdict.candidate_id in refuted for verdict in within),
             spend=self.standing.spend,
             drafts=tuple(self._drafts()),
-            only_drafts=all(proposal.operator is Operator.DRAFT for proposal in self.proposals),
             end=None if self.standing.ended is None else self.standing.ended.end,
         )  # fmt: skip
 

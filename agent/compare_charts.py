@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from agent.comparison import ArmFigures, Comparison
+from agent.comparison import ArmFigures, Comparison, words_of
 from agent.html_charts import ChartView
 from agent.published import PublishedTable
 from agent.resampling import Interval
@@ -41,7 +41,7 @@ def groups(arms: Sequence[ArmFigures]) -> Iterator[Sequence[ArmFigures]]:
 
 
 def _coverage_chart(comparison: Comparison, *, arms: Sequence[ArmFigures], currency: str) -> ChartView:
-    words = currency.replace("gpu_seconds", "GPU seconds")
+    words = words_of(currency)
     name = f"Problems solved against {words}"
     found: dict[str, list[Interval]] = {}
     limits: list[float] = []

@@ -19,7 +19,7 @@ from agent.compare_charts import (
     published_chart,
     replica_charts,
 )
-from agent.comparison import CONFIDENCE, ArmFigures, Comparison, Difference
+from agent.comparison import CONFIDENCE, ArmFigures, Comparison, Difference, words_of
 from agent.experiment_results import Results
 from agent.html_charts import ChartView
 from agent.published import KERNELLLM_CARD
@@ -66,10 +66,6 @@ def headline(results: Results) -> str:
         f"{len(found.arms)} arms, {len(found.seeds)} seeds, {len(found.problem_ids)} problems, "
         f"{experiment.limit:,g} {words_of(experiment.currency)} on each problem"
     )
-
-
-def words_of(currency: str) -> str:
-    return currency.replace("gpu_seconds", "GPU seconds").replace("judged", "judged candidates")
 
 
 def _overview(results: Results) -> Part:

@@ -163,6 +163,10 @@ def compare(
     )
 
 
+def words_of(currency: str) -> str:
+    return currency.replace("gpu_seconds", "GPU seconds").replace("judged", "judged candidates")
+
+
 def _limits(searches: Sequence[SearchFigures], *, currency: str, limit: float) -> dict[str, float]:
     """The budget; in other currencies that were used, what the most spendthrift search took, the same for all arms."""
     found = {currency: limit}
@@ -241,14 +245,14 @@ def _measures(
     """What arms are compared in, by name and problem."""
     found: dict[str, Mapping[str, float]] = {"solved": replicas[currency].solved(limits[currency])}
     for name, limit in limits.items():
-        found[f"area of solved by {name}"] = replicas[name].shares_left(limit)
+        found[f"area of solved by {words_of(name)}"] = replicas[name].shares_left(limit)
     if timed:
         found["log speedup"] = {
             id: math.fsum(math.log(s.speedup) for s in searches if s.speedup is not None) / len(searches)
             for id, searches in by_problem.items()
         }
         for name, limit in limits.items():
-            found[f"area of log speedup by {name}"] = replicas[name].areas(limit)
+            found[f"area of log speedup by {words_of(name)}"] = replicas[name].areas(limit)
     return found
 
 
