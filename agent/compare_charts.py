@@ -28,10 +28,22 @@ def percent(interval: Interval) -> str:
 
 
 def coverage_charts(comparison: Comparison) -> Iterator[ChartView]:
-    """The share of problems solved against what each search had spent, by currency."""
+    """The share of problems solved against what each search had spent, by currency. More than two bands over one
+    another cannot be told apart, and are left to `paired_coverage_charts`."""
     for currency in comparison.limits:
         for arms in groups(comparison.arms):
-            yield _coverage_chart(comparison, arms=arms, currency=currency)
+            yield _coverage_chart(comparison, arms=arms, currency=currency, bands=len(arms) <= 2)
+
+
+def paired_coverage_charts(comparison: Comparison) -> Iterator[ChartView]:
+    """Where there are many arms: each with its interval beside the reference arm and its."""
+    base = next(arm for arm in comparison.arms if arm.arm == comparison.against)
+    if len(comparison.arms) <= 2:
+        return
+    for currency in comparison.limits:
+        for arm in comparison.arms:
+            if arm is not base:
+                yield _coverage_chart(comparison, arms=[base, arm], currency=currency, bands=True)
 
 
 def groups(arms: Sequence[ArmFigures]) -> Iterator[Sequence[ArmFigures]]:
@@ -40,14 +52,17 @@ def groups(arms: Sequence[ArmFigures]) -> Iterator[Sequence[ArmFigures]]:
         yield arms[start : start + STYLES]
 
 
-def _coverage_chart(comparison: Comparison, *, arms: Sequence[ArmFigures], currency: str) -> ChartView:
+def _coverage_chart(comparison: Comparison, *, arms: Sequence[ArmFigures], currency: str, bands: bool) -> ChartView:
     words = words_of(currency)
-    name = f"Problems solved against {words}"
+    which = f": {arms[1].arm} beside {arms[0].arm}" if bands and len(arms) == 2 else ""
+    name = f"Problems solved against {words}{which}"
     found: dict[str, list[Interval]] = {}
     limits: list[float] = []
     for arm in arms:
         limits, found[arm.arm] = comparison.coverage(arm, currency=currency)
-    drawing, told = _curves(found, at=limits, name=name, x=Axis(label=f"{words} spent on each problem"), stepped=True)
+    drawing, told = _curves(
+        found, at=limits, name=name, x=Axis(label=f"{words} spent on each problem"), stepped=True, bands=bands
+    )
     step = max(1, (len(limits) - 1) // NUM_ROWS)
     places = [*range(0, len(limits) - 1, step), len(limits) - 1]
     rows = tuple((figure_text(limits[at]), *(percent(found[arm.arm][at]) for arm in arms)) for at in places)
@@ -64,7 +79,7 @@ def replica_charts(comparison: Comparison) -> Iterator[ChartView]:
         found = {arm.arm: comparison.replica_curve(arm) for arm in arms}
         name = "Problems solved by one of k replicas"
         x = Axis(label="k: whole searches with other seeds, k budgets", least=1.0, whole=True)
-        drawing, told = _curves(found, at=ks, name=name, x=x, stepped=False)
+        drawing, told = _curves(found, at=ks, name=name, x=x, stepped=False, bands=len(arms) <= 2)
         rows = tuple((f"{k:g}", *(percent(found[arm.arm][at]) for arm in arms)) for at, k in enumerate(ks))
         yield ChartView(name=name, told=told, drawing=drawing, head=("k", *found), rows=rows)
 
@@ -126,13 +141,13 @@ def _last_pass(arm: str, by_k: Mapping[int, Interval]) -> str:
 
 
 def _curves(
-    found: Mapping[str, Sequence[Interval]], *, at: Sequence[float], name: str, x: Axis, stepped: bool
+    found: Mapping[str, Sequence[Interval]], *, at: Sequence[float], name: str, x: Axis, stepped: bool, bands: bool
 ) -> tuple[Markup, str]:
     series = [
         Series(
             name=arm,
             points=tuple((place, 100 * interval.value) for place, interval in zip(at, intervals, strict=True)),
-            bounds=tuple((100 * interval.low, 100 * interval.high) for interval in intervals),
+            bounds=tuple((100 * interval.low, 100 * interval.high) for interval in intervals) if bands else (),
         )
         for arm, intervals in found.items()
     ]

@@ -13,6 +13,7 @@ import numpy as np
 from agent import wording
 from agent.compare_charts import (
     coverage_charts,
+    paired_coverage_charts,
     pass_at_k,
     pass_at_k_charts,
     percent,
@@ -38,13 +39,15 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A section: `notes` come before its tables and charts, `facts` after them as a list."""
+    """A section: `notes` come before its tables and charts, `facts` after them as a list. `drawings` are charts whose
+    figures stand in another table of the section, so that Markdown does without."""
 
     id: str
     title: str
     notes: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     charts: tuple[ChartView, ...] = ()
+    drawings: tuple[ChartView, ...] = ()
     facts: tuple[str, ...] = ()
 
 
@@ -188,7 +191,13 @@ def _curves(found: Comparison) -> Part:
     notes = ["The share of problems solved by what each search had spent, mean over seeds; bands are intervals."]
     if len(found.limits) == 1:
         notes.append("No GPU was used, so there are no curves by GPU seconds.")
-    return Part(id="curves", title="Best so far", notes=tuple(notes), charts=tuple(coverage_charts(found)))
+    return Part(
+        id="curves",
+        title="Best so far",
+        notes=tuple(notes),
+        charts=tuple(coverage_charts(found)),
+        drawings=tuple(paired_coverage_charts(found)),
+    )
 
 
 def _independent(found: Comparison) -> Part:
@@ -212,8 +221,8 @@ def _independent(found: Comparison) -> Part:
     ]
     if found.timed and all(_all_timed(arm) for arm in drawn):
         tables.append(_best_table(drawn))
-    charts = tuple(pass_at_k_charts(found))
-    return Part(id="independent", title="pass@k", notes=notes, tables=tuple(tables), charts=charts, facts=facts)
+    drawn_as = tuple(pass_at_k_charts(found))
+    return Part(id="independent", title="pass@k", notes=notes, tables=tuple(tables), drawings=drawn_as, facts=facts)
 
 
 def _num_draws(arm: ArmFigures) -> int:
@@ -289,7 +298,7 @@ def _published(found: Comparison) -> Part:
     )
     shown = Table(caption="As published", head=("model", "parameters", "k", "score, %"), rows=rows)
     chart = published_chart(found, table=table)
-    return Part(id="published", title="Published elsewhere", notes=notes, tables=(shown,), charts=(chart,))
+    return Part(id="published", title="Published elsewhere", notes=notes, tables=(shown,), drawings=(chart,))
 
 
 def _conditions(results: Results) -> Part:

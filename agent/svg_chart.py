@@ -18,7 +18,7 @@ LEFT, RIGHT, TOP, BOTTOM = 42, 14, 12, 36  # margins
 NUM_TICKS = 5
 MAX_POINTS = 400  # of one curve: more cannot be told apart at this width
 CHARACTER_WIDTH = 5.2
-NAME_HEIGHT = 10.0
+NAME_HEIGHT, NAME_GAP = 10.0, 14.0  # of the names beside marks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,8 @@ def curve_chart(
         parts.append(Markup('<path class="curve s{}" d="{}"/>').format(number, path))
     parts.extend(_marks(marks, across=across, up=up))
     if len(series) > 1 or (series and marks):
-        parts.append(_legend([one.name for one in series]))
+        busy = [(across.at(place[0]), up.at(place[1])) for place in values]
+        parts.append(_legend([one.name for one in series], busy=busy))
     return _svg(parts, name=name, told=told)
 
 
@@ -181,18 +182,31 @@ def _band(series: Series, *, across: _Scale, up: _Scale) -> str:
 
 
 def _marks(marks: Sequence[Mark], *, across: _Scale, up: _Scale) -> Iterator[Markup]:
-    """Hollow diamonds, so that they are taken for no curve's points. Names that would lie on one another move apart."""
-    lowest: dict[float, float] = {}  # where the last name of a column stands, from the top down
-    for mark in sorted(marks, key=lambda mark: -mark.y):
-        left, middle = across.at(mark.x), up.at(mark.y)
-        place = max(middle + 3, lowest.get(mark.x, -math.inf) + NAME_HEIGHT)
-        lowest[mark.x] = place
-        yield Markup('<path class="mark" d="M{} {}l4 4l-4 4l-4 -4Z"/>').format(left, round(middle - 4, 1))
-        ends = left + 8 + len(mark.label) * CHARACTER_WIDTH > WIDTH  # there is no room on the right
-        where, anchor = (left - 8, "end label") if ends else (left + 8, "label")
-        yield Markup('<text class="{}" x="{}" y="{}">{}</text>').format(
-            anchor, round(where, 1), round(place, 1), mark.label
-        )
+    """Hollow diamonds, so that they are taken for no curve's points."""
+    for x in dict.fromkeys(mark.x for mark in marks):
+        column = sorted((mark for mark in marks if mark.x == x), key=lambda mark: -mark.y)
+        left, middles = across.at(x), [up.at(mark.y) for mark in column]
+        for mark, middle, place in zip(column, middles, _apart([m + 3 for m in middles]), strict=True):
+            yield Markup('<path class="mark" d="M{} {}l4 4l-4 4l-4 -4Z"/>').format(left, round(middle - 4, 1))
+            ends = left + NAME_GAP + len(mark.label) * CHARACTER_WIDTH > WIDTH  # there is no room on the right
+            side, anchor = (-1, "end label") if ends else (1, "label")
+            where = round(left + side * NAME_GAP, 1)
+            leads = '<path class="grid" d="M{} {}L{} {}"/>'
+            yield Markup(leads).format(left + side * 4, middle, where - side * 2, round(place - 3, 1))
+            text = '<text class="{}" x="{}" y="{}">{}</text>'
+            yield Markup(text).format(anchor, where, round(place, 1), mark.label)
+
+
+def _apart(places: Sequence[float]) -> list[float]:
+    """Names that would lie on one another moved down, and up again where they would leave the chart."""
+    found: list[float] = []
+    for place in places:
+        found.append(max(place, found[-1] + NAME_HEIGHT) if found else place)
+    lowest = HEIGHT - BOTTOM - 2.0
+    for number in reversed(range(len(found))):
+        found[number] = min(found[number], lowest)
+        lowest = found[number] - NAME_HEIGHT
+    return found
 
 
 def _frame(across: _Scale, up: _Scale, *, x: Axis, y: Axis) -> Iterator[Markup]:
@@ -217,13 +231,16 @@ def _labels(*, x: Axis, y: Axis) -> Iterator[Markup]:
     yield Markup(turned).format(middle_y, y.label)
 
 
-def _legend(names: Sequence[str]) -> Markup:
-    """At the lower right, inside: curves that rise leave that corner free."""
-    widest = max(len(name) for name in names) * CHARACTER_WIDTH
-    left = WIDTH - RIGHT - widest - 22
+def _legend(names: Sequence[str], *, busy: Sequence[tuple[float, float]]) -> Markup:
+    """In the lower right corner or the upper left, where fewer `busy` places are: curves that rise leave one free."""
+    wide, high = max(len(name) for name in names) * CHARACTER_WIDTH + 22, 13 * len(names) + 6
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    num_right = sum(x > right - wide and y > bottom - high for x, y in busy)
+    num_left = sum(x < LEFT + wide and y < TOP + high for x, y in busy)
+    left, lowest = (LEFT + 6, TOP + high - 6) if num_left < num_right else (right - wide, bottom - 8)
     parts = []
     for number, name in enumerate(names):
-        place = HEIGHT - BOTTOM - 8 - 13 * (len(names) - 1 - number)
+        place = lowest - 13 * (len(names) - 1 - number)
         parts.append(Markup('<path class="curve s{}" d="M{} {}h14"/>').format(number, round(left, 1), place - 3))
         parts.append(Markup('<text x="{}" y="{}">{}</text>').format(round(left + 18, 1), place, name))
     return Markup("").join(parts)
