@@ -173,6 +173,8 @@ def conclude(
         print(json.dumps({"event": "summary", "outcome": ended.outcome, "error": ended.error} | results.counts()))
     elif results is not None:
         print(f"{results.told()}\ncomparison: {folder.page} and {folder.html_page.name}")
+    elif ended.outcome is Outcome.COMPLETED:
+        print("kernelloop: nothing to compare: no problem can be judged; see the cells' reports", file=sys.stderr)
     if ended.outcome is Outcome.COMPLETED:
         return 0
     reason = "interrupted" if ended.outcome is Outcome.STOPPED else ended.error

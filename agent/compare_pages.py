@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
-from agent.compare_sections import Part, headline, parts_of
+from agent.compare_parts import Part
+from agent.compare_sections import headline, parts_of
 from agent.experiment_folder import ExperimentFolder
 from agent.experiment_results import Results
 from agent.html_page import page_environment, page_policy, template_text

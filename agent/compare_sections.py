@@ -6,7 +6,6 @@ Decides nothing and knows neither of the two.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,48 +13,24 @@ from agent import wording
 from agent.compare_charts import (
     coverage_charts,
     paired_coverage_charts,
-    pass_at_k,
-    pass_at_k_charts,
     percent,
     published_chart,
     replica_charts,
 )
-from agent.comparison import CONFIDENCE, ArmFigures, Comparison, Difference, words_of
+from agent.compare_independent import independent_part
+from agent.compare_parts import Part, Table
+from agent.comparison import CONFIDENCE, Comparison, Difference, words_of
 from agent.experiment_results import Results
-from agent.html_charts import ChartView
 from agent.published import KERNELLLM_CARD
 from agent.report import plain
-from agent.statistics import FAST_P_LEVELS, best_at_k
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """The first cell of a row is its name."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A section: `notes` come before its tables and charts, `facts` after them as a list. `drawings` are charts whose
-    figures stand in another table of the section, so that Markdown does without."""
-
-    id: str
-    title: str
-    notes: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    charts: tuple[ChartView, ...] = ()
-    drawings: tuple[ChartView, ...] = ()
-    facts: tuple[str, ...] = ()
+from agent.statistics import FAST_P_LEVELS
 
 
 def parts_of(results: Results) -> Iterator[Part]:
     yield _overview(results)
     yield _differences(results)
     yield _curves(results.comparison)
-    yield _independent(results.comparison)
+    yield independent_part(results.comparison)
     yield _replicas(results.comparison)
     yield _problems(results.comparison)
     if results.experiment.published:
@@ -198,68 +173,6 @@ def _curves(found: Comparison) -> Part:
         charts=tuple(coverage_charts(found)),
         drawings=tuple(paired_coverage_charts(found)),
     )
-
-
-def _independent(found: Comparison) -> Part:
-    """pass@k where it holds, and why not where it does not."""
-    facts = tuple(f"{arm.arm}: no pass@k; {arm.why_no_draws}." for arm in found.arms if arm.draws is None)
-    drawn = [arm for arm in found.arms if arm.draws is not None]
-    if not drawn:
-        note = "No arm draws its answers independently of each other; see the replicas below."
-        return Part(id="independent", title="pass@k", notes=(note,), facts=facts)
-    nums = ", ".join(f"{arm.arm} {_num_draws(arm)}" for arm in drawn)
-    notes = (
-        "The unbiased estimate over the first answers of each search, as many in every search, all seeds together; "
-        f"k is at most the number of answers to each problem: {nums}.",
-    )
-    by_arm = pass_at_k(found)
-    ks = sorted({k for by_k in by_arm.values() for k in by_k})
-    rows = tuple((arm, *(percent(by_k[k]) if k in by_k else "" for k in ks)) for arm, by_k in by_arm.items())
-    tables = [
-        Table(caption="pass@k with intervals over problems", head=("arm", *(f"@{k}" for k in ks)), rows=rows),
-        _fits_table(drawn),
-    ]
-    if found.timed and all(_all_timed(arm) for arm in drawn):
-        tables.append(_best_table(drawn))
-    drawn_as = tuple(pass_at_k_charts(found))
-    return Part(id="independent", title="pass@k", notes=notes, tables=tuple(tables), drawings=drawn_as, facts=facts)
-
-
-def _num_draws(arm: ArmFigures) -> int:
-    assert arm.draws is not None
-    return min(drawn.num for drawn in arm.draws.values())
-
-
-def _all_timed(arm: ArmFigures) -> bool:
-    return arm.draws is not None and all(len(d.speedups) == d.num_passed for d in arm.draws.values())
-
-
-def _fits_table(drawn: list[ArmFigures]) -> Table:
-    rows = []
-    for arm in drawn:
-        assert arm.fits is not None
-        fit = arm.fits.with_impossible
-        far = f"{fit.pass_at_k(1000):.1%}"
-        shape = f"{fit.alpha:.3g}, {fit.beta:.3g}"
-        rows.append((arm.arm, f"{fit.impossible:.1%}", f"{arm.fits.p_value:.3f}", shape, far))
-    caption = (
-        "Hard or impossible: each answer passes with a chance drawn from a beta distribution, and a share of problems "
-        "is impossible. p is of no impossible ones; few problems tell the two hardly apart"
-    )
-    return Table(
-        caption=caption, head=("arm", "impossible", "p", "alpha, beta", "pass@1000 by the fit"), rows=tuple(rows)
-    )
-
-
-def _best_table(drawn: list[ArmFigures]) -> Table:
-    most = min(_num_draws(arm) for arm in drawn)
-    ks = [k for k in (1, 2, 5, 10, 20, 50) if k < most] + [most]
-    rows = []
-    for arm in drawn:
-        assert arm.draws is not None
-        rows.append((arm.arm, *(f"{best_at_k(list(arm.draws.values()), k):.3f}" for k in ks)))
-    caption = "best@k: the expected best speedup of k answers, 1 for a failed one, mean over problems"
-    return Table(caption=caption, head=("arm", *(f"@{k}" for k in ks)), rows=tuple(rows))
 
 
 def _replicas(found: Comparison) -> Part:

@@ -155,7 +155,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     arms = {
         arm: _without_racing(
             _read(
-                merged(base_raw, changes=_changes(changes, path=path, arm=arm)) | common,
+                _arm_raw(base_raw, changes=_changes(changes, path=path, arm=arm)) | common,
                 path=base_path,
                 told=f"{path}: arms.{arm}",
             )
@@ -168,6 +168,15 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         against=config.against or next(iter(arms)), resamples=config.resamples,
         published=config.published, run_dir=config.run_dir,
     )  # fmt: skip
+
+
+def _arm_raw(base: Mapping[str, Any], *, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`engine` is for the arms that have engines."""
+    found = merged(base, changes=changes)
+    sampler = found.get("sampler")
+    if isinstance(sampler, Mapping) and sampler.get("kind") != "vllm":
+        found.pop("engine", None)
+    return found
 
 
 def merged(base: Mapping[str, Any], *, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,6 +114,14 @@ def test_what_is_not_there_is_found_before_a_folder_is_made(
     assert not (files / "runs").exists()
 
 
+def test_what_engines_are_told_is_for_the_arms_that_have_engines(files: Path) -> None:
+    vllm = {"kind": "vllm", "model": str(files)}
+    base = {"problems": "problem.py", "sampler": vllm, "engine": {"num_engines": 2}}
+    served = {"sampler": {"kind": "http", "base_url": "http://localhost:1", "model": "m"}}
+    experiment = load_experiment(written(files, base=base, arms={"own": {"strategy.fix": False}, "served": served}))
+    assert [config.engine.num_engines for config in experiment.arms.values()] == [2, None]
+
+
 def test_the_first_difference_is_told_by_its_key() -> None:
     one = {"arms": {"a": {"fix": True}}, "seeds": [1, 2]}
     assert first_difference(one, {"arms": {"a": {"fix": True}}, "seeds": [1, 2]}) is None
