@@ -164,7 +164,7 @@ def _signed(d: Difference) -> str:
 
 def _curves(found: Comparison) -> Part:
     notes = ["The share of problems solved by what each search had spent, mean over seeds; bands are intervals."]
-    if len(found.limits) == 1:
+    if "gpu_seconds" not in found.limits:
         notes.append("No GPU was used, so there are no curves by GPU seconds.")
     return Part(
         id="curves",
