@@ -218,6 +218,23 @@ def simulate(
 
 
 @app.command()
+def compare(
+    experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar=KEY_VALUE, help="e.g. budget.tokens=4000", show_default=False)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest one of this definition under runs/.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a search, for pandas and the like.")] = False,
+) -> int:
+    """Carry out an experiment: arms x seeds x problems at an equal budget, and compare the arms. Can be interrupted."""
+    from agent import compare_command
+
+    return compare_command.compare(experiment, overrides=overrides or [], resume=resume, as_json=json)
+
+
+@app.command()
 def sample(
     problem: Annotated[Path, typer.Argument(metavar="PROBLEM.py", show_default=False)],
     overrides: Annotated[

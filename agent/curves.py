@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.resampling import Interval, bootstrap_means
+from agent.statistics import share_with_any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,17 @@ class Curve:
             reached, level = spent, math.log(max(best, 1.0))
         return (total + (limit - reached) * level) / limit
 
+    def share_left(self, limit: float) -> float:
+        """Which share of the budget `limit` was left when the first pass came; 0 if none did.
+
+        It is the area under the curve that is 0 before the first pass and 1 after it, divided by its width: what `area`
+        is for speedups, for runs where nothing is timed. Raises ValueError for no budget.
+        """
+        if limit <= 0:
+            raise ValueError("an area needs a budget above 0")
+        first = next((spent for spent, best in zip(self.spent, self.best, strict=True) if best > 0), math.inf)
+        return max(0.0, 1.0 - first / limit)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replicas:
@@ -81,6 +93,22 @@ class Replicas:
     def areas(self, limit: float) -> dict[str, float]:
         """The mean area under each problem's curves."""
         return {problem: _mean([c.area(limit) for c in curves]) for problem, curves in self.curves.items()}
+
+    def shares_left(self, limit: float) -> dict[str, float]:
+        """The mean share of the budget that was left at each problem's first passes."""
+        return {problem: _mean([c.share_left(limit) for c in curves]) for problem, curves in self.curves.items()}
+
+    def solved_by_any(self, limit: float, *, k: int) -> dict[str, float]:
+        """The chance that one of k of each problem's replicas, drawn without replacement, had a pass within `limit`.
+
+        The estimator of pass@k (`share_with_any`) over whole searches: replicas with other seeds are independent of
+        each other, whatever the answers within one are. k of them cost k budgets. Raises ValueError if k is more than
+        a problem has.
+        """
+        return {
+            problem: share_with_any(len(curves), sum(c.best_at(limit) > 0 for c in curves), k)
+            for problem, curves in self.curves.items()
+        }
 
 
 def coverage(

@@ -6,20 +6,17 @@ policy allows the page's own style sheet and script by their hashes and nothing 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from agent import report, wording
 from agent.gpu_share import GpuShare
 from agent.html_charts import progress_charts, speedup_charts
+from agent.html_page import Environment, page_environment, page_policy, template_text
 from agent.html_problem import KINDS, problem_view
 from agent.html_samples import sample_charts, sample_note, why_not_independent
 from agent.ledger import Ledger
@@ -81,16 +78,13 @@ class FailureRow:
 
 def report_html(record: RunRecord, *, ledger: Ledger) -> str:
     """The whole page. Reads the ledger once for the figures, then source by source. Raises LedgerError."""
-    environment = Environment(
-        loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
+    environment = page_environment()
     figures = read_figures(ledger)
     problems, num_brief = _problems(environment, record, ledger=ledger)
-    style, script = _template("report.css"), _template("report.js")
+    style, script = template_text("report.css"), template_text("report.js")
     return environment.get_template("report.html").render(
         title=visible(record.folder.root.name),
-        policy=_policy(style=style, script=script),
+        policy=page_policy(style=style, script=script),
         style=Markup(style),
         script=Markup(script),
         headline=report.headline(record),
@@ -144,22 +138,6 @@ def _samples(figures: RunFigures, *, record: RunRecord) -> dict[str, Any]:
         return {"why_not_independent": why, "samples": (), "sample_note": ""}
     charts, note = tuple(sample_charts(figures.draws)), sample_note(figures.draws)
     return {"why_not_independent": None, "samples": charts, "sample_note": note}
-
-
-def _template(name: str) -> str:
-    return (files("agent") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _policy(*, style: str, script: str) -> str:
-    """Nothing is loaded, sent or framed; the one style sheet and the one script are known by their hashes."""
-    return (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _problems(environment: Environment, record: RunRecord, *, ledger: Ledger) -> tuple[Markup, int]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
 
@@ -192,18 +193,7 @@ async def work(
     """The whole run; closes the pool, whatever happens. `on_ready` gets what can stop it; by default interrupts do."""
     async with contextlib.AsyncExitStack() as closing:
         closing.push_async_callback(pool.close)
-        strategy, options = STRATEGIES[config.strategy.name], config.strategy_options()
-        plan = RunPlan(
-            problems=problems,
-            new_strategy=lambda seed: strategy(seed=seed, **options),
-            render=open_prompt_writer(config.sampler, capability=config.judge.capability).render,
-            choose_point=choose_point,
-            budget=config.budget.limits(),
-            run_budget=config.run_budget.limits(),
-            prices=config.prices.prices(),
-            allocator=config.allocator.allocator(),
-            seed=config.seed,
-        )
+        plan = plan_of(config, problems=problems)
         sampler: Sampler
         sampling_slots = config.sampler.concurrency
         if isinstance(config.sampler, VllmSamplerConfig):
@@ -237,14 +227,37 @@ async def work(
         return await controller.run()
 
 
-def stop_on_signals(controller: Controller) -> None:
+def plan_of(config: RunConfig, *, problems: list[Problem]) -> RunPlan:
+    strategy, options = STRATEGIES[config.strategy.name], config.strategy_options()
+    return RunPlan(
+        problems=problems,
+        new_strategy=lambda seed: strategy(seed=seed, **options),
+        render=open_prompt_writer(config.sampler, capability=config.judge.capability).render,
+        choose_point=choose_point,
+        budget=config.budget.limits(),
+        run_budget=config.run_budget.limits(),
+        prices=config.prices.prices(),
+        allocator=config.allocator.allocator(),
+        seed=config.seed,
+    )
+
+
+class Stoppable(Protocol):
+    """A run or an experiment."""
+
+    def stop(self) -> None:
+        """Soon, to be resumed. Called in the loop's thread."""
+        ...
+
+
+def stop_on_signals(running: Stoppable) -> None:
     """The first interrupt ends the run in good order; the next one does what interrupts do."""
     loop = asyncio.get_running_loop()
 
     def stop(number: signal.Signals) -> None:
         loop.remove_signal_handler(number)
         print("kernelloop: stopping, some seconds; what is in flight is given up", file=sys.stderr)
-        controller.stop()
+        running.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)

@@ -31,7 +31,7 @@ class RunFolder:
         """A new, empty folder: `run_dir`, or one under `runs` named after `now`. Raises RunFolderError."""
         try:
             if run_dir is None:
-                return cls(_dated_folder(runs, now=now))
+                return cls(dated_folder(runs, now=now))
             root = Path(run_dir).absolute()
             root.mkdir(parents=True, exist_ok=True)
             if any(root.iterdir()):
@@ -94,26 +94,26 @@ class RunFolder:
         return found
 
     def write_config(self, text: str) -> None:
-        _replace(self.config, text=text, durable=True)
+        replace_file(self.config, text=text, durable=True)
 
     def write_environment(self, record: Mapping[str, object]) -> None:
-        _replace(self.environment, text=json.dumps(dict(record), indent=2) + "\n", durable=True)
+        replace_file(self.environment, text=json.dumps(dict(record), indent=2) + "\n", durable=True)
 
     def write_report(self, text: str) -> None:
-        _replace(self.report, text=text, durable=True)
+        replace_file(self.report, text=text, durable=True)
 
     def write_html_report(self, text: str) -> None:
-        _replace(self.html_report, text=text, durable=True)
+        replace_file(self.html_report, text=text, durable=True)
 
     def write_progress(self, text: str) -> None:
         """Not forced to disk: it is out of date a second later."""
-        _replace(self.progress, text=text, durable=False)
+        replace_file(self.progress, text=text, durable=False)
 
     def write_candidate(self, candidate: Candidate) -> None:
         """Not forced to disk: the ledger holds the source too."""
         path = self.candidate(candidate.problem_id, candidate.id)
         if not path.exists():
-            _replace(path, text=candidate.source, durable=False)
+            replace_file(path, text=candidate.source, durable=False)
 
     def remove_best(self, problem_id: str) -> None:
         """Raises RunFolderError."""
@@ -130,7 +130,7 @@ class RunFolder:
         """
         lines = _header(problem, observation=observation, confirmed=confirmed)
         header = "\n".join(f"# {' '.join(line.split())}" for line in lines)
-        _replace(self.best(problem.id), text=f"{header}\n\n{observation.candidate.source}", durable=True)
+        replace_file(self.best(problem.id), text=f"{header}\n\n{observation.candidate.source}", durable=True)
 
 
 def _header(problem: Problem, *, observation: Observation, confirmed: bool) -> Iterator[str]:
@@ -158,11 +158,11 @@ def _speedup(verdict: Verdict) -> str:
     return f"{p.speedup:.3f} (95 % interval {p.speedup_low:.3f} to {p.speedup_high:.3f})"
 
 
-def _dated_folder(runs: Path, *, now: datetime) -> Path:
-    """Made here, so that two runs begun in one second never share it."""
+def dated_folder(runs: Path, *, now: datetime, kind: str | None = None) -> Path:
+    """A new one, named after `now` and `kind`. Made here, so that two runs begun in one second never share it."""
     runs = runs.absolute()
     runs.mkdir(parents=True, exist_ok=True)
-    name = now.strftime("%Y-%m-%d-%H%M%S")
+    name = now.strftime("%Y-%m-%d-%H%M%S") + ("" if kind is None else f"-{kind}")
     number = 1
     while True:
         root = runs / (name if number == 1 else f"{name}-{number}")
@@ -174,7 +174,7 @@ def _dated_folder(runs: Path, *, now: datetime) -> Path:
             return root
 
 
-def _replace(path: Path, *, text: str, durable: bool) -> None:
+def replace_file(path: Path, *, text: str, durable: bool) -> None:
     """Writes beside `path`, then renames over it. `durable` waits for the disk. Raises RunFolderError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -18,6 +18,7 @@ LEFT, RIGHT, TOP, BOTTOM = 42, 14, 12, 36  # margins
 NUM_TICKS = 5
 MAX_POINTS = 400  # of one curve: more cannot be told apart at this width
 CHARACTER_WIDTH = 5.2
+NAME_HEIGHT, NAME_GAP = 10.0, 14.0  # of the names beside marks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,15 @@ class Series:
             raise ValueError(f"series {self.name!r} has {len(self.bounds)} bounds on {len(self.points)} points")
         if not self.points or not all(math.isfinite(value) for point in self.points for value in point):
             raise ValueError(f"series {self.name!r} needs points, all of them finite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A point that stands by itself, with its name beside: no curve goes through it."""
+
+    x: float
+    y: float
+    label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +69,12 @@ class _Scale:
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
 
 
-def curve_chart(series: Sequence[Series], *, name: str, told: str, x: Axis, y: Axis, stepped: bool) -> Markup:
+def curve_chart(
+    series: Sequence[Series], *, name: str, told: str, x: Axis, y: Axis, stepped: bool, marks: Sequence[Mark] = ()
+) -> Markup:
     """Curves over one pair of axes. `name` and `told` are its text alternative. `stepped`: a value holds until the
     next point, and to the right end."""
-    values = [point for one in series for point in one.points]
+    values = [point for one in series for point in one.points] + [(mark.x, mark.y) for mark in marks]
     across = _scale([p[0] for p in values], axis=x, start=LEFT, end=WIDTH - RIGHT)
     up = _scale([p[1] for p in values], axis=y, start=HEIGHT - BOTTOM, end=TOP)
     parts = [*_frame(across, up, x=x, y=y)]
@@ -72,8 +84,10 @@ def curve_chart(series: Sequence[Series], *, name: str, told: str, x: Axis, y: A
             parts.append(Markup('<path class="band s{}" d="{}"/>').format(number, band))
         path = _path(one.points, across=across, up=up, stepped=stepped)
         parts.append(Markup('<path class="curve s{}" d="{}"/>').format(number, path))
-    if len(series) > 1:
-        parts.append(_legend([one.name for one in series]))
+    parts.extend(_marks(marks, across=across, up=up))
+    if len(series) > 1 or (series and marks):
+        busy = [(across.at(place[0]), up.at(place[1])) for place in values]
+        parts.append(_legend([one.name for one in series], busy=busy))
     return _svg(parts, name=name, told=told)
 
 
@@ -167,6 +181,34 @@ def _band(series: Series, *, across: _Scale, up: _Scale) -> str:
     return f"M{'L'.join([*upper, *reversed(lower)])}Z"
 
 
+def _marks(marks: Sequence[Mark], *, across: _Scale, up: _Scale) -> Iterator[Markup]:
+    """Hollow diamonds, so that they are taken for no curve's points."""
+    for x in dict.fromkeys(mark.x for mark in marks):
+        column = sorted((mark for mark in marks if mark.x == x), key=lambda mark: -mark.y)
+        left, middles = across.at(x), [up.at(mark.y) for mark in column]
+        for mark, middle, place in zip(column, middles, _apart([m + 3 for m in middles]), strict=True):
+            yield Markup('<path class="mark" d="M{} {}l4 4l-4 4l-4 -4Z"/>').format(left, round(middle - 4, 1))
+            ends = left + NAME_GAP + len(mark.label) * CHARACTER_WIDTH > WIDTH  # there is no room on the right
+            side, anchor = (-1, "end label") if ends else (1, "label")
+            where = round(left + side * NAME_GAP, 1)
+            leads = '<path class="grid" d="M{} {}L{} {}"/>'
+            yield Markup(leads).format(left + side * 4, middle, where - side * 2, round(place - 3, 1))
+            text = '<text class="{}" x="{}" y="{}">{}</text>'
+            yield Markup(text).format(anchor, where, round(place, 1), mark.label)
+
+
+def _apart(places: Sequence[float]) -> list[float]:
+    """Names that would lie on one another moved down, and up again where they would leave the chart."""
+    found: list[float] = []
+    for place in places:
+        found.append(max(place, found[-1] + NAME_HEIGHT) if found else place)
+    lowest = HEIGHT - BOTTOM - 2.0
+    for number in reversed(range(len(found))):
+        found[number] = min(found[number], lowest)
+        lowest = found[number] - NAME_HEIGHT
+    return found
+
+
 def _frame(across: _Scale, up: _Scale, *, x: Axis, y: Axis) -> Iterator[Markup]:
     yield from _grid(up)
     for tick in across.ticks:
@@ -189,13 +231,16 @@ def _labels(*, x: Axis, y: Axis) -> Iterator[Markup]:
     yield Markup(turned).format(middle_y, y.label)
 
 
-def _legend(names: Sequence[str]) -> Markup:
-    """At the lower right, inside: curves that rise leave that corner free."""
-    widest = max(len(name) for name in names) * CHARACTER_WIDTH
-    left = WIDTH - RIGHT - widest - 22
+def _legend(names: Sequence[str], *, busy: Sequence[tuple[float, float]]) -> Markup:
+    """In the lower right corner or the upper left, where fewer `busy` places are: curves that rise leave one free."""
+    wide, high = max(len(name) for name in names) * CHARACTER_WIDTH + 22, 13 * len(names) + 6
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    num_right = sum(x > right - wide and y > bottom - high for x, y in busy)
+    num_left = sum(x < LEFT + wide and y < TOP + high for x, y in busy)
+    left, lowest = (LEFT + 6, TOP + high - 6) if num_left < num_right else (right - wide, bottom - 8)
     parts = []
     for number, name in enumerate(names):
-        place = HEIGHT - BOTTOM - 8 - 13 * (len(names) - 1 - number)
+        place = lowest - 13 * (len(names) - 1 - number)
         parts.append(Markup('<path class="curve s{}" d="M{} {}h14"/>').format(number, round(left, 1), place - 3))
         parts.append(Markup('<text x="{}" y="{}">{}</text>').format(round(left + 18, 1), place, name))
     return Markup("").join(parts)

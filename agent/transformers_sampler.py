@@ -33,6 +33,8 @@ class Call:
     prompt_ids: tuple[int, ...]
     seed: int
     temperature: float
+    top_p: float
+    top_k: int
     max_tokens: int
     answer: Future[tuple[tuple[int, ...], str]]  # token ids and finish reason
 
@@ -64,6 +66,9 @@ class TransformersSampler:
         await asyncio.shield(asyncio.wrap_future(self._up))
 
     async def sample(self, request: SampleRequest) -> Completion:
+        return await self.sample_under(request, config=self._config)
+
+    async def sample_under(self, request: SampleRequest, *, config: TransformersSamplerConfig) -> Completion:
         prompt_ids = self._tokens.encode(request.prompt)
         room = self._checkpoint.context_tokens - len(prompt_ids)
         if room < 1:
@@ -75,8 +80,10 @@ class TransformersSampler:
         call = Call(
             prompt_ids=prompt_ids,
             seed=request.seed,
-            temperature=self._config.temperature_of(request.proposal.operator),
-            max_tokens=min(self._config.max_tokens, room),
+            temperature=config.temperature_of(request.proposal.operator),
+            top_p=config.top_p,
+            top_k=config.top_k,
+            max_tokens=min(config.max_tokens, room),
             answer=Future(),
         )
         if self._closing.is_set():
@@ -201,8 +208,8 @@ class Batch:
             prompt_ids=call.prompt_ids,
             seed=call.seed,
             temperature=call.temperature,
-            top_p=self._config.top_p,
-            top_k=self._config.top_k,
+            top_p=call.top_p,
+            top_k=call.top_k,
             max_tokens=call.max_tokens,
         )
 

@@ -102,7 +102,6 @@ class VllmSampler:
         self._changed = asyncio.Event()  # set for an instant whenever a place may have become free
         self._begun = self._closed = False
         self._last_cause = "no engine was started"
-        self._options = generation_options(config)
         if lease is not None:
             lease.attach(sleep=self._sleep, wake_up=self._wake_up)
 
@@ -126,12 +125,17 @@ class VllmSampler:
         return facts
 
     async def sample(self, request: SampleRequest) -> Completion:
+        return await self.sample_under(request, config=self._config)
+
+    async def sample_under(self, request: SampleRequest, *, config: VllmSamplerConfig) -> Completion:
         self._begin()
         token_ids = list(self._encode(request.prompt))
-        self._check_length(len(token_ids))
+        self._check_length(len(token_ids), max_tokens=config.max_tokens)
+        temperature = config.temperature_of(request.proposal.operator)
+        options = {**generation_options(config), "temperature": temperature}
         num_unanswered = 0
         while True:
-            answer = await self._asked(token_ids, request=request)
+            answer = await self._asked(token_ids, request=request, options=options)
             if answer is None:
                 continue
             if answer.finish_reason not in NO_ANSWER:
@@ -147,11 +151,11 @@ class VllmSampler:
             if num_unanswered == MAX_UNANSWERED:
                 raise SamplerError(f"vLLM gave a request up {num_unanswered} times, last: {answer.finish_reason}")
 
-    def _check_length(self, num_tokens: int) -> None:
+    def _check_length(self, num_tokens: int, *, max_tokens: int) -> None:
         """Raises PromptRefused where prompt and answer do not fit together; what no engine has said yet is let pass."""
         lengths = [place.facts.max_model_len for place in self._places if place.facts is not None]
-        if lengths and num_tokens + self._config.max_tokens > min(lengths):
-            told = f"a prompt of {num_tokens} tokens and an answer of {self._config.max_tokens}"
+        if lengths and num_tokens + max_tokens > min(lengths):
+            told = f"a prompt of {num_tokens} tokens and an answer of {max_tokens}"
             raise PromptRefused(
                 f"vLLM: {told} are more than the model's context of {min(lengths)}; lower sampler.max_tokens or "
                 "sampler.prompt_tokens, or raise engine.max_model_len if the model can read more"
@@ -166,13 +170,14 @@ class VllmSampler:
         await asyncio.gather(*(place.engine.stop() for place in self._places))
         self._tell()
 
-    async def _asked(self, token_ids: list[int], *, request: SampleRequest) -> Answer | None:
+    async def _asked(
+        self, token_ids: list[int], *, request: SampleRequest, options: Mapping[str, Any]
+    ) -> Answer | None:
         """An engine's answer, or None where it died over it. Raises PromptRefused, SamplerRefused, SamplerError."""
         place = await self._free_place()
         place.num_open += 1
         # A request that is asked again is another one for the engine, which may still hold the first.
         request_id = f"{request.problem.id}/{request.proposal.id}/{uuid.uuid4().hex[:8]}"
-        options = {**self._options, "temperature": self._config.temperature_of(request.proposal.operator)}
         try:
             async with self._generating():
                 if place.facts is None:  # it died while the GPU was somebody else's

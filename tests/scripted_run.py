@@ -128,9 +128,13 @@ class ScriptedRun:
     ) -> str:
         """A proposal, its answer and its verdict; the candidate's id."""
         candidate_id = self.sample(problem_id, source, operator=operator, parents=parents)
+        self.judge(problem_id, candidate_id, verdict)
+        return candidate_id
+
+    def judge(self, problem_id: str, candidate_id: str, verdict: Verdict) -> None:
+        """The verdict on what was sampled before."""
         told = Verdict.from_json(verdict.to_json() | {"candidate_id": candidate_id})
         self._append(Judged(problem_id=problem_id, verdict=told, attempt=self._attempt))
-        return candidate_id
 
     def sample(
         self, problem_id: str, source: str, *, operator: Operator = Operator.DRAFT, parents: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ HOMES = {
     "ray": {Path(f"agent/{name}.py") for name in ("ray_cluster", "ray_crew", "ray_engines", "ray_pool")},
     "vllm": {Path("agent/vllm_engine.py")},
     "transformers": {Path("agent/decoding.py")},
-    "jinja2": {Path("agent/html_report.py")},
+    "jinja2": {Path("agent/html_page.py")},
     "pygments": {Path("agent/source_view.py")},
     "pyarrow": {Path("agent/export_command.py")},
     "optuna": {Path("agent/tuning_points.py")},

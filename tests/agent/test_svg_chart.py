@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +15,7 @@ from agent.svg_chart import (
     RIGHT,
     WIDTH,
     Axis,
+    Mark,
     Series,
     curve_chart,
     figure_text,
@@ -102,3 +104,26 @@ def test_large_figures_are_short() -> None:
     assert [figure_text(value) for value in (0, 0.25, 950, 129_093, 2.5e6, 3e9)] == [
         "0", "0.25", "950", "129k", "2.5M", "3G",
     ]  # fmt: skip
+
+
+def test_marks_stand_by_themselves_with_names_that_do_not_lie_on_one_another() -> None:
+    marks = [Mark(x=1, y=y, label=f"<m{number}>") for number, y in enumerate((1.0, 0.5, 0.4, 99.0))]
+    axis = Axis(label="%", most=100.0)
+    drawing = parsed(curve_chart([], name="n", told="t", x=X, y=axis, stepped=False, marks=marks))
+    diamonds = [p for p in drawing.findall("path") if p.get("class") == "mark"]
+    names = {t.text: float(t.get("y", "")) for t in drawing.findall("text") if (t.text or "").startswith("<m")}
+    assert len(diamonds) == 4
+    assert set(names) == {"<m0>", "<m1>", "<m2>", "<m3>"}
+    places = sorted(names.values())
+    assert min(later - earlier for earlier, later in pairwise(places)) >= 9.9
+    assert places[-1] < HEIGHT - 36, "above the axis"
+    assert names["<m3>"] < names["<m0>"] < names["<m1>"] < names["<m2>"], "in the order of their marks"
+
+
+def test_a_legend_stands_where_curves_are_not() -> None:
+    rising, low = ((0, 0), (5, 90), (10, 100)), ((0, 0), (5, 2), (10, 5))
+    for points, below in ((rising, True), (low, False)):
+        series = [Series(name=name, points=points) for name in ("one", "two")]
+        drawing = parsed(curve_chart(series, name="n", told="t", x=X, y=Axis(label="%", most=100.0), stepped=False))
+        (place,) = [float(t.get("y", "")) for t in drawing.findall("text") if t.text == "one"]
+        assert (place > HEIGHT / 2) is below
