@@ -178,8 +178,7 @@ def conclude(
     if ended.outcome is Outcome.COMPLETED:
         return 0
     reason = "interrupted" if ended.outcome is Outcome.STOPPED else ended.error
-    named = " --resume" if experiment.run_dir is None else ""
-    print(f"kernelloop: {reason}; to go on: kernelloop compare {experiment.path}{named}", file=sys.stderr)
+    print(f"kernelloop: {reason}; to go on: {experiment.resuming}", file=sys.stderr)
     return 2 if ended.outcome is Outcome.REFUSED else 1
 
 

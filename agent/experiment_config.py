@@ -103,6 +103,12 @@ class Experiment:
         return " ".join(("kernelloop compare", str(self.path), *kept))
 
     @property
+    def resuming(self) -> str:
+        """The command that goes on with it."""
+        told = [shlex.quote(text) for text in self.overrides] + ["--resume"] * (self.run_dir is None)
+        return " ".join(("kernelloop compare", str(self.path), *told))
+
+    @property
     def cells(self) -> tuple[Cell, ...]:
         """In the order in which they are begun: seed by seed, all arms of a seed side by side."""
         return tuple(Cell(arm=arm, seed=seed) for seed in self.seeds for arm in self.arms)

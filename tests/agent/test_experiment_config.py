@@ -114,6 +114,13 @@ def test_what_is_not_there_is_found_before_a_folder_is_made(
     assert not (files / "runs").exists()
 
 
+def test_what_goes_on_with_it_is_told_with_its_overrides(files: Path) -> None:
+    path = written(files)
+    assert load_experiment(path, ["seeds=[1, 2]"]).resuming == f"kernelloop compare {path} 'seeds=[1, 2]' --resume"
+    assert load_experiment(path, ["run_dir=here"]).resuming == f"kernelloop compare {path} run_dir=here"
+    assert load_experiment(path, ["run_dir=here", "seeds=[1]"]).command == f"kernelloop compare {path} 'seeds=[1]'"
+
+
 def test_what_engines_are_told_is_for_the_arms_that_have_engines(files: Path) -> None:
     vllm = {"kind": "vllm", "model": str(files)}
     base = {"problems": "problem.py", "sampler": vllm, "engine": {"num_engines": 2}}
