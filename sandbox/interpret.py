@@ -37,6 +37,7 @@ def warm() -> None:
         raise RuntimeError("the interpret sandbox needs TRITON_INTERPRET=1 before triton is imported")
     from sandbox import (
         inductor_names,
+        interpreter_booleans,
         interpreter_constants,
         interpreter_floats,
         interpreter_reduce,
@@ -49,6 +50,7 @@ def warm() -> None:
     libdevice_numpy.install()
     interpreter_reduce.install()
     interpreter_floats.install()
+    interpreter_booleans.install()
     interpreter_constants.install()
     for name in _LAZY:
         importlib.import_module(name)
