@@ -13,7 +13,7 @@ import torch
 from sandbox.cuda_driver import CudaDriver
 from sandbox.execute import Arena, run_aten
 from sandbox.plan import AtenStep, LaunchStep, Plan
-from sandbox.plan_check import step_refs, tensor_refs
+from sandbox.plan_check import step_refs, tensor_refs, written_arguments
 from sandbox.runner import Runner
 
 _WARM_UP_RUNS = 2
@@ -284,8 +284,7 @@ def uses_given(plan: Plan) -> list[bool]:
 
 def _written(plan: Plan, step: AtenStep) -> set[int]:
     """The buffers that an operator may write: its outputs, and where it works in place what it is given."""
-    in_place = step.op.split(".")[1].endswith("_") or "out" in step.kwargs
-    return _output_storages(plan, step) | (_given(plan, step) if in_place else set())
+    return _output_storages(plan, step) | (_given(plan, step) if written_arguments(step) else set())
 
 
 def _output_storages(plan: Plan, step: AtenStep) -> set[int]:

@@ -192,7 +192,9 @@ class ModelNew(torch.nn.Module):
         total.zero_()
         add_up[(triton.cdiv(x.numel(), 1024),)](x, total, x.numel(), BLOCK=1024)
         spare = torch.ones(1, device=x.device) + 1.0
-        return x * total.add_(spare)
+        means, variances = torch.zeros(x.shape[-1], device=x.device), torch.ones(x.shape[-1], device=x.device)
+        torch.native_batch_norm(x, None, None, means, variances, True, 1.0, 0.0)
+        return x * total.add_(spare) - means.exp()
 """
 
 
@@ -204,5 +206,6 @@ def test_operators_that_only_put_numbers_in_place_are_told_from_those_that_work(
     plan = decode(traced.plan)
     names = [step.op.split(".")[1] if isinstance(step, AtenStep) else "launch" for step in plan.steps]
     used = dict(zip(names, uses_given(plan), strict=True))
-    assert {name for name, used in used.items() if used} == {"launch", "add_", "mul"}
+    working = {"launch", "add_", "mul", "native_batch_norm", "exp", "sub"}
+    assert {name for name, used in used.items() if used} == working
     assert {"zero_", "ones", "add"} <= {name for name, used in used.items() if not used}
