@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from sandbox import wire
-from sandbox.execute import Arena, bind_inputs, initialise, run_steps, same_bits
+from sandbox.execute import Arena, bind_inputs, changed_input, initialise, run_steps
 from sandbox.kernel_source import SourceError
 from sandbox.plan import LaunchStep, Plan, PlanError, decode, num_alternatives, resolve
 from sandbox.plan_check import tensor_refs
@@ -154,9 +154,8 @@ class _Run:
         plan, arena = self._plan, self._arena
         if arena.broken_guards():
             return _failed(Status.ILLEGAL_ACCESS, RuntimeError("a kernel writes outside its tensors")), []
-        for position, (index, given) in enumerate(zip(plan.inputs, self._inputs, strict=True)):
-            if not same_bits(arena.tensor(index), given):
-                return _failed(Status.WRONG_VALUES, InputChanged(f"input {position} is changed in place")), []
+        if (position := changed_input(plan, arena, self._inputs)) is not None:
+            return _failed(Status.WRONG_VALUES, InputChanged(f"input {position} is changed in place")), []
         packed = [pack_tensor(arena.tensor(index)) for index in tensor_refs(plan.outputs)]
         head = {"status": None, "error_class": None, "message": None, "outputs": [h for h, _ in packed]}
         return head, [raw for _, raw in packed]

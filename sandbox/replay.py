@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from sandbox.compare import POISON, Comparison, compare, held
-from sandbox.execute import Arena, same_bits
+from sandbox.execute import Arena, changed_input, same_bits
 from sandbox.observe import WriteObserver
 from sandbox.plan import Plan
 from sandbox.plan_check import Work, dataflow, tensor_refs
@@ -95,7 +95,7 @@ def _spoilt(plan: Plan, arena: Arena, case: Case, how: str) -> Check | None:
         names = ", ".join(storage_name(plan, s) for s in broken[:3])
         failure = Failure(error_class="IllegalAccess", message=f"a kernel writes outside its tensor: next to {names}")
         return _failed(Status.ILLEGAL_ACCESS, failure, how, spoilt=True)
-    if (changed := changed_input(plan, arena, case)) is not None:
+    if (changed := changed_input(plan, arena, case.inputs)) is not None:
         message = f"input {changed} is changed in place; write to a new tensor"
         return _failed(Status.WRONG_VALUES, Failure(error_class="InputChanged", message=message), how)
     return None
@@ -142,14 +142,6 @@ def _failed(status: Status, failure: Failure, how: str, *, spoilt: bool = False)
         weights=how,
         spoilt=spoilt,
     )
-
-
-def changed_input(plan: Plan, arena: Arena, case: Case) -> int | None:
-    """The position of the first input that no longer holds what was bound, or None."""
-    for position, (index, given) in enumerate(zip(plan.inputs, case.inputs, strict=True)):
-        if not same_bits(arena.tensor(index), given):
-            return position
-    return None
 
 
 def storage_name(plan: Plan, storage: int) -> str:
