@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -134,6 +134,18 @@ class Arena:
         target = self.tensor(value)
         if target.data_ptr() != result.data_ptr() or target.stride() != result.stride():
             target.copy_(result)
+
+    def hand_over(self, storages: Iterable[int]) -> dict[int, torch.Tensor]:
+        """Gives away the buffers that it has made of these storages, as they are, guard bands included."""
+        return {storage: self._buffers.pop(storage) for storage in storages if storage in self._buffers}
+
+    def take_over(self, buffers: Mapping[int, torch.Tensor]) -> None:
+        """Has the buffers of another arena of the same plan, device and guard bands for its own."""
+        for storage, whole in buffers.items():
+            end = self._guard_bytes + self.plan.storages[storage].num_bytes
+            for band in (whole[: self._guard_bytes], whole[end:]):
+                band.fill_(self._poison)
+            self._buffers[storage] = whole
 
     def load(self, other: Arena) -> None:
         """Copies the content of every buffer that another arena of the same plan has made."""

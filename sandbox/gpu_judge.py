@@ -76,7 +76,7 @@ class _Blamed(Exception):
 
 
 def run_seconds(plan: Plan, settings: JudgeSettings, *, eager_us: float, num_cases: int) -> float:
-    """What a plan's kernels may take in all while it is verified: each case runs once, the first one twice, and each
+    """What a plan's kernels may take in all while it is verified: each case runs once, one of them twice, and each
     alternative of an autotuned launch at least twice."""
     alternatives = sum(len(step.alternatives) for step in plan.steps if isinstance(step, ChoiceStep))
     slowest = settings.max_slowdown * eager_us * 1e-6 * (num_cases + 1 + 2 * alternatives)

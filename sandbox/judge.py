@@ -386,6 +386,7 @@ def interpret_request(plan: bytes, cases: Sequence[Any]) -> bytes:
             {
                 "seed": case.seed,
                 "poison": POISON[position % len(POISON)],
+                "again": not case.stateful,
                 "inputs": [head for head, _ in inputs],
                 "weights": {name: head for name, (head, _) in weights.items()},
             }

@@ -22,14 +22,13 @@ from sandbox.capture import (
     StreamTimer,
     TimedPlan,
     Timer,
-    kept_storages,
     new_event,
     rotate,
-    uses_given,
 )
 from sandbox.compare import POISON, compare
 from sandbox.execute import Arena, aten_operator, changed_input
 from sandbox.plan import ITEM_BYTES, AtenStep, LaunchStep, Plan
+from sandbox.plan_buffers import kept_storages, uses_given
 from sandbox.plan_check import step_refs
 from sandbox.reference import Case
 from sandbox.runner import Runner

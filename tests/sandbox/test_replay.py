@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sandbox.capture import AdoptingArena, TimedPlan, adoptable_storages, fresh_storages, kept_storages, uses_given
+from sandbox.capture import AdoptingArena, TimedPlan
 from sandbox.compare import expect
 from sandbox.execute import Arena, run_aten
 from sandbox.plan import AtenStep, Plan, decode
+from sandbox.plan_buffers import adoptable_storages, fresh_storages, kept_storages, stateful_storages, uses_given
 from sandbox.plan_check import tensor_refs
 from sandbox.reference import Case
 from sandbox.replay import _compared, storage_name
@@ -177,6 +178,20 @@ def test_before_each_timed_run_buffers_forget_what_a_kernel_left(trace: Trace, s
     assert all(bool((arena.buffer(storage) == 0xFF).all()) for storage in fresh)
     assert not arena.buffer(count).any()
     assert bool((arena.buffer(x) == 1).all())
+
+
+def test_a_second_call_finds_what_the_first_left_in_the_module(trace: Trace, sources: dict[str, str]) -> None:
+    """And nothing else of it; the guard bands around it are the second call's."""
+    traced = trace(sources["relu"], sources["head"] + KEPT)
+    assert traced.plan is not None, traced.failure
+    plan = decode(traced.plan)
+    x, count = plan.values[plan.inputs[0]].storage, plan.values[plan.weights[0][1]].storage
+    first, second = (Arena(plan, device=torch.device("cpu"), poison=poison, guard_bytes=512) for poison in (0xFF, 0x7B))
+    for storage in range(len(plan.storages)):
+        first.buffer(storage).fill_(1)
+    second.take_over(first.hand_over(stateful_storages(plan)))
+    assert second.made() == (count,) and count not in first.made() and x in first.made()
+    assert bool((second.buffer(count) == 1).all()) and second.broken_guards() == []
 
 
 SUMMED = """
