@@ -19,8 +19,9 @@ from sandbox.bounded import Recent
 from sandbox.calibration import Calibration
 from sandbox.clocks import Clocks
 from sandbox.gpu_workers import GpuWorkers, Usage, visible_gpu
-from sandbox.judge import MAX_VERDICTS, again, failed, hidden_weights, precheck, unfit, verdict_of
+from sandbox.judge import MAX_VERDICTS, again, failed, hidden_weights, precheck, verdict_of
 from sandbox.kernel_figures import kernel_figures
+from sandbox.output_form import unfit
 from sandbox.plan import ChoiceStep, Plan, decode, resolve
 from sandbox.precision import plan_precision
 from sandbox.seeds import new_secret

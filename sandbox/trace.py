@@ -153,7 +153,7 @@ def _refuse_kept(plan: Plan, made: int) -> None:
     for step in flat_steps(plan):
         touched = step_refs(plan, step) if isinstance(step, LaunchStep) else written_arguments(step)
         if returned & {plan.values[index].storage for index in touched}:
-            raise KeptOutput("an output is memory that the module keeps; the next call would write over it: make it anew")
+            raise KeptOutput("an output is memory that the module keeps, which the next call writes to: make it anew")
 
 
 def explain(error: BaseException, source: str, path: Path) -> tuple[Status, Failure]:
