@@ -144,8 +144,9 @@ class Reference:
             model = self._fresh(case)
             own = self._outputs(model, case.inputs)
             stateful = is_changed(model, case.weights)
-            if not own:
-                raise InadmissibleProblem("the reference returns no tensor")
+            if not own or any(mine.is_complex() for _, mine in own):
+                what = "complex numbers, which cannot be compared" if own else "no tensor"
+                raise InadmissibleProblem(f"the reference returns {what}")
             paths, forms = [path for path, _ in own], [torch.empty_like(mine, device="meta") for _, mine in own]
             values = self._wide_outputs(case, forms) or [mine for _, mine in own]
             widened = any(value.dtype != form.dtype for value, form in zip(values, forms, strict=True))
