@@ -148,11 +148,12 @@ class KeptOutput(RuntimeError):
 def _refuse_kept(plan: Plan, made: int) -> None:
     """Raises KeptOutput for an output in one of the first `made` storages, which are older than the forward pass, where
     that writes to it. A weight that is returned as it is may be."""
-    held = set(range(made)) - {plan.values[index].storage for index in plan.inputs}
-    returned = held & {plan.values[index].storage for index in tensor_refs(plan.outputs)}
+    storage_of = dict(enumerate(value.storage for value in plan.values)).get  # what has no storage is refused later
+    held = set(range(made)).difference(map(storage_of, plan.inputs))
+    returned = held.intersection(map(storage_of, tensor_refs(plan.outputs)))
     for step in flat_steps(plan):
         touched = step_refs(plan, step) if isinstance(step, LaunchStep) else written_arguments(step)
-        if returned & {plan.values[index].storage for index in touched}:
+        if not returned.isdisjoint(map(storage_of, touched)):
             raise KeptOutput("an output is memory that the module keeps, which the next call writes to: make it anew")
 
 
