@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from sandbox import wire
+from sandbox.alternatives import alternatives_for
 from sandbox.execute import Arena, bind_inputs, changed_input, initialise, run_steps, same_bits
 from sandbox.kernel_source import SourceError
-from sandbox.plan import LaunchStep, Plan, PlanError, decode, num_alternatives, resolve
+from sandbox.plan import LaunchStep, Plan, PlanError, decode, resolve
 from sandbox.plan_buffers import fresh_storages, kept_storages
 from sandbox.plan_check import tensor_refs
 from sandbox.seeding import seed_torch
@@ -86,14 +87,14 @@ def run(body: dict[str, Any], blobs: list[memoryview], _scratch: Path) -> bytes:
     """
     remaining = iter(blobs)
     plan = decode(bytes(next(remaining)))
-    plan = resolve(plan, (0,) * len(num_alternatives(plan)))
     heads: list[dict[str, Any]] = []
     answers: list[bytes] = []
     functions: dict[int, Any] = {}
-    for case in body["cases"]:
+    for position, case in enumerate(body["cases"]):
         inputs = [unpack_tensor(head, next(remaining)) for head in case["inputs"]]
         weights = {name: unpack_tensor(head, next(remaining)) for name, head in case["weights"].items()}
-        run_ = _Run(plan, inputs, weights, seed=case["seed"], poison=case["poison"], functions=functions)
+        settled = resolve(plan, alternatives_for(plan, position))
+        run_ = _Run(settled, inputs, weights, seed=case["seed"], poison=case["poison"], functions=functions)
         head, packed = run_.answer(again=case["again"])
         heads.append({**head, "weights": run_.weights, "writes": run_.writes, "stray_reads": run_.stray_reads})
         answers += packed
