@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sandbox import environment, wire
+from sandbox.alternatives import alternative_names
 from sandbox.plan import LaunchStep, Plan
 from sandbox.plan_check import first_choices
 from sandbox.types import Correctness, Failure, Status
@@ -39,15 +41,20 @@ def read_interpreted(
 def _compared(
     body: Mapping[str, Any], blobs: Iterator[memoryview], cases: Sequence[Any], plan: Plan
 ) -> tuple[Status | None, Failure | None, Correctness | None, list[list[int]] | None]:
-    from sandbox.compare import compare
+    from sandbox.compare import compare, in_next_call
     from sandbox.interpret import unpack_tensor
 
     worst, worst_rms = 0.0, 0.0
-    for case, answer in zip(cases, body["cases"], strict=False):
+    for position, (case, answer) in enumerate(zip(cases, body["cases"], strict=False)):
+        names = alternative_names(plan, position)
         if answer["status"] is not None:
-            return *_told_failure(answer), None, None
+            status, failure = _told_failure(answer)
+            return status, _under(names, failure), None, None
         outputs = [unpack_tensor(head, next(blobs)) for head in answer["outputs"]]
         comparison = compare(outputs, case.expected)
+        if comparison.failure is None and answer["repeated"]:
+            repeated = [unpack_tensor(head, next(blobs)) for head in answer["repeated"]]
+            comparison = in_next_call(compare(repeated, case.expected))
         worst, worst_rms = max(worst, comparison.max_error_ratio), max(worst_rms, comparison.rms_error_ratio)
         if comparison.failure is not None:
             correctness = _correctness(cases, str(answer["weights"]), worst, worst_rms)
@@ -56,11 +63,19 @@ def _compared(
                 message = f"kernel reads outside its tensors: {lanes} lanes are out of bounds, and the result is wrong"
                 stray = Failure(error_class="IllegalAccess", message=message)
                 return Status.ILLEGAL_ACCESS, stray, correctness, None
-            return comparison.status, comparison.failure, correctness, None
+            return comparison.status, _under(names, comparison.failure), correctness, None
     if len(body["cases"]) != len(cases):
         raise ValueError("fewer cases than were asked for")
-    last = body["cases"][-1]
-    return None, None, _correctness(cases, str(last["weights"]), worst, worst_rms), _writes(last["writes"], plan)
+    first = body["cases"][0]
+    return None, None, _correctness(cases, str(first["weights"]), worst, worst_rms), _writes(first["writes"], plan)
+
+
+def _under(names: str, failure: Failure) -> Failure:
+    """The same failure, which says under which configurations it came about."""
+    if not names:
+        return failure
+    mismatch = failure.mismatch and replace(failure.mismatch, output=f"{failure.mismatch.output} under {names[:45]}")
+    return replace(failure, message=f"{failure.message} under {names[:200]}"[:2200], mismatch=mismatch)
 
 
 # How the interpret child may say that a plan failed; what passes is decided on this side.

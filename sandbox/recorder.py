@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch._library.custom_ops import OPDEFS
+from torch._library.triton import set_wrap_triton_enabled
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from sandbox.eager_mode import EagerMode
@@ -74,16 +76,26 @@ class Recorder(EagerMode):
         if func in _LIFTS:
             return args[0]  # a literal: its content is in the plan already, and FakeTensorMode would compute with it
         kwargs = {k: self._faked(v) for k, v in kwargs.items()}
+        if func.namespace not in ("aten", "prims"):
+            return self._not_atens(func, args, kwargs)
         known = len(self._storages)
         out = func(*args, **kwargs)
-        if func.namespace not in ("aten", "prims"):
-            return out  # prim.device and the like: questions, not work
         outputs = [t for _, t in tensors_in(out)]
         indices = [self.value_of(t) for t in outputs]
         fresh = any(self._values[i].storage >= known for i in indices)
         if str(func) in _EMPTY_OPS or not (fresh or func._schema.is_mutable or not outputs):
             return out
         self._append(self._aten_step(func, args, kwargs, tuple(indices)))
+        return out
+
+    def _not_atens(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """A program's own operator is what its function does; others only ask, as prim.device does."""
+        if (own := OPDEFS.get(func._schema.name)) is not None:
+            with set_wrap_triton_enabled(False), self:
+                return own._init_fn(*args, **kwargs)
+        out = func(*args, **kwargs)
+        if tensors_in(out):
+            raise Untraceable(f"operator {func} has no form in a plan")
         return out
 
     def _aten_step(self, func: Any, args: Any, kwargs: Any, outputs: tuple[int, ...]) -> AtenStep:
@@ -129,11 +141,18 @@ class Recorder(EagerMode):
             self._alive.append(untyped)
         return index
 
+    @property
+    def num_storages(self) -> int:
+        """How many buffers there are so far."""
+        return len(self._storages)
+
     def value_of(self, tensor: torch.Tensor) -> int:
         """The index of the value that `tensor` is."""
         tensor = self._faked(tensor)
         if type(tensor) not in (FakeTensor, torch.nn.Parameter, torch.nn.Buffer) or tensor.layout is not torch.strided:
             raise Untraceable(f"a {type(tensor).__name__} with layout {tensor.layout} has no form in a plan")
+        if tensor.is_neg() or tensor.is_conj():  # what its memory holds is not its value
+            raise Untraceable("a view that negates or conjugates has no form in a plan: resolve_neg(), resolve_conj()")
         value = Value(
             storage=self._storage_of(tensor),
             dtype=dtype_name(tensor.dtype),

@@ -45,6 +45,7 @@ REQUEST: dict[str, Any] = {
         "tensors": [["float32", [16, 32], [32, 1]], ["float16", [16, 16], [16, 1]]],
         "weights": [["linear.weight", "float32", [16, 32]], ["linear.bias", "float32", [16]]],
         "outputs": None,
+        "returned": None,
     },
     "secret": "none",
     "num_seeds": 3,

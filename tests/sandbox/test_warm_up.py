@@ -38,7 +38,7 @@ def test_its_plan_is_a_right_answer_to_its_problem() -> None:
 
 def test_its_description_is_what_describing_it_gives(tmp_path: Path) -> None:
     described, _ = unpack(run({"source": warm_up.PROBLEM.source}, [], tmp_path))
-    assert {**described, "outputs": None} == warm_up.REQUEST["spec"]
+    assert {**described, "outputs": None, "returned": None} == warm_up.REQUEST["spec"]
 
 
 def test_the_part_before_the_gpu_leaves_nothing_to_import() -> None:
