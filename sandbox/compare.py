@@ -244,6 +244,16 @@ def compare(outputs: Sequence[torch.Tensor], expected: Sequence[Expected]) -> Co
     return Comparison(status=None, failure=None, max_error_ratio=worst, rms_error_ratio=worst_rms)
 
 
+def in_next_call(comparison: Comparison) -> Comparison:
+    """The same comparison, of a second call of a module whose first call agreed."""
+    failure = comparison.failure
+    if failure is None:
+        return comparison
+    mismatch = failure.mismatch and replace(failure.mismatch, pattern=Pattern.RUN_TO_RUN)
+    message = f"{failure.message} in a second call on the same inputs"
+    return replace(comparison, failure=replace(failure, mismatch=mismatch, message=message))
+
+
 def agrees(output: torch.Tensor, want: Expected, value: torch.Tensor) -> bool:
     """Whether `compare` would pass `output` for `want`, whose values are `value`. Stops at the first part with a wrong
     element, and describes nothing: for many outputs that are to fail."""

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sandbox import wire
 from sandbox.seeding import seed_torch
-from sandbox.trees import dtype_name, tensors_in, to_tree
+from sandbox.trees import TreeError, dtype_name, tensors_in, to_tree
 
 _NEEDS_VALUES = (
     fake_tensor.DataDependentOutputException,
@@ -27,6 +27,7 @@ _NEEDS_VALUES = (
     fake_tensor.UnsupportedOperatorException,
     NotImplementedError,
 )
+_UNKNOWN: dict[str, Any] = {"outputs": None, "returned": None}
 
 
 def warm() -> None:
@@ -59,7 +60,8 @@ def construct(cls: Any, init_inputs: Any) -> torch.nn.Module:
 
 def run(body: Any, _blobs: Any, scratch: Path) -> bytes:
     """The problem's spec: {"inputs": tree, "init_inputs": tree, "tensors": [[dtype, shape, stride], ..],
-    "weights": [[name, dtype, shape], ..], "outputs": [[path, dtype, shape], ..] or null}."""
+    "weights": [[name, dtype, shape], ..], "outputs": [[path, dtype, shape], ..] or null, "returned": the tree of the
+    outputs, all tensors number 0, or null}."""
     try:
         with torch.no_grad():
             try:
@@ -88,16 +90,22 @@ def _spec(source: str, folder: Path, *, call: bool) -> dict[str, Any]:
     model = construct(module.Model, init_inputs)
     weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     spec["weights"] = [[name, dtype_name(w.dtype), list(w.shape)] for name, w in weights.items()]
-    spec["outputs"] = _outputs(model, inputs) if call else None
-    return spec
+    return {**spec, **(_outputs(model, inputs) if call else _UNKNOWN)}
 
 
-def _outputs(model: torch.nn.Module, inputs: Any) -> list[Any] | None:
-    """[path, dtype, shape] of each output, or None where the reference cannot run on fake tensors.
+def _outputs(model: torch.nn.Module, inputs: Any) -> dict[str, Any]:
+    """ "outputs", [path, dtype, shape] of each tensor, and "returned"; null where the reference cannot run on fake
+    tensors, or its outputs have no tree.
 
     What else it raises is its own fault, and better told now than blamed on the first candidates.
     """
     try:
-        return [[path, dtype_name(t.dtype), list(t.shape)] for path, t in tensors_in(model(*inputs))]
+        made = model(*inputs)
     except _NEEDS_VALUES:
-        return None
+        return _UNKNOWN
+    try:
+        returned = to_tree(made, lambda _: 0)
+    except TreeError:
+        returned = None
+    leaves = [[path, dtype_name(t.dtype), list(t.shape)] for path, t in tensors_in(made)]
+    return {"outputs": leaves, "returned": returned}

@@ -6,13 +6,14 @@ knows how. Does not compare and does not time.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from sandbox.plan import AtenStep, LaunchStep, Plan, PlanError, flat_steps
+from sandbox.plan import AtenStep, LaunchStep, Plan, PlanError, Value, flat_steps
 from sandbox.plan_check import step_refs, tensor_refs
 from sandbox.seeding import seed_torch
 from sandbox.trees import TreeError, dtype_name, dtype_named, from_tree, tensors_in
@@ -97,11 +98,19 @@ class Arena:
     def tensor(self, value: int) -> torch.Tensor:
         """The tensor that a value index stands for."""
         record = self.plan.values[value]
+        return _tensor_in(self.buffer(record.storage), record)
+
+    def untouched_between(self, value: int) -> bool:
+        """Whether what lies between and around a value's elements in its buffer is still the poison."""
+        record = self.plan.values[value]
+        apart = [size for size, step in zip(record.shape, record.stride, strict=True) if step]
         dtype = dtype_named(record.dtype)
-        buffer = self.buffer(record.storage)
-        item = dtype.itemsize
-        flat = buffer[: buffer.numel() - buffer.numel() % item].view(dtype)
-        return flat.as_strided(record.shape, record.stride, flat.storage_offset() + record.offset)
+        if math.prod(apart) * dtype.itemsize >= self.plan.storages[record.storage].num_bytes:
+            return True
+        whole = self.buffer(record.storage).clone()
+        poison = torch.full((dtype.itemsize,), self._poison, dtype=torch.uint8, device=self.device).view(dtype)
+        _tensor_in(whole, record).copy_(poison.expand(record.shape))
+        return bool((whole == self._poison).all())
 
     def broken_guards(self) -> list[int]:
         """The storages whose guard bands no longer hold the poison."""
@@ -126,10 +135,29 @@ class Arena:
         if target.data_ptr() != result.data_ptr() or target.stride() != result.stride():
             target.copy_(result)
 
+    def hand_over(self, storages: Iterable[int]) -> dict[int, torch.Tensor]:
+        """Gives away the buffers that it has made of these storages, as they are, guard bands included."""
+        return {storage: self._buffers.pop(storage) for storage in storages if storage in self._buffers}
+
+    def take_over(self, buffers: Mapping[int, torch.Tensor]) -> None:
+        """Has the buffers of another arena of the same plan, device and guard bands for its own."""
+        for storage, whole in buffers.items():
+            end = self._guard_bytes + self.plan.storages[storage].num_bytes
+            for band in (whole[: self._guard_bytes], whole[end:]):
+                band.fill_(self._poison)
+            self._buffers[storage] = whole
+
     def load(self, other: Arena) -> None:
         """Copies the content of every buffer that another arena of the same plan has made."""
         for storage in other.made():
             self.buffer(storage).copy_(other.buffer(storage))
+
+
+def _tensor_in(buffer: torch.Tensor, record: Value) -> torch.Tensor:
+    """The tensor that a value is in the bytes of its storage."""
+    dtype = dtype_named(record.dtype)
+    flat = buffer[: buffer.numel() - buffer.numel() % dtype.itemsize].view(dtype)
+    return flat.as_strided(record.shape, record.stride, flat.storage_offset() + record.offset)
 
 
 def run_steps(steps: Sequence[AtenStep | LaunchStep], arena: Arena, launch: Launch) -> None:
@@ -305,6 +333,15 @@ def bind_inputs(plan: Plan, arena: Arena, inputs: Sequence[torch.Tensor]) -> Non
             if step == 0 and target.shape[dim] > 1:
                 target, tensor = target.narrow(dim, 0, 1), tensor.narrow(dim, 0, 1)
         target.copy_(tensor)
+
+
+def changed_input(plan: Plan, arena: Arena, inputs: Sequence[torch.Tensor]) -> int | None:
+    """The position of the first input whose buffer no longer holds what was bound, or None. Nor may anything be left
+    between the elements of one that has gaps: a kernel would find it in its next run."""
+    for position, (index, given) in enumerate(zip(plan.inputs, inputs, strict=True)):
+        if not same_bits(arena.tensor(index), given) or not arena.untouched_between(index):
+            return position
+    return None
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

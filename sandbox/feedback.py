@@ -68,7 +68,8 @@ PATTERN_WORDS: dict[Pattern, tuple[str, str]] = {
     ),
     Pattern.RUN_TO_RUN: (
         "The values differ from run to run.",
-        "Two programs write the same place, or memory from torch.empty is read before it is written.",
+        "Two programs write the same place, memory from torch.empty is read before it is written, or a call leaves "
+        "something in a weight or buffer that the next one takes up.",
     ),
     Pattern.UNWRITTEN: (
         "The wrong values were never written.",

@@ -19,8 +19,9 @@ from sandbox.bounded import Recent
 from sandbox.calibration import Calibration
 from sandbox.clocks import Clocks
 from sandbox.gpu_workers import GpuWorkers, Usage, visible_gpu
-from sandbox.judge import MAX_VERDICTS, again, failed, hidden_weights, precheck, unfit, verdict_of
+from sandbox.judge import MAX_VERDICTS, again, failed, hidden_weights, precheck, verdict_of
 from sandbox.kernel_figures import kernel_figures
+from sandbox.output_form import unfit
 from sandbox.plan import ChoiceStep, Plan, decode, resolve
 from sandbox.precision import plan_precision
 from sandbox.seeds import new_secret
@@ -76,7 +77,7 @@ class _Blamed(Exception):
 
 
 def run_seconds(plan: Plan, settings: JudgeSettings, *, eager_us: float, num_cases: int) -> float:
-    """What a plan's kernels may take in all while it is verified: each case runs once, the first one twice, and each
+    """What a plan's kernels may take in all while it is verified: each case runs once, one of them twice, and each
     alternative of an autotuned launch at least twice."""
     alternatives = sum(len(step.alternatives) for step in plan.steps if isinstance(step, ChoiceStep))
     slowest = settings.max_slowdown * eager_us * 1e-6 * (num_cases + 1 + 2 * alternatives)

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from sandbox import wire
-from sandbox.execute import Arena, bind_inputs, initialise, run_steps, same_bits
+from sandbox.execute import Arena, bind_inputs, changed_input, initialise, run_steps, same_bits
 from sandbox.kernel_source import SourceError
 from sandbox.plan import LaunchStep, Plan, PlanError, decode, num_alternatives, resolve
+from sandbox.plan_buffers import fresh_storages, kept_storages
 from sandbox.plan_check import tensor_refs
 from sandbox.seeding import seed_torch
 from sandbox.trees import dtype_name, dtype_named
@@ -37,6 +38,7 @@ def warm() -> None:
         raise RuntimeError("the interpret sandbox needs TRITON_INTERPRET=1 before triton is imported")
     from sandbox import (
         inductor_names,
+        interpreter_booleans,
         interpreter_constants,
         interpreter_floats,
         interpreter_reduce,
@@ -49,6 +51,7 @@ def warm() -> None:
     libdevice_numpy.install()
     interpreter_reduce.install()
     interpreter_floats.install()
+    interpreter_booleans.install()
     interpreter_constants.install()
     for name in _LAZY:
         importlib.import_module(name)
@@ -76,9 +79,10 @@ def unpack_tensor(head: list[Any], blob: memoryview) -> torch.Tensor:
 def run(body: dict[str, Any], blobs: list[memoryview], _scratch: Path) -> bytes:
     """For each case either its outputs or how it failed; stops at the first failure.
 
-    `body`: {"cases": [{"seed", "poison", "inputs": [head, ..], "weights": {name: head}}]}; blobs: the plan, then each
-    case's tensors in order. Answer: {"cases": [{"status", "error_class", "message", "weights": how, "writes":
-    [[storage, ..] for each launch], "stray_reads": lanes, "outputs": [head, ..]}]} and the outputs.
+    `body`: {"cases": [{"seed", "poison", "again", "inputs": [head, ..], "weights": {name: head}}]}; blobs: the plan,
+    then each case's tensors in order. Answer: {"cases": [{"status", "error_class", "message", "weights": how, "writes":
+    [[storage, ..] for each launch], "stray_reads": lanes, "outputs": [head, ..], "repeated": [head, ..]}]} and the
+    outputs; "repeated" are those of a second call, where one was asked for ("again") and could be another.
     """
     remaining = iter(blobs)
     plan = decode(bytes(next(remaining)))
@@ -90,7 +94,7 @@ def run(body: dict[str, Any], blobs: list[memoryview], _scratch: Path) -> bytes:
         inputs = [unpack_tensor(head, next(remaining)) for head in case["inputs"]]
         weights = {name: unpack_tensor(head, next(remaining)) for name, head in case["weights"].items()}
         run_ = _Run(plan, inputs, weights, seed=case["seed"], poison=case["poison"], functions=functions)
-        head, packed = run_.finished() if (failure := run_.failure()) is None else (failure, [])
+        head, packed = run_.answer(again=case["again"])
         heads.append({**head, "weights": run_.weights, "writes": run_.writes, "stray_reads": run_.stray_reads})
         answers += packed
         if head["status"] is not None:
@@ -117,14 +121,38 @@ class _Run:
     ) -> None:
         """`functions` has the kernels that earlier cases made ready, by number; a kernel's text keeps no state."""
         self._plan, self._inputs, self._seed, self._functions = plan, inputs, seed, functions
-        initial, self.weights = initialise(plan, seed=seed, weights=weights)
+        self._initial, self.weights = initialise(plan, seed=seed, weights=weights)
         self._arena = Arena(plan, device=torch.device("cpu"), poison=poison, guard_bytes=GUARD_BYTES)
-        self._arena.load(initial)
+        self._arena.load(self._initial)
         bind_inputs(plan, self._arena, inputs)
         self.writes: list[list[int]] = []
         self.stray_reads = 0
 
-    def failure(self) -> dict[str, Any] | None:
+    def answer(self, *, again: bool) -> tuple[dict[str, Any], list[bytes]]:
+        """What came of running the steps, and with `again` of a second call of the same module, if the first one
+        changed what the module keeps."""
+        head, packed = self._called()
+        if head["status"] is not None or not again or not self._changed():
+            return head, packed
+        seen = self.writes, self.stray_reads
+        for storage in fresh_storages(self._plan):
+            self._arena.poison(storage)
+        second, more = self._called()
+        self.writes, self.stray_reads = seen
+        if second["status"] is not None:
+            return second, []
+        return {**head, "repeated": second["outputs"]}, packed + more
+
+    def _called(self) -> tuple[dict[str, Any], list[bytes]]:
+        """The answer of one call."""
+        self.writes, self.stray_reads = [], 0
+        return self._finished() if (failure := self._failure()) is None else (failure, [])
+
+    def _changed(self) -> bool:
+        kept = kept_storages(self._plan)
+        return any(not same_bits(self._initial.buffer(s), self._arena.buffer(s)) for s in kept)
+
+    def _failure(self) -> dict[str, Any] | None:
         """Runs the steps; how that failed, or None."""
         try:
             seed_torch(self._seed)
@@ -147,16 +175,15 @@ class _Run:
         self.writes.append(sorted(touched.written))
         self.stray_reads += touched.stray_reads
 
-    def finished(self) -> tuple[dict[str, Any], list[bytes]]:
+    def _finished(self) -> tuple[dict[str, Any], list[bytes]]:
         """The outputs, or what shows only now: broken guard bands and inputs that changed."""
         plan, arena = self._plan, self._arena
         if arena.broken_guards():
             return _failed(Status.ILLEGAL_ACCESS, RuntimeError("a kernel writes outside its tensors")), []
-        for position, (index, given) in enumerate(zip(plan.inputs, self._inputs, strict=True)):
-            if not same_bits(arena.tensor(index), given):
-                return _failed(Status.WRONG_VALUES, InputChanged(f"input {position} is changed in place")), []
+        if (position := changed_input(plan, arena, self._inputs)) is not None:
+            return _failed(Status.WRONG_VALUES, InputChanged(f"input {position} is changed in place")), []
         packed = [pack_tensor(arena.tensor(index)) for index in tensor_refs(plan.outputs)]
-        head = {"status": None, "error_class": None, "message": None, "outputs": [h for h, _ in packed]}
+        head = {"status": None, "error_class": None, "message": None, "outputs": [h for h, _ in packed], "repeated": []}
         return head, [raw for _, raw in packed]
 
 
@@ -187,4 +214,5 @@ def _status_of(error: Exception) -> Status:
 
 def _failed(status: Status, error: BaseException) -> dict[str, Any]:
     lines = str(error).strip().splitlines() or [""]
-    return {"status": status, "error_class": type(error).__name__, "message": lines[-1][:2000], "outputs": []}
+    told = {"status": status, "error_class": type(error).__name__, "message": lines[-1][:2000]}
+    return {**told, "outputs": [], "repeated": []}

@@ -39,7 +39,7 @@ def read_interpreted(
 def _compared(
     body: Mapping[str, Any], blobs: Iterator[memoryview], cases: Sequence[Any], plan: Plan
 ) -> tuple[Status | None, Failure | None, Correctness | None, list[list[int]] | None]:
-    from sandbox.compare import compare
+    from sandbox.compare import compare, in_next_call
     from sandbox.interpret import unpack_tensor
 
     worst, worst_rms = 0.0, 0.0
@@ -48,6 +48,9 @@ def _compared(
             return *_told_failure(answer), None, None
         outputs = [unpack_tensor(head, next(blobs)) for head in answer["outputs"]]
         comparison = compare(outputs, case.expected)
+        if comparison.failure is None and answer["repeated"]:
+            repeated = [unpack_tensor(head, next(blobs)) for head in answer["repeated"]]
+            comparison = in_next_call(compare(repeated, case.expected))
         worst, worst_rms = max(worst, comparison.max_error_ratio), max(worst_rms, comparison.rms_error_ratio)
         if comparison.failure is not None:
             correctness = _correctness(cases, str(answer["weights"]), worst, worst_rms)

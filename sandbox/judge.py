@@ -19,8 +19,9 @@ from sandbox.calibration import Calibration
 from sandbox.feedback import render_feedback
 from sandbox.interpreted import read_interpreted
 from sandbox.kernel_figures import kernel_figures
+from sandbox.output_form import unfit
 from sandbox.plan import LaunchStep, Plan, decode
-from sandbox.plan_check import Work, dataflow, first_choices, tensor_refs, tree_tensors
+from sandbox.plan_check import Work, dataflow, first_choices, tensor_refs
 from sandbox.precision import plan_precision, refused_precision
 from sandbox.seeds import case_seeds, new_secret
 from sandbox.settings import JudgeSettings
@@ -163,29 +164,6 @@ def precheck(
     return labels, None
 
 
-def unfit(plan: Plan, spec: Mapping[str, Any]) -> tuple[Status, Failure] | None:
-    """What is wrong with the plan's outputs as they stand, before anything has run: structure, shape, dtype, memory."""
-    wanted = spec["outputs"]
-    if wanted is not None:
-        mine: list[tuple[str, str, list[int]]] = [
-            (path, plan.values[i].dtype, list(plan.values[i].shape)) for path, i in tree_tensors(plan.outputs)
-        ]
-        if [path for path, _, _ in mine] != [path for path, _, _ in wanted]:
-            message = (
-                f"returns {_told([m[0] for m in mine])} where the reference returns {_told([w[0] for w in wanted])}"
-            )
-            return Status.WRONG_SHAPE, Failure(error_class="Outputs", message=message)
-        for (path, dtype, shape), (_, want_dtype, want_shape) in zip(mine, wanted, strict=True):
-            if shape != want_shape:
-                message = f"output{path} has shape {tuple(shape)}, the reference {tuple(want_shape)}"
-                return Status.WRONG_SHAPE, Failure(error_class="Outputs", message=message)
-            if dtype != want_dtype:
-                message = f"output{path} is {dtype}, the reference {want_dtype}"
-                return Status.WRONG_DTYPE, Failure(error_class="Outputs", message=message)
-    shared = _aliasing(plan)
-    return None if shared is None else (Status.REJECTED, shared)
-
-
 def hidden_weights(names: Iterable[str]) -> tuple[Status, Failure] | None:
     """Refuses to pass a candidate that may ignore a weight unseen: one that construction makes constant (a bias of
     zeros) and that the candidate does not take by name, so that it cannot be given other values."""
@@ -194,28 +172,6 @@ def hidden_weights(names: Iterable[str]) -> tuple[Status, Failure] | None:
         return None
     message = f"whether {', '.join(found[:6])} is applied cannot be seen: register it under the reference's name"
     return Status.UNVERIFIED, Failure(error_class="HiddenWeights", message=message)
-
-
-def _told(paths: Sequence[str]) -> str:
-    return "a tensor" if list(paths) == [""] else f"{len(paths)} tensor(s) at {', '.join(paths[:4])}"
-
-
-def _aliasing(plan: Plan) -> Failure | None:
-    """Refuses outputs that are windows on an input's buffer or that do not live on the GPU."""
-    inputs = {plan.values[i].storage for i in plan.inputs}
-    outputs = [plan.values[i] for i in tensor_refs(plan.outputs)]
-    if any(value.device != "cuda" for value in outputs):
-        return Failure(error_class="Device", message="an output is on the CPU; return it on the device of the inputs")
-    if any(value.storage in inputs for value in outputs):
-        return Failure(
-            error_class="Aliasing", message="an output shares its memory with an input; write to a new tensor"
-        )
-    for value in outputs:
-        if any(step == 0 and size > 1 for step, size in zip(value.stride, value.shape, strict=True)):
-            return Failure(
-                error_class="Aliasing", message="an output is an expanded tensor: several elements share one memory"
-            )
-    return None
 
 
 class InterpretJudge:
@@ -386,6 +342,7 @@ def interpret_request(plan: bytes, cases: Sequence[Any]) -> bytes:
             {
                 "seed": case.seed,
                 "poison": POISON[position % len(POISON)],
+                "again": not case.stateful,
                 "inputs": [head for head, _ in inputs],
                 "weights": {name: head for name, (head, _) in weights.items()},
             }

@@ -27,6 +27,11 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) ->
                 tensor.copy_(weights[name])
 
 
+def is_changed(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the module no longer holds `weights`."""
+    return any(not torch.equal(tensor, weights[name]) for name, tensor in state_of(model).items())
+
+
 def num_bytes(model: torch.nn.Module) -> int:
     """Of parameters and buffers together."""
     return sum(t.nbytes for t in state_of(model).values())

@@ -231,6 +231,9 @@ _MOVES = frozenset(
 # Operators that write their first argument without reading it.
 _FILLS = frozenset(["copy_", "fill_", "zero_", "uniform_", "normal_", "random_", "bernoulli_", "exponential_"])
 
+# Operators that write arguments of which neither their name nor their schema tells.
+_WRITES_BESIDES = re.compile(r".*batch_norm.*|rrelu_with_noise_?")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataflow:
@@ -304,12 +307,17 @@ def _effects(step: AtenStep | LaunchStep, plan: Plan) -> tuple[list[int], list[i
     name = step.op.split(".")[1]
     fills = name in _FILLS
     reads = [*tensor_refs(step.args[1:] if fills else step.args), *tensor_refs(step.kwargs)]
-    writes = [o for o in step.outputs if o is not None]
-    if name.endswith("_"):
-        writes += list(tensor_refs(step.args[:1]))
-    if "out" in step.kwargs:
-        writes += list(tensor_refs(step.kwargs["out"]))
-    return reads, writes
+    return reads, [*(o for o in step.outputs if o is not None), *written_arguments(step)]
+
+
+def written_arguments(step: AtenStep) -> list[int]:
+    """The value indices among an operator's arguments that it may write: what its name ends in "_" for, its `out`, and
+    what some write besides, as running statistics."""
+    name = step.op.split(".")[1]
+    if _WRITES_BESIDES.fullmatch(name):
+        return [*tensor_refs(step.args), *tensor_refs(step.kwargs)]
+    first = step.args[:1] if name.endswith("_") else []
+    return [*tensor_refs(first), *tensor_refs(step.kwargs.get("out"))]
 
 
 class _Covered:

@@ -129,11 +129,18 @@ class Recorder(EagerMode):
             self._alive.append(untyped)
         return index
 
+    @property
+    def num_storages(self) -> int:
+        """How many buffers there are so far."""
+        return len(self._storages)
+
     def value_of(self, tensor: torch.Tensor) -> int:
         """The index of the value that `tensor` is."""
         tensor = self._faked(tensor)
         if type(tensor) not in (FakeTensor, torch.nn.Parameter, torch.nn.Buffer) or tensor.layout is not torch.strided:
             raise Untraceable(f"a {type(tensor).__name__} with layout {tensor.layout} has no form in a plan")
+        if tensor.is_neg() or tensor.is_conj():  # what its memory holds is not its value
+            raise Untraceable("a view that negates or conjugates has no form in a plan: resolve_neg(), resolve_conj()")
         value = Value(
             storage=self._storage_of(tensor),
             dtype=dtype_name(tensor.dtype),

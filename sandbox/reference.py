@@ -21,7 +21,7 @@ import torch
 from sandbox.compare import FEW_ELEMENTS, Bounds, Expected, Keep
 from sandbox.describe import construct
 from sandbox.device_asserts import DeviceAsserts
-from sandbox.module_state import has_loose_tensors, is_constant, load_weights, num_bytes, state_of
+from sandbox.module_state import has_loose_tensors, is_changed, is_constant, load_weights, num_bytes, state_of
 from sandbox.reduced_precision import ROUNDING, reduced
 from sandbox.seeding import seed_torch
 from sandbox.stress import STRESS, moved, stressed, vary_weights
@@ -46,7 +46,8 @@ class Case:
     inputs. `hidden` names the parameters that construction makes constant and that no case varies: whether a candidate
     applies them cannot be seen. `matched` says that candidates take all weights by name, so that nobody draws them
     again from the seed. `precision` is the one that `expected` makes room for. `exact` says that the answer is
-    float64's; False where the reference insists on its dtype or float64 does not fit.
+    float64's; False where the reference insists on its dtype or float64 does not fit. `stateful` says that the
+    reference changes its own weights or buffers, so that its next call may answer otherwise.
     """
 
     seed: int
@@ -58,6 +59,7 @@ class Case:
     matched: bool = False
     precision: str = "ieee"
     exact: bool = True
+    stateful: bool = False
 
 
 def matched_precision() -> None:
@@ -139,16 +141,19 @@ class Reference:
         Beside the float64 answer no more than one other is in memory at a time.
         """
         with _fixed_rng(self._device):
-            own = self._outputs(self._fresh(case), case.inputs)
-            if not own:
-                raise InadmissibleProblem("the reference returns no tensor")
+            model = self._fresh(case)
+            own = self._outputs(model, case.inputs)
+            stateful = is_changed(model, case.weights)
+            if not own or any(mine.is_complex() for _, mine in own):
+                what = "complex numbers, which cannot be compared" if own else "no tensor"
+                raise InadmissibleProblem(f"the reference returns {what}")
             paths, forms = [path for path, _ in own], [torch.empty_like(mine, device="meta") for _, mine in own]
             values = self._wide_outputs(case, forms) or [mine for _, mine in own]
             widened = any(value.dtype != form.dtype for value, form in zip(values, forms, strict=True))
             doubles = all(form.dtype in _EXACT_DTYPES or not form.is_floating_point() for form in forms)
             tolerance = self._problem.tolerance
             bounds = [Bounds(mine, value, tolerance) for (_, mine), value in zip(own, values, strict=True)]
-            del own, values
+            del model, own, values
             self._admit_rounding(case, forms, bounds)
             if precision != "ieee":
                 self._admit_reduced(case, forms, bounds, precision=precision)
@@ -156,7 +161,7 @@ class Reference:
                 bound.expected(path, recompute=functools.partial(self._values_at, case, forms, at), keep=self._keep)
                 for at, (path, bound) in enumerate(zip(paths, bounds, strict=True))
             )
-        return replace(case, expected=expected, precision=precision, exact=widened or doubles)
+        return replace(case, expected=expected, precision=precision, exact=widened or doubles, stateful=stateful)
 
     def _values_at(self, case: Case, forms: Sequence[torch.Tensor], at: int) -> torch.Tensor:
         """The values of one output again, as `answered` had them."""

@@ -6,7 +6,7 @@ verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -72,6 +72,12 @@ class Runner:
             arena.load(initial)
         self.guarded(lambda: bind_inputs(self.plan, arena, case.inputs))
         return how
+
+    def bind_again(self, arena: Arena, case: Case, *, kept: Mapping[int, torch.Tensor]) -> None:
+        """Makes `arena` what a second call on the same inputs finds: `kept` is what the module has of the first one.
+        Raises CandidateFault."""
+        arena.take_over(kept)
+        self.guarded(lambda: bind_inputs(self.plan, arena, case.inputs))
 
     def _initialised(self, case: Case) -> tuple[Arena, str]:
         """What the forward pass of `case` finds when it begins, on the host, and how parameters got their values."""

@@ -24,7 +24,8 @@ def stressed(kind: str, t: torch.Tensor, *, seed: int) -> torch.Tensor:
     for dim, step in enumerate(t.stride()):
         if step == 0 and t.shape[dim] > 1:
             dense = dense.narrow(dim, 0, 1)
-    return STRESS[kind](dense, seed).to(t.dtype).expand(t.shape)
+    wide = dense.float() if t.dtype.itemsize == 1 else dense  # torch computes nothing in float8
+    return STRESS[kind](wide, seed).to(t.dtype).expand(t.shape)
 
 
 def moved(t: torch.Tensor, *, seed: int, step: float) -> torch.Tensor:

@@ -22,17 +22,15 @@ from sandbox.capture import (
     StreamTimer,
     TimedPlan,
     Timer,
-    kept_storages,
     new_event,
     rotate,
-    uses_given,
 )
 from sandbox.compare import POISON, compare
-from sandbox.execute import Arena, aten_operator
+from sandbox.execute import Arena, aten_operator, changed_input
 from sandbox.plan import ITEM_BYTES, AtenStep, LaunchStep, Plan
+from sandbox.plan_buffers import kept_storages, uses_given
 from sandbox.plan_check import step_refs
 from sandbox.reference import Case
-from sandbox.replay import changed_input
 from sandbox.runner import Runner
 from sandbox.seeding import seed_torch
 from sandbox.types import Failure
@@ -183,7 +181,7 @@ class TimedCandidate:
         """What a run leaves for the next one is put back, if the first run left it too; other things it must not."""
         runner, storages = self._runner, kept_storages(self._runner.plan) - self._bound.keys()
         for arena, case in zip(self._arenas, self._cases, strict=True):
-            if changed_input(runner.plan, arena, case) is not None or runner.changed(arena, case, storages):
+            if changed_input(runner.plan, arena, case.inputs) is not None or runner.changed(arena, case, storages):
                 message = "when timed, a kernel keeps something for its next run"
                 return Failure(error_class="TimedAnswer", message=message)
         return None

@@ -23,7 +23,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sandbox import fake_cuda, inductor_names, triton_record, wire
 from sandbox.describe import construct, load_module
-from sandbox.plan import Plan, encode
+from sandbox.plan import LaunchStep, Plan, encode, flat_steps
+from sandbox.plan_check import step_refs, tensor_refs, written_arguments
 from sandbox.recorder import Recorder, Untraceable
 from sandbox.trees import dtype_named, from_tree, tensors_in
 from sandbox.triton_record import CompileFailure
@@ -130,11 +131,30 @@ def trace(
         named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         weights = [(name, recorder.value_of(tensor)) for name, tensor in named.items()]
         init_steps = recorder.take_steps()
+        made = recorder.num_storages
         bound = [recorder.value_of(tensor) for _, tensor in tensors_in(inputs)]
         outputs = model(*inputs)
     if not tensors_in(outputs):
         raise TypeError(f"ModelNew returned no tensor but a {type(outputs).__name__}")
-    return recorder.plan(init_steps=init_steps, inputs=bound, weights=weights, outputs=outputs)
+    plan = recorder.plan(init_steps=init_steps, inputs=bound, weights=weights, outputs=outputs)
+    _refuse_kept(plan, made)
+    return plan
+
+
+class KeptOutput(RuntimeError):
+    """An output lies in memory that the module holds from one call to the next, and each call writes there."""
+
+
+def _refuse_kept(plan: Plan, made: int) -> None:
+    """Raises KeptOutput for an output in one of the first `made` storages, which are older than the forward pass, where
+    that writes to it. A weight that is returned as it is may be."""
+    storage_of = dict(enumerate(value.storage for value in plan.values)).get  # what has no storage is refused later
+    held = set(range(made)).difference(map(storage_of, plan.inputs))
+    returned = held.intersection(map(storage_of, tensor_refs(plan.outputs)))
+    for step in flat_steps(plan):
+        touched = step_refs(plan, step) if isinstance(step, LaunchStep) else written_arguments(step)
+        if not returned.isdisjoint(map(storage_of, touched)):
+            raise KeptOutput("an output is memory that the module keeps, which the next call writes to: make it anew")
 
 
 def explain(error: BaseException, source: str, path: Path) -> tuple[Status, Failure]:

@@ -132,6 +132,12 @@ def test_problems_that_null_programs_solve_are_inadmissible(
         admit(reference, found, made=None, seeds=SEEDS, vary=frozenset(), precision="ieee")
 
 
+@pytest.mark.parametrize(("forward", "what"), [("torch.complex(x, x)", "complex numbers"), ("None", "no tensor")])
+def test_answers_that_cannot_be_compared_are_inadmissible(refer: Refer, forward: str, what: str) -> None:
+    with pytest.raises(InadmissibleProblem, match=f"the reference returns {what}"):
+        calibrated(refer(forward))
+
+
 @pytest.mark.parametrize("name", ["0.99 x the answer", "1.01 x the answer", "all but the last row"])
 def test_a_tolerance_too_wide_to_tell_makes_a_problem_inadmissible(refer: Refer, name: str) -> None:
     wide = Tolerance(elementwise=1e7, rms=1e7, floor_eps=1e7)

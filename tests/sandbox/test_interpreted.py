@@ -17,7 +17,7 @@ from sandbox.types import Status
 from sandbox.zygote import ChildOutcome
 
 CASE = SimpleNamespace(expected=[], seed=1, kind="random", precision="ieee")
-FINE = {"status": None, "weights": "none", "stray_reads": 0, "outputs": [], "writes": [[1]]}
+FINE = {"status": None, "weights": "none", "stray_reads": 0, "outputs": [], "repeated": [], "writes": [[1]]}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,8 @@ def test_what_the_interpreter_sends_is_read(plan: Plan) -> None:
         {"cases": [{**FINE, "writes": [[1.5]]}]},
         {"cases": [{**FINE, "outputs": [["float32", [1]]]}]},
         {"cases": [{**FINE, "outputs": 5}]},
+        {"cases": [{**FINE, "repeated": 5}]},
+        {"cases": [{**FINE, "repeated": [["float32", [1]]]}]},
         {"cases": [FINE, FINE]},
         {"cases": []},
         {"cases": 5},

@@ -19,6 +19,11 @@ from sandbox.tracer import Traced
 
 Trace = Callable[[str, str], Traced]
 
+# The running mean becomes the mean, which the operator does not return.
+BATCH_NORM = """means, rest = torch.zeros(y.shape[-1], device=y.device), torch.ones(y.shape[-1], device=y.device)
+        torch.native_batch_norm(y, None, None, means, rest, True, 1.0, 0.0)
+        return means"""
+
 
 @pytest.fixture(scope="module")
 def body(trace: Trace, sources: dict[str, str]) -> dict[str, Any]:
@@ -195,6 +200,7 @@ def test_any_bytes_give_a_plan_error(raw: bytes) -> None:
         (("return y", "return y.to(torch.float16).to(x.dtype)"), Work.TRITON),
         (("return y", "return y.to(torch.bool).to(x.dtype)"), Work.MIXED),
         (("return y", "return y.to(torch.int32).to(x.dtype)"), Work.MIXED),
+        (("return y", BATCH_NORM), Work.MIXED),
         (("return y", "return torch.relu(x)"), Work.DEAD),
         (("relu_kernel[(triton.cdiv(n, 1024),)](x, y, n, BLOCK=1024)", "y = torch.relu(x)"), Work.TORCH),
         (("relu_kernel[(triton.cdiv(n, 1024),)](x, y, n, BLOCK=1024)", "y = x.clone()"), Work.NONE),

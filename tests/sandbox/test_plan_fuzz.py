@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from sandbox import wire
 from sandbox.execute import Arena, initialise, run_steps, weights_by_name
 from sandbox.interpreted import read_interpreted
-from sandbox.judge import InterpretJudge, interpret_request, precheck, too_large, unfit
+from sandbox.judge import InterpretJudge, interpret_request, precheck, too_large
+from sandbox.output_form import unfit
 from sandbox.plan import Plan, PlanError, decode, encode, flat_steps, num_alternatives, plan_hash, resolve
 from sandbox.plan_check import dataflow, first_choices, tree_tensors
 from sandbox.problems import load_problems

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sandbox.capture import AdoptingArena, TimedPlan, adoptable_storages, fresh_storages, kept_storages, uses_given
+from sandbox.capture import AdoptingArena, TimedPlan
 from sandbox.compare import expect
 from sandbox.execute import Arena, run_aten
 from sandbox.plan import AtenStep, Plan, decode
+from sandbox.plan_buffers import adoptable_storages, fresh_storages, kept_storages, stateful_storages, uses_given
 from sandbox.plan_check import tensor_refs
 from sandbox.reference import Case
 from sandbox.replay import _compared, storage_name
@@ -179,6 +180,20 @@ def test_before_each_timed_run_buffers_forget_what_a_kernel_left(trace: Trace, s
     assert bool((arena.buffer(x) == 1).all())
 
 
+def test_a_second_call_finds_what_the_first_left_in_the_module(trace: Trace, sources: dict[str, str]) -> None:
+    """And nothing else of it; the guard bands around it are the second call's."""
+    traced = trace(sources["relu"], sources["head"] + KEPT)
+    assert traced.plan is not None, traced.failure
+    plan = decode(traced.plan)
+    x, count = plan.values[plan.inputs[0]].storage, plan.values[plan.weights[0][1]].storage
+    first, second = (Arena(plan, device=torch.device("cpu"), poison=poison, guard_bytes=512) for poison in (0xFF, 0x7B))
+    for storage in range(len(plan.storages)):
+        first.buffer(storage).fill_(1)
+    second.take_over(first.hand_over(stateful_storages(plan)))
+    assert second.made() == (count,) and count not in first.made() and x in first.made()
+    assert bool((second.buffer(count) == 1).all()) and second.broken_guards() == []
+
+
 SUMMED = """
 @triton.jit
 def add_up(x_ptr, total_ptr, n, BLOCK: tl.constexpr):
@@ -192,7 +207,9 @@ class ModelNew(torch.nn.Module):
         total.zero_()
         add_up[(triton.cdiv(x.numel(), 1024),)](x, total, x.numel(), BLOCK=1024)
         spare = torch.ones(1, device=x.device) + 1.0
-        return x * total.add_(spare)
+        means, variances = torch.zeros(x.shape[-1], device=x.device), torch.ones(x.shape[-1], device=x.device)
+        torch.native_batch_norm(x, None, None, means, variances, True, 1.0, 0.0)
+        return x * total.add_(spare) - means.exp()
 """
 
 
@@ -204,5 +221,6 @@ def test_operators_that_only_put_numbers_in_place_are_told_from_those_that_work(
     plan = decode(traced.plan)
     names = [step.op.split(".")[1] if isinstance(step, AtenStep) else "launch" for step in plan.steps]
     used = dict(zip(names, uses_given(plan), strict=True))
-    assert {name for name, used in used.items() if used} == {"launch", "add_", "mul"}
+    working = {"launch", "add_", "mul", "native_batch_norm", "exp", "sub"}
+    assert {name for name, used in used.items() if used} == working
     assert {"zero_", "ones", "add"} <= {name for name, used in used.items() if not used}

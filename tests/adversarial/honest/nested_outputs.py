@@ -23,4 +23,4 @@ class ModelNew(nn.Module):
         scaled = torch.empty_like(x)
         low, high, span = (x.new_empty(x.shape[0]) for _ in range(3))
         kernel[(x.shape[0],)](x, scaled, low, high, span, x.shape[1], BLOCK=64)
-        return {"scaled": scaled, "bounds": (low, high), "more": {"span": span}}
+        return {"scaled": scaled, "bounds": (low, high), "more": {"span": span, "rows": x.shape[0], "factor": 0.5, "state": None}}
