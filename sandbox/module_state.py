@@ -28,8 +28,11 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) ->
 
 
 def is_changed(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the module no longer holds `weights`."""
-    return any(not torch.equal(tensor, weights[name]) for name, tensor in state_of(model).items())
+    """Whether the module holds anything but `weights`, as one that made a buffer in its forward pass does."""
+    found = state_of(model)
+    return found.keys() != weights.keys() or any(
+        not torch.equal(tensor, weights[name].to(tensor.device)) for name, tensor in found.items()
+    )
 
 
 def num_bytes(model: torch.nn.Module) -> int:

@@ -144,6 +144,7 @@ class Reference:
             model = self._fresh(case)
             own = self._outputs(model, case.inputs)
             stateful = is_changed(model, case.weights)
+            del model  # there may be no room for it beside the one in float64
             if not own or any(mine.is_complex() for _, mine in own):
                 what = "complex numbers, which cannot be compared" if own else "no tensor"
                 raise InadmissibleProblem(f"the reference returns {what}")
@@ -153,7 +154,7 @@ class Reference:
             doubles = all(form.dtype in _EXACT_DTYPES or not form.is_floating_point() for form in forms)
             tolerance = self._problem.tolerance
             bounds = [Bounds(mine, value, tolerance) for (_, mine), value in zip(own, values, strict=True)]
-            del model, own, values
+            del own, values
             self._admit_rounding(case, forms, bounds)
             if precision != "ieee":
                 self._admit_reduced(case, forms, bounds, precision=precision)
