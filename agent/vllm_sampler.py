@@ -192,7 +192,7 @@ class VllmSampler:
                     self._died(place, life=life, cause=str(error))
         except RequestInvalid as error:
             if TOO_LONG.search(str(error)):
-                raise PromptRefused(f"vLLM: {error}") from error
+                raise PromptRefused(f"vLLM: {error}; lower sampler.prompt_tokens or sampler.max_tokens") from error
             raise SamplerRefused(f"vLLM: {error}") from error
         except LeaseBroken as error:
             raise SamplerError(f"vLLM: {error}") from error

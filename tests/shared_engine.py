@@ -57,3 +57,11 @@ def shared_engine(model: Path, *, max_model_len: int) -> SharedEngine:
     )
     (only,) = open_engines(config, engine, num_engines=1, seats=None, on_gpu=False)
     return SharedEngine(only)
+
+
+def end_shared_engines() -> None:
+    """With their Ray, for a test that starts one of its own; whoever asks next gets a new engine."""
+    import ray
+
+    shared_engine.cache_clear()
+    ray.shutdown()

@@ -25,9 +25,11 @@ from typing import Any
 import pytest
 
 from agent.engine_config import EngineConfig
-from agent.events import Outcome, RunSummary
+from agent.events import Outcome, RunSummary, Unsampled
 from agent.faults import Fault, FaultKind, Tell
 from agent.http_sampler import HttpSampler
+from agent.ledger import Ledger
+from agent.run_folder import RunFolder
 from agent.sampler import SamplerError
 from agent.sampler_config import HttpSamplerConfig, VllmSamplerConfig
 from agent.vllm_engine import Answer, EngineDead, EngineFacts, RequestInvalid
@@ -214,11 +216,12 @@ def vllm_sampler(
     num_engines: int = 2,
     max_restarts: int = 3,
     tell: Tell | None = None,
+    prompt_tokens: int = PROMPT_TOKENS,
 ) -> VllmSampler:
     return VllmSampler(
         VllmSamplerConfig(kind="vllm", model="m", concurrency=4, max_tokens=9),
         twin_engines(folder, how=how, die_at=die_at, num_engines=num_engines),
-        encode=lambda prompt: (1,) * PROMPT_TOKENS,
+        encode=lambda prompt: (1,) * prompt_tokens,
         max_restarts=max_restarts,
         lease=None,
         tell=tell,
@@ -272,3 +275,12 @@ def test_an_engine_that_never_comes_up_is_tried_once_and_its_cause_is_told(clust
 
     asyncio.run(work())
     assert len(lives_in(tmp_path)) == 1
+
+
+def test_a_prompt_that_an_engine_finds_too_long_names_the_keys_to_lower(cluster: None, tmp_path: Path) -> None:
+    sampler = vllm_sampler(tmp_path, die_at=[None], num_engines=1, prompt_tokens=1001)
+    summary = asyncio.run(run(tmp_path, sampler))
+    assert summary.outcome is Outcome.COMPLETED
+    with Ledger.open_read_only(RunFolder(tmp_path).ledger) as ledger:
+        reasons = {entry.event.reason for entry in ledger.events() if isinstance(entry.event, Unsampled)}
+    assert len(reasons) == 1 and reasons.pop().endswith("; lower sampler.prompt_tokens or sampler.max_tokens")

@@ -26,7 +26,7 @@ from agent.vllm_engine import children_of
 from sandbox.types import Operator, Problem, Proposal
 from tests.llama_folder import TINY, make_folder
 from tests.served_model import served
-from tests.shared_engine import CPU, PYTHON
+from tests.shared_engine import CPU, PYTHON, end_shared_engines
 from tests.small_run import NUM_PROBLEMS, NUM_SAMPLES, assert_whole, run, sampled_in
 
 ray = pytest.importorskip("ray")
@@ -48,6 +48,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
+    end_shared_engines()
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
