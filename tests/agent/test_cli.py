@@ -107,7 +107,7 @@ def test_overrides_reach_the_run_and_its_resolved_configuration(folder: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["run", "none.yaml"], ["none.yaml"]),
+        (["run", "none.yaml"], ["none.yaml: cannot be read: No such file"]),
         (["run", "config.yaml", "budget.sample=3"], ["config.yaml", "budget.sample", "samples, tokens"]),
         (["run", "config.yaml", "judge.mode=fast"], ["config.yaml", "judge.mode", "interpret"]),
         (["run", "config.yaml", "budget.samples"], ["key=value"]),
@@ -123,9 +123,13 @@ def test_overrides_reach_the_run_and_its_resolved_configuration(folder: Path) ->
         (["judge", "problems/easy.py", "none.py"], ["none.py"]),
         (["judge", "--pairs", "config.yaml"], ["--out"]),
         (["judge", "--pairs", "config.yaml", "--out", "v.jsonl"], ["config.yaml:1", "JSON"]),
-        (["judge", "a", "b", "--mode", "fast"], ["--mode", "interpret"]),
+        (
+            ["judge", "a", "b", "--mode", "fast"],
+            ["'--mode': 'fast' is not", "interpret", "judge --help"],
+        ),
+        (["run"], ["CONFIG.yaml", "see kernelloop run --help"]),
         (["trace", "none.py", "--problem", "problems/easy.py"], ["none.py"]),
-        (["juge"], ["judge"]),
+        (["juge"], ["judge", "see kernelloop --help"]),
     ],
 )
 def test_a_mistake_of_the_users_is_one_line_and_exit_code_2(
@@ -136,6 +140,31 @@ def test_a_mistake_of_the_users_is_one_line_and_exit_code_2(
     assert len(told.splitlines()) == 1
     for part in named:
         assert part in told
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("run", "kernelloop run [OPTIONS] {CONFIG.yaml} [KEY=VALUE]..."),
+        ("judge", "kernelloop judge [OPTIONS] [PROBLEM.py] [CANDIDATE.py]"),
+    ],
+)
+def test_the_usage_of_a_command_has_each_bracket_once(
+    command: str, usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, "--help"]) == 0
+    assert f" {usage} " in capsys.readouterr().out
+
+
+def test_an_interrupt_of_any_command_is_one_line_and_exit_code_1(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_command, "write_report", interrupted)
+    assert cli.main(["report", "out"]) == 1
+    assert capsys.readouterr().err == "kernelloop: interrupted\n"
 
 
 def test_a_mistake_leaves_no_run_folder_behind(folder: Path) -> None:
