@@ -115,7 +115,7 @@ def lines_of(seen: Seen) -> Iterator[str]:
     rate = snapshot.judged_per_second
     rated = "" if rate is None else f", {rate * 60:.0f} judged a minute"
     left = snapshot.seconds_left_at_most
-    yield f"{_spend(snapshot)}{rated}{'' if left is None else f', at most {wording.duration_text(left)} left'}"
+    yield f"{_spend(snapshot)}{rated}{'' if not left else f', at most {wording.duration_text(left)} left'}"
     speedups = [(p.speedup, p.problem) for p in snapshot.problems if p.speedup is not None]
     best = max(speedups, default=None)
     yield "best speedup " + (wording.NOT_TIMED if best is None else f"{best[0]:.2f}x on {best[1]}")
