@@ -407,6 +407,17 @@ def test_confirmation_is_configured_and_shown(folder: Path, capsys: pytest.Captu
     assert cli.main(["run", "config.yaml", "run_dir=bad", "confirm.candidates=0"]) == 2
 
 
+def test_a_trace_tells_the_plan_and_what_does_its_work(capsys: pytest.CaptureFixture[str]) -> None:
+    here = Path(__file__).parents[1] / "adversarial"
+    assert (
+        cli.main(["trace", str(here / "honest/own_operators.py"), "--problem", str(here / "problems/relu_rand.py")])
+        == 0
+    )
+    told = capsys.readouterr().out
+    assert "labels\n  triton, precision_ieee\n" in told
+    assert "1  launch relu grid (7, 1, 1)" in told
+
+
 def test_a_precision_that_is_allowed_lets_a_kernel_pass(capsys: pytest.CaptureFixture[str]) -> None:
     here = Path(__file__).parents[1] / "adversarial"
     pair = [str(here / "problems/matmul_small.py"), str(here / "honest/tf32_dot.py")]
