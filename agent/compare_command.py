@@ -109,6 +109,8 @@ def carry_out(
     if num_left == 0:
         return Ended(outcome=Outcome.COMPLETED, error=None)
     pooled = _pooled(experiment)
+    told = sys.stderr if as_json else sys.stdout
+    print(f"starting {run_command.pool_text(pooled)} ...", file=told, flush=True)
     with contextlib.closing(VerdictCache.open(folder.verdicts, settings=run_command.settings_of(pooled))) as cache:
         try:
             pool = (open_pool or _open_pool(folder))(pooled)  # outside of the event loop, which would hold an interrupt

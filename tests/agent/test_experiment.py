@@ -359,6 +359,7 @@ def test_the_command_ends_with_the_figures_and_resume_finds_the_newest(
     assert "no experiment with this definition under runs to resume" in capsys.readouterr().err
     assert main(["compare", "trial.yaml"]) == 0
     told = capsys.readouterr().out
+    assert told.splitlines()[1] == "starting Ray and the sandbox, some seconds ..."
     assert "drafts: solved 1.000 [1.000, 1.000], " in told
     (folder,) = (command.parent / "runs").iterdir()
     assert folder.name.endswith("-compare")

@@ -47,7 +47,8 @@ def test_answers_of_a_configurations_sampler_are_shown_and_summed_up(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["sample", "easy.py", "-n", "3", "--config", "config.yaml"]) == 0
-    shown = capsys.readouterr().out
+    shown, told = capsys.readouterr()
+    assert told == "asking for 3 answer(s) ...\n"
     assert "class ModelNew:" in shown
     assert "\x1b[31m" not in shown  # what a model writes does not reach the terminal as it is
     assert "2 of 3 answers, 1 with code, 1 cut off" in " ".join(shown.split())
