@@ -72,7 +72,9 @@ def watch(
     """
     watcher = Watcher(folder.progress, clock=clock)
     if watcher.look() is None:
-        raise ConfigError(f"{folder.root}: has no {folder.progress.name}: the run was never begun by this version")
+        raise ConfigError(
+            f"{folder.root}: has no {folder.progress.name}: the run was never begun, or compare shows how it goes"
+        )
     try:
         return _follow_live(watcher, console=console, sleep=sleep) if live else _follow(watcher, console, sleep=sleep)
     except KeyboardInterrupt:

@@ -115,6 +115,7 @@ def test_overrides_reach_the_run_and_its_resolved_configuration(folder: Path) ->
         (["run", "config.yaml", "problems.levels=[1]"], ["config.yaml", "levels"]),
         (["run", "config.yaml", "judge.mode=replay"], ["config.yaml", "judge.mode", "auto, interpret"]),
         (["run", "config.yaml", "run_dir=problems"], ["run_dir", "not empty"]),
+        (["run", "config.yaml", "run_dir=config.yaml"], ["run_dir: cannot make a folder", "config.yaml: File exists"]),
         (["resume", "problems"], ["problems", "config.yaml"]),
         (["report", "none"], ["none"]),
         (["judge", "problems/easy.py"], ["CANDIDATE.py"]),
