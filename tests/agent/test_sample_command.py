@@ -98,6 +98,15 @@ def test_a_mistake_is_one_line(
     assert error.count("\n") == 1
 
 
+def test_a_device_that_is_not_there_is_found_before_anything_is_loaded(
+    folder: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sandbox.environment.output_of", lambda command: None)  # no GPU, on GPU machines too
+    assert cli.main(["sample", "easy.py", "--model", str(tiny_checkpoint), "sampler.device=cuda"]) == 2
+    told = "kernelloop: sampler.device: cuda needs a GPU and none is available; allowed here: auto, cpu\n"
+    assert capsys.readouterr().err == told
+
+
 def findings(config: Any) -> dict[str, Finding]:
     return {finding.name: finding for finding in sampler_check.examine(config)}
 
