@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.status import Status
 
 app = typer.Typer(
     help="Turns PyTorch modules into verified Triton kernels: sample, trace, judge, repair, rank.",
@@ -76,7 +77,9 @@ def report(
     """Write RUN/report.md from what the run has recorded so far."""
     from agent import run_command
 
-    print(run_command.write_report(run, html=html))
+    with waiting("writing the report"):
+        path = run_command.write_report(run, html=html)
+    print(path)
     return 0
 
 
@@ -105,7 +108,9 @@ def export(
 
     if csv == parquet:
         return complain("export: give one of --csv and --parquet", code=2)
-    print(export_command.export(run_command.open_folder(run), parquet=parquet, texts=texts, out=out))
+    with waiting("writing the table"):
+        path = export_command.export(run_command.open_folder(run), parquet=parquet, texts=texts, out=out)
+    print(path)
     return 0
 
 
@@ -304,6 +309,11 @@ def told_by_typer(error: typer.TyperException) -> str:
     context: typer.Context | None = getattr(error, "ctx", None)
     message = error.format_message().replace("Value error, ", "").rstrip(".")
     return message if context is None else f"{message}; see {context.command_path} --help"
+
+
+def waiting(what: str) -> Status:
+    """Shows that something goes on: on a terminal only, and beside what is printed."""
+    return Console(stderr=True).status(f"{what} ...")
 
 
 def complain(message: str, *, code: int) -> int:

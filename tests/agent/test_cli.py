@@ -325,6 +325,18 @@ def test_a_report_can_be_written_again(folder: Path, capsys: pytest.CaptureFixtu
     assert "# Run out" in (folder / "out" / "report.md").read_text()
 
 
+def test_a_terminal_shows_that_a_report_is_being_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["run", "config.yaml"]) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
+    assert cli.main(["report", "out"]) == 0
+    shown = capsys.readouterr()
+    assert "writing the report ..." in shown.err
+    assert shown.out == f"{folder / 'out' / 'report.md'}\n"
+
+
 def test_a_run_in_use_cannot_be_resumed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "config.yaml"]) == 0
     code = "from agent.ledger import Ledger; import sys; l = Ledger.open(sys.argv[1]); print(); input()"
