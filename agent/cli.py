@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.status import Status
 
 app = typer.Typer(
     help="Turns PyTorch modules into verified Triton kernels: sample, trace, judge, repair, rank.",
@@ -25,7 +26,8 @@ app = typer.Typer(
 problems_app = typer.Typer(help="Look at problems without a candidate.", no_args_is_help=True)
 app.add_typer(problems_app, name="problems")
 
-KEY_VALUE = "[KEY=VALUE]..."
+KEY_VALUE = "KEY=VALUE"  # typer adds that there may be several, or none
+INTERRUPTED_CODE = 130  # what typer makes of an interrupt
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar=KEY_VALUE, help="e.g. budget.samples=8", show_default=False)
 ]
@@ -75,7 +77,9 @@ def report(
     """Write RUN/report.md from what the run has recorded so far."""
     from agent import run_command
 
-    print(run_command.write_report(run, html=html))
+    with waiting("writing the report"):
+        path = run_command.write_report(run, html=html)
+    print(path)
     return 0
 
 
@@ -104,14 +108,16 @@ def export(
 
     if csv == parquet:
         return complain("export: give one of --csv and --parquet", code=2)
-    print(export_command.export(run_command.open_folder(run), parquet=parquet, texts=texts, out=out))
+    with waiting("writing the table"):
+        path = export_command.export(run_command.open_folder(run), parquet=parquet, texts=texts, out=out)
+    print(path)
     return 0
 
 
 @app.command()
 def judge(
-    problem: Annotated[Path | None, typer.Argument(metavar="[PROBLEM.py]", show_default=False)] = None,
-    candidate: Annotated[Path | None, typer.Argument(metavar="[CANDIDATE.py]", show_default=False)] = None,
+    problem: Annotated[Path | None, typer.Argument(metavar="PROBLEM.py", show_default=False)] = None,
+    candidate: Annotated[Path | None, typer.Argument(metavar="CANDIDATE.py", show_default=False)] = None,
     json: AsJson = False,
     pairs: Annotated[Path | None, typer.Option(help="A JSONL file of id, problem, candidate.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the verdicts of --pairs go.")] = None,
@@ -257,7 +263,7 @@ def sample(
 
 @app.command()
 def doctor(
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", show_default=False)] = None,
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG.yaml", show_default=False)] = None,
     model: Annotated[str | None, typer.Option(metavar="FOLDER", help="A checkpoint to look at.")] = None,
 ) -> int:
     """Say what this machine offers, what is missing and what that disables; and whether a model can be sampled."""
@@ -286,14 +292,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name="kernelloop", standalone_mode=False)
     except typer.TyperException as error:
-        return complain(error.format_message(), code=error.exit_code)
+        return complain(told_by_typer(error), code=error.exit_code)
     except (ValueError, RuntimeError, OSError, BaseExceptionGroup) as error:
         from agent import blame
 
         if (blamed := blame.exit_code(error)) is None:
             raise
         return complain(blame.one_line(error), code=blamed)
+    if code == INTERRUPTED_CODE:
+        return complain("interrupted", code=1)
     return code if isinstance(code, int) else 0
+
+
+def told_by_typer(error: typer.TyperException) -> str:
+    """A mistake in the command line, and which `--help` names what is allowed."""
+    context: typer.Context | None = getattr(error, "ctx", None)
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    return message if context is None else f"{message}; see {context.command_path} --help"
+
+
+def waiting(what: str) -> Status:
+    """Shows that something goes on: on a terminal only, and beside what is printed."""
+    return Console(stderr=True).status(f"{what} ...")
 
 
 def complain(message: str, *, code: int) -> int:

@@ -53,9 +53,10 @@ def compare(path: Path, *, overrides: list[str], resume: bool, as_json: bool) ->
     folder = ExperimentFolder.begin_or_resume(experiment, resume=resume, runs=Path("runs"), now=datetime.now())
     print(f"experiment folder: {folder.root}", file=sys.stderr if as_json else sys.stdout)
     ended = carry_out(experiment, problems=problems, folder=folder, as_json=as_json)
-    results = read_results(experiment, folder=folder, problems=problems)
-    if results is not None:
-        write_pages(results, folder=folder)
+    with Console(stderr=True).status("comparing the arms ..."):  # on a terminal only
+        results = read_results(experiment, folder=folder, problems=problems)
+        if results is not None:
+            write_pages(results, folder=folder)
     return conclude(ended, results=results, folder=folder, experiment=experiment, as_json=as_json)
 
 
@@ -109,6 +110,8 @@ def carry_out(
     if num_left == 0:
         return Ended(outcome=Outcome.COMPLETED, error=None)
     pooled = _pooled(experiment)
+    told = sys.stderr if as_json else sys.stdout
+    print(f"starting {run_command.pool_text(pooled)} ...", file=told, flush=True)
     with contextlib.closing(VerdictCache.open(folder.verdicts, settings=run_command.settings_of(pooled))) as cache:
         try:
             pool = (open_pool or _open_pool(folder))(pooled)  # outside of the event loop, which would hold an interrupt

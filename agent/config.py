@@ -225,7 +225,9 @@ def read_mapping(path: Path, *, known: type[Section]) -> dict[str, Any]:
     """The keys and values in the YAML file at `path`. Raises ConfigError."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must hold keys and values; known keys: {', '.join(known.model_fields)}")

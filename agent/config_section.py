@@ -60,6 +60,8 @@ def one_line(error: ValidationError) -> str:
             message = message.removeprefix("Value error, ")  # which says what is allowed
         case "model_type" | "model_attributes_type":
             message = f"holds keys and values, not {value!r}"
+        case "too_short":
+            message = "is empty"
         case "unbounded" | "unfit":
             pass  # says all there is to say
         case kind:

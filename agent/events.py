@@ -128,12 +128,14 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSummary:
-    """Where one problem's search stands. `best` is a passed verdict; both ends are None while the search goes on."""
+    """Where one problem's search stands. `best` is a passed verdict, `confirmed` says whether any was; both ends are
+    None while the search goes on."""
 
     problem_id: str
     spend: Spend
     num_by_status: Mapping[Status, int]
     best: Verdict | None
+    confirmed: bool
     end: EndReason | None
     end_detail: str | None
 

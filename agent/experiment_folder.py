@@ -15,7 +15,7 @@ import yaml
 
 from agent.config_section import ConfigError
 from agent.experiment_config import ANALYSIS, Cell, Experiment, first_difference
-from agent.run_folder import RunFolder, RunFolderError, dated_folder, replace_file
+from agent.run_folder import EXPERIMENT, RunFolder, RunFolderError, dated_folder, replace_file
 
 
 class ExperimentFolder:
@@ -41,12 +41,17 @@ class ExperimentFolder:
             raise ConfigError(f"{experiment.path}: run_dir: {folder.root} holds no experiment to resume")
         elif folder.root.is_dir() and any(folder.root.iterdir()):
             raise ConfigError(f"{experiment.path}: run_dir: {folder.root} is not empty and holds no experiment")
+        try:
+            folder.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            told = f"{experiment.path}: run_dir: cannot make a folder: {folder.root}: {error.strerror}"
+            raise ConfigError(told) from error
         replace_file(folder.definition, text=_definition_text(experiment), durable=True)
         return folder
 
     @property
     def definition(self) -> Path:
-        return self.root / "experiment.yaml"
+        return self.root / EXPERIMENT
 
     @property
     def verdicts(self) -> Path:

@@ -34,7 +34,7 @@ def export(folder: RunFolder, *, parquet: bool, texts: bool, out: Path | None) -
             write(temporary, columns=columns, rows=rows(ledger, texts=texts))
         temporary.replace(path)
     except OSError as error:
-        raise ConfigError(f"export: {path}: cannot be written: {error}") from error
+        raise ConfigError(f"export: {path}: cannot be written: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
     return path

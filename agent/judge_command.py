@@ -179,14 +179,18 @@ class _Desk:
 
 
 def trace(problem_path: Path, candidate_path: Path, *, settings: JudgeSettings) -> int:
-    """Shows the candidate's plan, or why there is none."""
+    """Shows the candidate's plan with the labels that it has before it is run, or why there is none."""
+    from sandbox.judge import precheck  # here, because it brings torch
+
     problem = read_problem(problem_path)
     candidate = read_candidate(candidate_path, problem_id=problem.id)
     tell_start(f"tracing {candidate_path.name}")
     traced = traced_by_itself(problem, candidate, settings=settings)
     if traced.plan is not None:
         print(f"plan {traced.plan_hash}")
-        print(plan_text(decode(traced.plan)))
+        plan = decode(traced.plan)
+        labels, _ = precheck(plan, settings)  # what may pass is for the judge to say
+        print(plan_text(plan, labels=(*plan.labels, *labels)))
     if traced.status is not None and traced.failure is not None:
         print(f"status {traced.status}")
         print(render_feedback(traced.status, traced.failure))

@@ -6,6 +6,7 @@ Reads a validated plan and runs nothing of it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from sandbox.plan import AtenStep, ChoiceStep, Kernel, LaunchStep, Plan, Step
@@ -14,10 +15,10 @@ from sandbox.precision import kernel_precision
 MAX_STEPS_SHOWN = 200
 
 
-def plan_text(plan: Plan) -> str:
-    """The whole plan as lines of text. Tensors are `%index`, kernels go by name."""
+def plan_text(plan: Plan, *, labels: Sequence[str]) -> str:
+    """The whole plan as lines of text, under `labels`. Tensors are `%index`, kernels go by name."""
     sections = [
-        ("labels", [", ".join(plan.labels) or "none"]),
+        ("labels", [", ".join(labels) or "none"]),
         ("inputs", [value_text(plan, index) for index in plan.inputs] or ["none"]),
         ("weights", [f"{name}  {value_text(plan, index)}" for name, index in plan.weights] or ["none"]),
         ("steps", steps_lines(plan)),

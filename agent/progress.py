@@ -61,7 +61,7 @@ def tally_lines(tally: Tally) -> list[str]:
         f"judged {tally.num_judged}" + ("" if rate is None else f" ({rate * 60:.0f} a minute)"),
         f"{wording.statuses_text(tally.num_by_status)} | best speedup "
         + (wording.NOT_TIMED if fastest is None else f"{wording.speedup_text(fastest[1])} on {fastest[0]}")
-        + ("" if left is None else f" | at most {wording.duration_text(left)} left"),
+        + ("" if not left else f" | at most {wording.duration_text(left)} left"),
     ]
 
 
@@ -110,6 +110,7 @@ class PlainDisplay:
         self._clock = clock
         self._tally = Tally(clock=clock)
         self._shown_at: float | None = None
+        self._told: str | None = None
         self._run_dir: str | None = None  # that was told
 
     def show(self, event: Event) -> None:
@@ -121,9 +122,13 @@ class PlainDisplay:
             return
         self._tally.add(event)
         now = self._clock()
-        if self._shown_at is None or now - self._shown_at >= PLAIN_SECONDS or isinstance(event, RunEnded):
-            self._shown_at = now
-            print(" | ".join(tally_lines(self._tally)), file=self._stream, flush=True)
+        ended = isinstance(event, RunEnded)
+        if self._shown_at is not None and now - self._shown_at < PLAIN_SECONDS and not ended:
+            return
+        line = " | ".join(tally_lines(self._tally))
+        if not ended or line != self._told:
+            print(line, file=self._stream, flush=True)
+        self._shown_at, self._told = now, line
 
     def __enter__(self) -> Self:
         return self

@@ -165,8 +165,7 @@ def carry_out(
         ledger.record_problems({problem.id: problem.key for problem in problems})  # refused before anything is started
         if keep_config:
             folder.write_config(config.to_yaml())
-        what = "Ray and the sandbox" if config.ray.pool == "ray" else "the sandbox"
-        display.show(Starting(run_dir=str(folder.root), what=f"{what}, some seconds"))
+        display.show(Starting(run_dir=str(folder.root), what=pool_text(config)))
         try:
             tell = FaultLog(folder.faults, clock=time.time).tell
             pool = open_pool(config, tell=tell)  # outside of the event loop, which would hold an interrupt back
@@ -335,6 +334,11 @@ def open_pool(config: RunConfig, *, tell: Tell | None = None) -> Pool:
     if engine.placement == "shared" and settings.mode == "replay":
         lease = GpuLease(batch=engine.time_together, patience_seconds=engine.patience_seconds)
     return RayPool(settings, config.ray, engines=engine, lease=lease, tell=tell)
+
+
+def pool_text(config: RunConfig) -> str:
+    """What is started when the pool is opened, and how long that takes."""
+    return f"{'Ray and the sandbox' if config.ray.pool == 'ray' else 'the sandbox'}, some seconds"
 
 
 def open_display(*, as_json: bool) -> Display:

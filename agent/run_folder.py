@@ -14,6 +14,8 @@ from typing import Any, Self
 
 from sandbox.types import Candidate, Observation, Problem, Verdict
 
+EXPERIMENT = "experiment.yaml"  # in an experiment's folder, which is no run's
+
 
 class RunFolderError(RuntimeError):
     """A run folder cannot be made, found or written. One line."""
@@ -37,7 +39,7 @@ class RunFolder:
             if any(root.iterdir()):
                 raise RunFolderError(f"run_dir: {root} is not empty; resume the run in it, or name another folder")
         except OSError as error:
-            raise RunFolderError(f"run_dir: cannot make a folder: {error}") from error
+            raise RunFolderError(f"run_dir: cannot make a folder: {error.filename}: {error.strerror}") from error
         return cls(root)
 
     @classmethod
@@ -45,7 +47,8 @@ class RunFolder:
         """The folder of a run that was begun. Raises RunFolderError."""
         folder = cls(Path(path).absolute())
         if not folder.config.is_file():
-            raise RunFolderError(f"{path}: is no run folder: it has no {folder.config.name}")
+            hint = "; the runs of an experiment are in its cells/" if (folder.root / EXPERIMENT).is_file() else ""
+            raise RunFolderError(f"{path}: is no run folder: it has no {folder.config.name}{hint}")
         return folder
 
     @property

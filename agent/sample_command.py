@@ -103,6 +103,7 @@ async def show_all(
             some = "some minutes" if config.sampler.kind == "vllm" else "some seconds"
             print(f"loading {printable(model_of(config))}, {some} ...", file=sys.stderr, flush=True)
             await sampler.wait_until_up()
+        print(f"asking for {num_answers} answer(s) ...", file=sys.stderr, flush=True)
         began_at = time.monotonic()
         requests = [
             SampleRequest(

@@ -24,6 +24,7 @@ from agent.sampler_config import (
     VllmSamplerConfig,
 )
 from agent.tokens import Tokens
+from sandbox import environment
 
 
 def check_sampler(config: SamplerConfig) -> None:
@@ -35,6 +36,8 @@ def check_sampler(config: SamplerConfig) -> None:
         tokens_at_hand(config)
     elif isinstance(config, LocalModelSection):
         limit_of(config)
+        if isinstance(config, TransformersSamplerConfig) and config.device == "cuda" and not environment.gpu_usable():
+            raise ConfigError("sampler.device: cuda needs a GPU and none is available; allowed here: auto, cpu")
     else:
         RecordedSampler(config.path)
 

@@ -93,6 +93,7 @@ class Standing:
             spend=self.spend,
             num_by_status=dict(self.num_by_status),
             best=self.best,
+            confirmed=self.confirmed is not None,
             end=None if ended is None else ended.end,
             end_detail=None if ended is None else ended.detail,
         )

@@ -23,11 +23,11 @@ class Tally:
         self._num_samples: dict[str, int] = {}  # by problem, those that are not done
         self._num_unjudged: dict[str, int] = {}  # the same; at the most, as equal programs are judged once
         self._candidate_ids: set[str] = set()
+        self._confirmed: set[str] = set()  # problems
         self._num_judged_before = 0
         self.num_problems = 0
         self.num_done = 0
         self.num_samples = 0
-        self.num_confirmed = 0  # by this process
         self.num_by_status: Counter[Status] = Counter()
         self.best: dict[str, Verdict] = {}
 
@@ -43,7 +43,8 @@ class Tally:
                 if event.problem_id in self._num_unjudged:
                     self._num_unjudged[event.problem_id] -= 1
             case Confirmed():
-                self.num_confirmed += event.verdict.passed
+                if event.verdict.passed:
+                    self._confirmed.add(event.problem_id)
             case NewBest():
                 self.best[event.problem_id] = event.verdict
             case SearchEnded():
@@ -74,7 +75,14 @@ class Tally:
             self.num_by_status.update(search.num_by_status)
             if search.best is not None:
                 self.best[search.problem_id] = search.best
+            if search.confirmed:
+                self._confirmed.add(search.problem_id)
         self._num_judged_before = self.num_judged
+
+    @property
+    def num_confirmed(self) -> int:
+        """Problems."""
+        return len(self._confirmed)
 
     @property
     def num_judged(self) -> int:

@@ -72,7 +72,9 @@ def watch(
     """
     watcher = Watcher(folder.progress, clock=clock)
     if watcher.look() is None:
-        raise ConfigError(f"{folder.root}: has no {folder.progress.name}: the run was never begun by this version")
+        raise ConfigError(
+            f"{folder.root}: has no {folder.progress.name}: the run was never begun, or compare shows how it goes"
+        )
     try:
         return _follow_live(watcher, console=console, sleep=sleep) if live else _follow(watcher, console, sleep=sleep)
     except KeyboardInterrupt:
@@ -115,7 +117,7 @@ def lines_of(seen: Seen) -> Iterator[str]:
     rate = snapshot.judged_per_second
     rated = "" if rate is None else f", {rate * 60:.0f} judged a minute"
     left = snapshot.seconds_left_at_most
-    yield f"{_spend(snapshot)}{rated}{'' if left is None else f', at most {wording.duration_text(left)} left'}"
+    yield f"{_spend(snapshot)}{rated}{'' if not left else f', at most {wording.duration_text(left)} left'}"
     speedups = [(p.speedup, p.problem) for p in snapshot.problems if p.speedup is not None]
     best = max(speedups, default=None)
     yield "best speedup " + (wording.NOT_TIMED if best is None else f"{best[0]:.2f}x on {best[1]}")

@@ -7,6 +7,7 @@ below IEEE's that the run must allow for it.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from sandbox.judge import InterpretJudge
 from sandbox.types import Status, Verdict
-from tests.adversarial.layers import HONEST, Program, chosen, read_honest
+from tests.adversarial.layers import HERE, HONEST, Program, chosen, read_honest
 from tests.adversarial.traced_ahead import TracedAhead
 from tests.judge_settings import LIMITS, SECRET, judge_settings
 
@@ -54,6 +55,16 @@ def test_honest_program_passes(bench: Bench, path: Path) -> None:
     assert told.status is Status.PASSED, told.feedback
     assert told.labels[0] == "triton", told.labels
     assert bench.traced[path].findings == (), "and nothing is found in its text or its launches"
+
+
+def test_the_table_names_programs_that_are_there_with_their_problems() -> None:
+    """The second table of README.md, which leaves out those that say themselves what they are."""
+    table = HERE.joinpath("README.md").read_text().split("## Honest programs")[1]
+    rows = [re.findall(r"`(\w+)`", line)[:2] for line in table.splitlines() if line.startswith("| `")]
+    assert rows
+    programs = {path.stem: path for path in HONEST}
+    for name, problem in rows:
+        assert read_honest(programs[name]).problem.id == problem
 
 
 def test_there_are_enough_programs() -> None:

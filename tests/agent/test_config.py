@@ -88,6 +88,7 @@ def test_a_written_configuration_reads_back_equal(config_path: Path) -> None:
         ("strategy={name: evolve, tune: true}", "strategy.tune: input should be a valid integer"),
         ("strategy={name: portfolio, costs: {repair: 1.0}}", "strategy.costs: lacks draft"),
         ("sampler={model: m}", "sampler: needs the key 'kind'"),
+        ("judge.precision=[]", "judge.precision: is empty"),
         ("judge=3", "judge: holds keys and values, not 3"),
         ("sampler={kind: http, model: m}", "sampler.base_url: is missing"),
         ("problems.path=nowhere", "problems.path: nothing at 'nowhere', looked from"),

@@ -359,6 +359,7 @@ def test_the_command_ends_with_the_figures_and_resume_finds_the_newest(
     assert "no experiment with this definition under runs to resume" in capsys.readouterr().err
     assert main(["compare", "trial.yaml"]) == 0
     told = capsys.readouterr().out
+    assert told.splitlines()[1] == "starting Ray and the sandbox, some seconds ..."
     assert "drafts: solved 1.000 [1.000, 1.000], " in told
     (folder,) = (command.parent / "runs").iterdir()
     assert folder.name.endswith("-compare")
@@ -370,6 +371,24 @@ def test_the_command_ends_with_the_figures_and_resume_finds_the_newest(
         "seeds": [0], "solved": {"drafts": 1.0},
     }  # fmt: skip
     assert main(["compare", "trial.yaml", "--resume", "seeds=[1]"]) == 2
+
+
+def test_an_experiments_folder_is_no_run_and_its_runs_are_pointed_to(
+    command: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "trial.yaml", "run_dir=here"]) == 0
+    capsys.readouterr()
+    assert main(["report", "here"]) == 2
+    assert "here: is no run folder: it has no config.yaml; the runs of an experiment are in its cells/" in (
+        capsys.readouterr().err
+    )
+    assert main(["watch", "here/cells/drafts/seed-0"]) == 2
+    assert "has no progress.json" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_the_users_mistake(command: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "trial.yaml", "run_dir=p.py"]) == 2
+    assert f"trial.yaml: run_dir: cannot make a folder: {command.parent / 'p.py'}: " in capsys.readouterr().err
 
 
 def test_an_override_changes_the_experiment_and_stands_in_what_reproduces_it(

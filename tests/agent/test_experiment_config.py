@@ -75,7 +75,7 @@ def test_every_cell_has_the_experiments_budget_and_no_other(files: Path) -> None
         ({"budget": {"tokens": 10, "samples": 2}}, "budget: needs exactly one currency of samples, tokens, judged"),
         ({"budget": {"wall_seconds": 9.0}}, "budget.wall_seconds: unknown key; known keys: samples, tokens, judged"),
         ({"seeds": [1, 1]}, "seeds must differ"),
-        ({"seeds": []}, "seeds: list should have at least 1 item"),
+        ({"seeds": []}, "seeds: is empty"),
         ({"against": "nobody"}, "against is nobody, which is none of the arms drafts, repair"),
         ({"arms": {"a/b": {}}}, "arm 'a/b' cannot be a folder's name"),
         ({"arms": {"a": {"judge.num_seeds": 1}}}, "arms.a.judge.num_seeds: an arm may not change it"),

@@ -25,6 +25,7 @@ def before(problem_id: str, *, best: Verdict | None) -> SearchSummary:
         spend=Spend(tokens=1000, judged=3),
         num_by_status={},
         best=best,
+        confirmed=False,
         end=None,
         end_detail=None,
     )

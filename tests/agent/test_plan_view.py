@@ -55,12 +55,13 @@ def plan() -> Plan:
         inputs=(0,),
         weights=(),
         outputs={"tensor": 1},
-        labels=("triton",),
+        labels=(),
     )
 
 
 def test_a_plan_shows_steps_kernels_and_bytes() -> None:
-    text = plan_text(plan())
+    text = plan_text(plan(), labels=("mixed", "precision_tf32"))
+    assert text.startswith("labels\n  mixed, precision_tf32\n")
     assert "%0 float32[16, 64]\n" in text
     assert "aten.empty.memory_format([16, 64], dtype=float32) -> %1 float32[16, 64] stride [1, 16]" in text
     assert "launch rows grid (16, 1, 1) (x=%0, y=%1, n=1024), 8.0 KiB touched at most" in text
@@ -70,7 +71,9 @@ def test_a_plan_shows_steps_kernels_and_bytes() -> None:
 
 
 def test_a_tensor_given_twice_is_counted_once() -> None:
-    assert "BLOCK: 128: launch scale grid (1, 1, 1) (x=%1, y=%1, n=1024), 4.0 KiB touched" in plan_text(plan())
+    assert "BLOCK: 128: launch scale grid (1, 1, 1) (x=%1, y=%1, n=1024), 4.0 KiB touched" in plan_text(
+        plan(), labels=()
+    )
 
 
 def test_arguments_read_as_python() -> None:

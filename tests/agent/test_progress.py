@@ -10,6 +10,7 @@ from rich.console import Console
 
 from agent.events import (
     Attempt,
+    Confirmed,
     EndReason,
     Event,
     Judged,
@@ -44,11 +45,22 @@ FIRST = Attempt(epoch=1, number=1)
 
 
 def summary(
-    problem_id: str, *, samples: int = 0, end: EndReason | None = None, best: Verdict | None = None
+    problem_id: str,
+    *,
+    samples: int = 0,
+    end: EndReason | None = None,
+    best: Verdict | None = None,
+    confirmed: bool = False,
 ) -> SearchSummary:
     counts = {} if best is None else {Status.PASSED: 1}
     return SearchSummary(
-        problem_id=problem_id, spend=Spend(samples=samples), num_by_status=counts, best=best, end=end, end_detail=None
+        problem_id=problem_id,
+        spend=Spend(samples=samples),
+        num_by_status=counts,
+        best=best,
+        confirmed=confirmed,
+        end=end,
+        end_detail=None,
     )
 
 
@@ -123,6 +135,14 @@ def test_counts_include_what_was_done_before_a_resume_and_rates_do_not() -> None
     assert tally.seconds_left_at_most == (1 + 3 + 2) * 30.0
 
 
+def test_problems_are_counted_as_confirmed_once_and_over_a_resume() -> None:
+    before = summary("a", best=passed(), confirmed=True)
+    tally = tally_of(started(before, summary("b"), summary("c")), clock=Clock())
+    for problem_id, verdict in (("a", passed()), ("b", passed()), ("b", passed()), ("c", failed())):
+        tally.add(Confirmed(problem_id=problem_id, verdict=verdict, attempt=FIRST, plan=None))
+    assert tally.num_confirmed == 2
+
+
 def test_a_problem_that_ended_early_leaves_the_time_estimate() -> None:
     clock = Clock()
     tally = tally_of(started(summary("a"), summary("b")), clock=clock)
@@ -133,6 +153,16 @@ def test_a_problem_that_ended_early_leaves_the_time_estimate() -> None:
     tally.add(SearchEnded(problem_id="b", end=EndReason.EXHAUSTED, detail=None))
     assert tally.num_done == 1
     assert tally.seconds_left_at_most == 30.0
+
+
+def test_no_time_is_left_where_all_is_done() -> None:
+    clock = Clock()
+    tally = tally_of(started(summary("a")), sampled("a"), clock=clock)
+    clock.now += 10.0
+    tally.add(Judged(problem_id="a", verdict=failed(), attempt=FIRST))
+    assert "at most 30 s left" in tally_lines(tally)[1]
+    tally.add(SearchEnded(problem_id="a", end=EndReason.FINISHED, detail=None))
+    assert "left" not in tally_lines(tally)[1]
 
 
 def test_a_program_that_came_twice_is_waited_for_once() -> None:
@@ -189,7 +219,7 @@ def test_plain_lines_come_every_few_seconds_and_at_the_end() -> None:
     lines = stream.getvalue().splitlines()
     assert lines[0] == "run folder: runs/x"
     assert "starting Ray" in lines[1]
-    assert len(lines) == 5
+    assert len(lines) == 4  # the end has nothing to add
     assert "compile_error 101" in lines[-1]
 
 

@@ -47,7 +47,8 @@ def test_answers_of_a_configurations_sampler_are_shown_and_summed_up(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["sample", "easy.py", "-n", "3", "--config", "config.yaml"]) == 0
-    shown = capsys.readouterr().out
+    shown, told = capsys.readouterr()
+    assert told == "asking for 3 answer(s) ...\n"
     assert "class ModelNew:" in shown
     assert "\x1b[31m" not in shown  # what a model writes does not reach the terminal as it is
     assert "2 of 3 answers, 1 with code, 1 cut off" in " ".join(shown.split())
@@ -95,6 +96,15 @@ def test_a_mistake_is_one_line(
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+def test_a_device_that_is_not_there_is_found_before_anything_is_loaded(
+    folder: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sandbox.environment.output_of", lambda command: None)  # no GPU, on GPU machines too
+    assert cli.main(["sample", "easy.py", "--model", str(tiny_checkpoint), "sampler.device=cuda"]) == 2
+    told = "kernelloop: sampler.device: cuda needs a GPU and none is available; allowed here: auto, cpu\n"
+    assert capsys.readouterr().err == told
 
 
 def findings(config: Any) -> dict[str, Finding]:

@@ -234,7 +234,7 @@ def test_the_command_prints_arms_by_budgets(capsys: pytest.CaptureFixture[str]) 
         ("world.failures={lost: 1.0}", "world.failures.lost: input should be 'no_kernel'"),
         ("world.failures.no_kernel=-1", "world: failures must"),
         ("arms.beam.width=0", "arms.beam.width: input should be greater than or equal to 1"),
-        ("budgets=[]", "budgets: list should have at least 1 item"),
+        ("budgets=[]", "budgets: is empty"),
         ("arms.x={name: best}", "'best' is not allowed"),
     ],
 )

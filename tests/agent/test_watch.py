@@ -46,7 +46,9 @@ FIRST = Attempt(epoch=1, number=1)
 
 def started(*problem_ids: str) -> RunStarted:
     searches = (
-        SearchSummary(problem_id=id, spend=Spend(), num_by_status={}, best=None, end=None, end_detail=None)
+        SearchSummary(
+            problem_id=id, spend=Spend(), num_by_status={}, best=None, confirmed=False, end=None, end_detail=None
+        )
         for id in problem_ids
     )
     return started_with(*searches, run_budget=Budget(), prices=Prices())
@@ -123,10 +125,13 @@ def test_a_resumed_run_begins_with_what_was_done_before() -> None:
         spend=Spend(samples=3, tokens=30, judged=2, gpu_seconds=1.5),
         num_by_status={Status.PASSED: 1, Status.TIMEOUT: 1},
         best=passed(speedup=3.0),
+        confirmed=True,
         end=EndReason.BUDGET,
         end_detail="samples",
     )
-    (problem,) = snapshot_of([started_with(before, run_budget=Budget(), prices=Prices())]).problems
+    snapshot = snapshot_of([started_with(before, run_budget=Budget(), prices=Prices())])
+    (problem,) = snapshot.problems
+    assert snapshot.num_confirmed == 1
     assert (problem.samples, problem.tokens, problem.judged, problem.gpu_seconds) == (3, 30, 2, 1.5)
     assert (problem.speedup, problem.end) == (3.0, "budget")
 
