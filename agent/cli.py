@@ -141,8 +141,9 @@ def judge(
         return complain("judge: give PROBLEM.py and CANDIDATE.py, or --pairs and --out", code=2)
     if pairs is not None and (problem is not None or out is None):
         return complain("judge: --pairs needs --out, and goes without PROBLEM.py and CANDIDATE.py", code=2)
-    if pairs is not None and (evidence is not None or python_call):
-        return complain("judge: --evidence and --python-call are for one candidate, not for --pairs", code=2)
+    if pairs is not None and (evidence is not None or python_call or json):
+        told = "--evidence, --python-call and --json are for one candidate; --pairs writes JSON lines to --out"
+        return complain(f"judge: {told}", code=2)
     options = {
         "mode": mode,
         "isolation": isolation,

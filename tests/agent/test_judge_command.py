@@ -65,7 +65,8 @@ def test_a_python_call_without_a_gpu_is_the_users_mistake(
 ) -> None:
     assert cli.main(["judge", "problems/easy.py", "GOOD.py", "--python-call"]) == 2
     assert "--python-call: needs a GPU" in capsys.readouterr().err
-    assert cli.main(["judge", "--pairs", "x", "--out", "y", "--python-call"]) == 2
+    for option in ("--python-call", "--json"):
+        assert cli.main(["judge", "--pairs", "x", "--out", "y", option]) == 2
 
 
 def test_a_trace_tells_the_plan_and_what_does_its_work(capsys: pytest.CaptureFixture[str]) -> None:
