@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -103,13 +104,14 @@ class Arena:
     def untouched_between(self, value: int) -> bool:
         """Whether what lies between and around a value's elements in its buffer is still the poison."""
         record = self.plan.values[value]
-        apart = [size for size, step in zip(record.shape, record.stride, strict=True) if step]
         dtype = dtype_named(record.dtype)
-        if math.prod(apart) * dtype.itemsize >= self.plan.storages[record.storage].num_bytes:
+        # Along a step of 0 all elements are one.
+        shape = tuple(size if step else min(size, 1) for size, step in zip(record.shape, record.stride, strict=True))
+        if math.prod(shape) * dtype.itemsize >= self.plan.storages[record.storage].num_bytes:
             return True
         whole = self.buffer(record.storage).clone()
         poison = torch.full((dtype.itemsize,), self._poison, dtype=torch.uint8, device=self.device).view(dtype)
-        _tensor_in(whole, record).copy_(poison.expand(record.shape))
+        _tensor_in(whole, replace(record, shape=shape)).copy_(poison.expand(shape))
         return bool((whole == self._poison).all())
 
     def broken_guards(self) -> list[int]:
