@@ -46,6 +46,8 @@ _PRIVATE = frozenset(
     )
 )  # fmt: skip
 
+_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.complex128}  # by bytes
+
 
 class Arena:
     """The buffers of one plan on one device, made when first touched.
@@ -104,14 +106,14 @@ class Arena:
     def untouched_between(self, value: int) -> bool:
         """Whether what lies between and around a value's elements in its buffer is still the poison."""
         record = self.plan.values[value]
-        dtype = dtype_named(record.dtype)
-        # Along a step of 0 all elements are one.
+        # Along a step of 0 all elements are one. They are written as integers: a boolean would not stay the poison.
         shape = tuple(size if step else min(size, 1) for size, step in zip(record.shape, record.stride, strict=True))
+        dtype = _OF_SIZE[dtype_named(record.dtype).itemsize]
         if math.prod(shape) * dtype.itemsize >= self.plan.storages[record.storage].num_bytes:
             return True
         whole = self.buffer(record.storage).clone()
-        poison = torch.full((dtype.itemsize,), self._poison, dtype=torch.uint8, device=self.device).view(dtype)
-        _tensor_in(whole, replace(record, shape=shape)).copy_(poison.expand(shape))
+        poison = torch.full((dtype.itemsize,), self._poison, dtype=torch.uint8, device=self.device).view(dtype)[0]
+        _tensor_in(whole, replace(record, shape=shape, dtype=dtype_name(dtype))).copy_(poison.expand(shape))
         return bool((whole == self._poison).all())
 
     def broken_guards(self) -> list[int]:

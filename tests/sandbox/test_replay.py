@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 
 from sandbox.capture import AdoptingArena, TimedPlan
 from sandbox.compare import expect
-from sandbox.execute import Arena, run_aten
-from sandbox.plan import AtenStep, Plan, decode
+from sandbox.execute import Arena, bind_inputs, changed_input, run_aten
+from sandbox.plan import AtenStep, Plan, Value, decode
 from sandbox.plan_buffers import adoptable_storages, fresh_storages, kept_storages, stateful_storages, uses_given
 from sandbox.plan_check import tensor_refs
 from sandbox.reference import Case
 from sandbox.replay import _compared, storage_name
 from sandbox.tracer import Traced
+from sandbox.trees import dtype_named
 from sandbox.types import Pattern, Status, Tolerance
 
 Trace = Callable[[str, str], Traced]
@@ -224,3 +227,25 @@ def test_operators_that_only_put_numbers_in_place_are_told_from_those_that_work(
     working = {"launch", "add_", "mul", "native_batch_norm", "exp", "sub"}
     assert {name for name, used in used.items() if used} == working
     assert {"zero_", "ones", "add"} <= {name for name, used in used.items() if not used}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "stride", "offset"),
+    [
+        ("float32", (4, 5), (10, 2), 0), ("bool", (3, 3), (7, 2), 1), ("float16", (), (), 3), ("int64", (6,), (2,), 0),
+        ("float64", (3, 4), (0, 2), 1), ("uint8", (0, 4), (4, 1), 0), ("complex64", (2, 2), (1, 4), 0),
+    ],
+)  # fmt: skip
+def test_what_lies_between_the_elements_of_an_input_is_looked_at(
+    dtype: str, shape: tuple[int, ...], stride: tuple[int, ...], offset: int
+) -> None:
+    num_bytes = 64 * dtype_named(dtype).itemsize
+    value = Value(storage=0, dtype=dtype, shape=shape, stride=stride, offset=offset, device="cuda")
+    storage = SimpleNamespace(num_bytes=num_bytes, role="input", content=None)
+    plan = cast(Plan, SimpleNamespace(values=[value], storages=[storage], inputs=(0,)))
+    arena = Arena(plan, device=torch.device("cpu"), poison=0x7B, guard_bytes=512)
+    given = torch.ones(shape).to(dtype_named(dtype))
+    bind_inputs(plan, arena, [given])
+    assert changed_input(plan, arena, [given]) is None
+    arena.buffer(0)[-1] = 1
+    assert changed_input(plan, arena, [given]) == 0
