@@ -28,11 +28,6 @@ def held() -> int:
     return _status("CapEff")
 
 
-def obtainable() -> int:
-    """The capabilities that executing a file could bring, as a bit set."""
-    return _status("CapBnd")
-
-
 def _status(field: str) -> int:
     lines = Path("/proc/thread-self/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(f"{field}:")), 16)

@@ -79,8 +79,3 @@ def recipe_key(recipe: Mapping[str, Any]) -> str:
     """Identifies what the recipe compiles to with the Triton that is installed."""
     plain = json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return content_hash(_FORMAT, str(environment.version("triton")), plain)
-
-
-def kernel_key(kernel: Kernel, *, capability: int) -> str:
-    """`recipe_key` of a kernel's recipe."""
-    return recipe_key(recipe_of(kernel, capability=capability))
