@@ -113,13 +113,13 @@ def test_a_lost_worker_is_replaced_without_waiting_for_a_start(make: Make, tmp_p
 
 
 def test_a_lost_worker_is_replaced_by_the_spare_that_is_ready_first(make: Make, tmp_path: Path) -> None:
-    workers = make({"1": {"probe": 5.0}})
+    workers = make({"1": {"probe": 60.0}})
     work(workers)
     until(spare_is_open(workers, tmp_path))
     assert workers.exchange({"do": "fault"}, [], seconds=30.0)["dead"]
     start = time.monotonic()
     assert work(workers) != 1
-    assert time.monotonic() - start < 4.0, "it waited for the slow one"
+    assert time.monotonic() - start < 30.0, "it waited for the slow one"
 
 
 def test_a_worker_that_hangs_is_evicted_at_its_deadline_and_gone_before_timing(make: Make, tmp_path: Path) -> None:
