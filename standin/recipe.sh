@@ -12,7 +12,8 @@ set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
 work=$(realpath -m "$1") total=$2 cores=$3 shards=${4:+$(realpath "$4")}
 : "${OUT:=$work/out}" "${PYTHON:=python3}" "${SEED:=0}" "${DEVICE:=cuda}" "${DROPOUT:=0.1}"
-: "${DRAFTS:=60000}" "${LATER_DRAFTS:=20000}"  # unjudged, of either training
+: "${DRAFTS:=$([ -n "$shards" ] && echo 0 || echo 60000)}"  # unjudged, of the first training; given shards do without
+: "${LATER_DRAFTS:=$((DRAFTS / 3))}"                        # and of the second
 : "${COPIES:=2}"                               # of each repair of an attempt of its own
 : "${FIRST_SECONDS:=$((total * 14 / 100))}" "${OWN_SECONDS:=$((total * 16 / 100))}"
 : "${TEST_SEEDS:=held_out:0..90 longer:0..90}" "${TEST_SAMPLES:=6}"
@@ -26,6 +27,7 @@ mkdir -p "$work/data" "$OUT"
 exec > >(tee -a "$OUT/recipe.log") 2>&1
 data=$work/data
 
+drafts() { [ "$2" = 0 ] || echo "--drafts $1..$(($1 + $2))"; } # FIRST-SEED COUNT
 left() { echo $((total - SECONDS)); }
 minutes() { awk "BEGIN { print ($1 > 5 ? $1 : 5) / 60 }"; }
 step() { # NAME LIMIT COMMAND...: ends the recipe where the command fails or takes longer than LIMIT seconds
@@ -78,7 +80,7 @@ else
 fi
 if [ -z "$FIRST" ]; then
     step "preparing" "$((total / 4))" "$PYTHON" -m standin.prepare --data "$data" --workers "$cores" --held-out 0..400 \
-        --drafts "$((start + 100000))..$((start + 100000 + DRAFTS))"
+        $(drafts $((start + 100000)) "$DRAFTS")
     bash -c "examples $((start + 50000)) 50000 $(minutes $((FIRST_SECONDS - 25)))" &
     # shellcheck disable=SC2086
     step "first training" "$((FIRST_SECONDS + 60))" "$PYTHON" -m standin.train --data "$data" --out "$work/first" \
@@ -90,7 +92,7 @@ step "its own answers" "$((OWN_SECONDS + 60))" bash -c "sample $first $(minutes 
     sampler.temperature=1.0 --seeds train:$((start + 300000))..$((start + 303000)) --samples 3 --repairs 0"
 step "its failures" 60 "$PYTHON" -m standin.attempts --data "$data" --samples "$work/own" --copies "$COPIES" --workers "$cores"
 step "preparing again" "$((total / 4))" "$PYTHON" -m standin.prepare --data "$data" --workers "$cores" --held-out 0..400 \
-    --drafts "$((start + 200000))..$((start + 200000 + LATER_DRAFTS))" --tokenizer "$first"
+    $(drafts $((start + 200000)) "$LATER_DRAFTS") --tokenizer "$first"
 later=$(($(left) * 42 / 100))
 # shellcheck disable=SC2086
 step "second training" "$((later + 30))" "$PYTHON" -m standin.train --data "$data" --out "$work/final" --state "$work/final.pt" \
