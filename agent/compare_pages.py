@@ -41,6 +41,7 @@ def html(parts: Sequence[Part], *, title: str, told: str) -> str:
         title=visible(title),
         told=told,
         parts=parts,
+        sections=tuple((part.id, part.title) for part in parts),
         style=Markup(style),
         policy=page_policy(style=style, script=None),
     )

@@ -87,7 +87,7 @@ def report_html(record: RunRecord, *, ledger: Ledger) -> str:
         policy=page_policy(style=style, script=script),
         style=Markup(style),
         script=Markup(script),
-        headline=report.headline(record),
+        told=report.headline(record),
         outcome=_outcome(record),
         limits=tuple(visible(line) for line in report.limit_lines(record)),
         why_nothing_was_timed=record.why_nothing_was_timed,

@@ -1,4 +1,4 @@
-# expect: unverified problem: relu_rand layer: unseen gpu: illegal_access|launch_error|timeout why: inline assembly that ends the context, which the driver may tell later than the deadline
+# expect: unverified problem: relu_rand layer: unseen gpu: illegal_access|launch_error why: inline assembly that ends the context, for whoever is next
 import torch
 import torch.nn as nn
 import triton
