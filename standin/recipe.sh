@@ -5,9 +5,9 @@
 #
 # WORK is an empty folder, SECONDS the time there is, SHARDS a folder of examples that were made before.
 # What is to be kept lies in $OUT (else WORK/out), at most 8 files of at most 16 MiB, whatever step ended it.
-# Steps: judged examples; a first training on many unjudged drafts, more examples being judged meanwhile; the first
-# model's own answers to training problems that are new to it; a second training, with repairs of what was wrong in
-# them; evaluation. What it draws is a function of SEED; how much it makes depends on the machine.
+# Steps: judged examples; a first training on them and, without SHARDS, on many unjudged drafts, while more are judged;
+# the first model's own answers to new training problems; a second training, with repairs of what was wrong in them;
+# evaluation. What it draws is a function of SEED; how much it makes depends on the machine.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
 work=$(realpath -m "$1") total=$2 cores=$3 shards=${4:+$(realpath "$4")}
