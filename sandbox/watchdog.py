@@ -13,13 +13,18 @@ from contextlib import contextmanager
 
 
 class Watchdog:
-    """Calls `on_late`, in a thread of its own, when `running` blocks have together taken longer than was allowed.
+    """Calls `on_late` when `running` blocks have together taken longer than was allowed.
 
-    `on_late` ends the process: nothing else can be done about a kernel that does not come back.
+    `on_late` ends the process: nothing else can be done about a kernel that does not come back. A block that is over
+    its time has `grace_seconds` more to fail by itself, since a driver tells of a fault some time after it; one that
+    ends well in them is late all the same.
     """
 
-    def __init__(self, on_late: Callable[[], None], *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._on_late, self._clock = on_late, clock
+    def __init__(
+        self, on_late: Callable[[], None], *, grace_seconds: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`on_late` is called in a thread of its own where the block is still running, else in the block's."""
+        self._on_late, self._grace_seconds, self._clock = on_late, grace_seconds, clock
         self._change = threading.Condition()
         self._left_seconds: float | None = None
         self._due: float | None = None
@@ -32,19 +37,23 @@ class Watchdog:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Counts the time of the block."""
-        if self._left_seconds is None:
+        allowed = self._left_seconds
+        if allowed is None:
             yield
             return
         start = self._clock()
         with self._change:
-            self._due = start + self._left_seconds
+            self._due = start + allowed + self._grace_seconds
             self._change.notify()
         try:
             yield
         finally:
             with self._change:
                 self._due = None
-            self._left_seconds = max(0.0, self._left_seconds - (self._clock() - start))
+            taken = self._clock() - start
+            self._left_seconds = max(0.0, allowed - taken)
+        if taken > allowed:
+            self._on_late()
 
     def _watch(self) -> None:
         with self._change:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -48,3 +49,33 @@ def test_what_fails_is_counted_no_further() -> None:
     with pytest.raises(KeyError), dog.running():
         raise KeyError
     assert not bitten.wait(0.4)
+
+
+def test_what_fails_soon_after_its_time_fails_as_it_does() -> None:
+    bitten = threading.Event()
+    dog = Watchdog(bitten.set, grace_seconds=30.0)
+    dog.allow(0.05)
+    with pytest.raises(KeyError), dog.running():
+        time.sleep(0.1)
+        raise KeyError
+    assert not bitten.is_set()
+
+
+def test_what_ends_well_after_its_time_is_late() -> None:
+    bitten = threading.Event()
+    dog = Watchdog(bitten.set, grace_seconds=30.0)
+    dog.allow(0.05)
+    with dog.running():
+        time.sleep(0.1)
+        assert not bitten.is_set()
+    assert bitten.is_set()
+
+
+def test_what_neither_fails_nor_ends_is_late_when_the_grace_is_over() -> None:
+    bitten = threading.Event()
+    dog = Watchdog(bitten.set, grace_seconds=0.1)
+    dog.allow(0.05)
+    with dog.running():
+        start = time.monotonic()
+        assert bitten.wait(5.0)
+        assert time.monotonic() - start > 0.12
