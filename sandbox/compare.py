@@ -244,13 +244,13 @@ def compare(outputs: Sequence[torch.Tensor], expected: Sequence[Expected]) -> Co
     return Comparison(status=None, failure=None, max_error_ratio=worst, rms_error_ratio=worst_rms)
 
 
-def in_next_call(comparison: Comparison) -> Comparison:
-    """The same comparison, of a second call of a module whose first call agreed."""
+def in_next_call(comparison: Comparison, *, same_inputs: bool) -> Comparison:
+    """The same comparison, of a later call of a module whose first call agreed."""
     failure = comparison.failure
     if failure is None:
         return comparison
     mismatch = failure.mismatch and replace(failure.mismatch, pattern=Pattern.RUN_TO_RUN)
-    message = f"{failure.message} in a second call on the same inputs"
+    message = f"{failure.message} in a later call on {'the same' if same_inputs else 'other'} inputs"
     return replace(comparison, failure=replace(failure, mismatch=mismatch, message=message))
 
 

@@ -42,7 +42,7 @@ _PRIVATE = frozenset(
         "cudnn_batch_norm", "cudnn_convolution", "cudnn_convolution_transpose", "_cudnn_rnn",
         "_cudnn_rnn_flatten_weight", "_flash_attention_forward", "_efficient_attention_forward",
         "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "_convolution", "_conj",
-        "_fused_rms_norm", "_grouped_mm", "_scaled_mm",
+        "_fused_rms_norm", "_scaled_mm",
     )
 )  # fmt: skip
 

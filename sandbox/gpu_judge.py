@@ -77,10 +77,10 @@ class _Blamed(Exception):
 
 
 def run_seconds(plan: Plan, settings: JudgeSettings, *, eager_us: float, num_cases: int) -> float:
-    """What a plan's kernels may take in all while it is verified: each case runs once, one of them twice, and each
-    alternative of an autotuned launch at least twice."""
+    """What a plan's kernels may take in all while it is verified: each case runs once, one of them up to four times,
+    and each alternative of an autotuned launch at least twice."""
     alternatives = sum(len(step.alternatives) for step in plan.steps if isinstance(step, ChoiceStep))
-    slowest = settings.max_slowdown * eager_us * 1e-6 * (num_cases + 1 + 2 * alternatives)
+    slowest = settings.max_slowdown * eager_us * 1e-6 * (num_cases + 3 + 2 * alternatives)
     return min(max(slowest, _LEAST_SECONDS), settings.replay_seconds)
 
 
@@ -220,6 +220,8 @@ class GpuJudge:
         verified = stages.timed("replay", lambda: self._ask(request, raw, seconds=self._settings.replay_seconds))
         if isinstance(verified, _Blame):
             return stages.failed(verified, labels=labels)
+        if verified.get("inadmissible") is not None:
+            raise ProblemFailed(f"{problem.origin}: {problem.id}: {verified['inadmissible']}")
         correctness = self._correctness(opened, verified)
         if verified["status"] is not None:
             return stages.failed(_blame(verified), labels=labels, correctness=correctness)

@@ -80,10 +80,11 @@ def unpack_tensor(head: list[Any], blob: memoryview) -> torch.Tensor:
 def run(body: dict[str, Any], blobs: list[memoryview], _scratch: Path) -> bytes:
     """For each case either its outputs or how it failed; stops at the first failure.
 
-    `body`: {"cases": [{"seed", "poison", "again", "inputs": [head, ..], "weights": {name: head}}]}; blobs: the plan,
-    then each case's tensors in order. Answer: {"cases": [{"status", "error_class", "message", "weights": how, "writes":
-    [[storage, ..] for each launch], "stray_reads": lanes, "outputs": [head, ..], "repeated": [head, ..]}]} and the
-    outputs; "repeated" are those of a second call, where one was asked for ("again") and could be another.
+    `body`: {"cases": [{"seed", "poison", "stateful", "inputs": [head, ..], "weights": {name: head}, "others": [head,
+    ..]}]}; blobs: the plan, then each case's tensors in order. Answer: {"cases": [{"status", "error_class", "message",
+    "weights": how, "writes": [[storage, ..] for each launch], "stray_reads": lanes, "outputs": [[head, ..], ..],
+    "followed": [head, ..]}]} and the outputs: those of one or more calls on the case's inputs, and "followed" of a call
+    of the same module on the others, where some were given and it could matter.
     """
     remaining = iter(blobs)
     plan = decode(bytes(next(remaining)))
@@ -93,9 +94,10 @@ def run(body: dict[str, Any], blobs: list[memoryview], _scratch: Path) -> bytes:
     for position, case in enumerate(body["cases"]):
         inputs = [unpack_tensor(head, next(remaining)) for head in case["inputs"]]
         weights = {name: unpack_tensor(head, next(remaining)) for name, head in case["weights"].items()}
+        others = [unpack_tensor(head, next(remaining)) for head in case["others"]]
         settled = resolve(plan, alternatives_for(plan, position))
         run_ = _Run(settled, inputs, weights, seed=case["seed"], poison=case["poison"], functions=functions)
-        head, packed = run_.answer(again=case["again"])
+        head, packed = run_.answer(stateful=case["stateful"], others=others)
         heads.append({**head, "weights": run_.weights, "writes": run_.writes, "stray_reads": run_.stray_reads})
         answers += packed
         if head["status"] is not None:
@@ -129,25 +131,45 @@ class _Run:
         self.writes: list[list[int]] = []
         self.stray_reads = 0
 
-    def answer(self, *, again: bool) -> tuple[dict[str, Any], list[bytes]]:
-        """What came of running the steps, and with `again` of a second call of the same module, if the first one
-        changed what the module keeps."""
-        head, packed = self._called()
-        if head["status"] is not None or not again or not self._changed():
-            return head, packed
+    def answer(self, *, stateful: bool, others: list[torch.Tensor]) -> tuple[dict[str, Any], list[bytes]]:
+        """What came of running the steps; and where the first call changed what the module keeps, of further calls of
+        the same module: on the same inputs, on `others` if there are any, and on the first ones once more. Where the
+        reference is `stateful`, only a call on `others` follows, whatever the first one changed."""
+        given = self._inputs
+        failure, outputs, packed = self._called(given)
         seen = self.writes, self.stray_reads
-        for storage in fresh_storages(self._plan):
-            self._arena.poison(storage)
-        second, more = self._called()
+        calls, followed = [outputs], []
+        if failure is None and (stateful or self._changed()):
+            on_others = [others] if others else []
+            for inputs in on_others if stateful else [given, *on_others, given]:
+                failure, outputs, more = self._called(inputs, again=True)
+                if failure is not None:
+                    break
+                if inputs is others:
+                    followed, last = outputs, more
+                else:
+                    calls.append(outputs)
+                    packed += more
+            if followed:
+                packed += last
         self.writes, self.stray_reads = seen
-        if second["status"] is not None:
-            return second, []
-        return {**head, "repeated": second["outputs"]}, packed + more
+        if failure is not None:
+            return failure, []
+        told = {"status": None, "error_class": None, "message": None}
+        return {**told, "outputs": calls, "followed": followed}, packed
 
-    def _called(self) -> tuple[dict[str, Any], list[bytes]]:
-        """The answer of one call."""
-        self.writes, self.stray_reads = [], 0
-        return self._finished() if (failure := self._failure()) is None else (failure, [])
+    def _called(
+        self, inputs: list[torch.Tensor], *, again: bool = False
+    ) -> tuple[dict[str, Any] | None, list[Any], list[bytes]]:
+        """How a call failed, or the heads and bytes of its outputs."""
+        self.writes, self.stray_reads, self._inputs = [], 0, inputs
+        if again:
+            bind_inputs(self._plan, self._arena, inputs)
+            for storage in fresh_storages(self._plan):
+                self._arena.poison(storage)
+        if (failure := self._failure()) is not None:
+            return failure, [], []
+        return self._finished()
 
     def _changed(self) -> bool:
         kept = kept_storages(self._plan)
@@ -176,16 +198,15 @@ class _Run:
         self.writes.append(sorted(touched.written))
         self.stray_reads += touched.stray_reads
 
-    def _finished(self) -> tuple[dict[str, Any], list[bytes]]:
-        """The outputs, or what shows only now: broken guard bands and inputs that changed."""
+    def _finished(self) -> tuple[dict[str, Any] | None, list[Any], list[bytes]]:
+        """What shows only now: broken guard bands and inputs that changed. Else the outputs."""
         plan, arena = self._plan, self._arena
         if arena.broken_guards():
-            return _failed(Status.ILLEGAL_ACCESS, RuntimeError("a kernel writes outside its tensors")), []
+            return _failed(Status.ILLEGAL_ACCESS, RuntimeError("a kernel writes outside its tensors")), [], []
         if (position := changed_input(plan, arena, self._inputs)) is not None:
-            return _failed(Status.WRONG_VALUES, InputChanged(f"input {position} is changed in place")), []
+            return _failed(Status.WRONG_VALUES, InputChanged(f"input {position} is changed in place")), [], []
         packed = [pack_tensor(arena.tensor(index)) for index in tensor_refs(plan.outputs)]
-        head = {"status": None, "error_class": None, "message": None, "outputs": [h for h, _ in packed], "repeated": []}
-        return head, [raw for _, raw in packed]
+        return None, [head for head, _ in packed], [raw for _, raw in packed]
 
 
 def _cause(error: Exception) -> Exception:
@@ -216,4 +237,4 @@ def _status_of(error: Exception) -> Status:
 def _failed(status: Status, error: BaseException) -> dict[str, Any]:
     lines = str(error).strip().splitlines() or [""]
     told = {"status": status, "error_class": type(error).__name__, "message": lines[-1][:2000]}
-    return {**told, "outputs": [], "repeated": []}
+    return {**told, "outputs": [], "followed": []}

@@ -7,7 +7,7 @@ against the candidate. Torch is imported only when there is something to compare
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,17 +20,18 @@ from sandbox.zygote import ChildOutcome
 
 
 def read_interpreted(
-    outcome: ChildOutcome, cases: Sequence[Any], plan: Plan
+    outcome: ChildOutcome, cases: Sequence[Any], plan: Plan, *, following: Callable[[], Any]
 ) -> tuple[Status | None, Failure | None, Correctness | None, list[list[int]] | None]:
     """Compares what an interpret child left with what was expected; anything malformed counts against the candidate.
 
-    The last item is the buffers that each launch wrote, or None where the child did not get so far.
+    `following` gives what a call on other inputs must answer, after the case that was sent with some. The last item is
+    the buffers that each launch wrote, or None where the child did not get so far.
     """
     if outcome.result is None:
         return *_interpret_ended(outcome), None, None
     try:
         body, blobs = wire.unpack(outcome.result)
-        return _compared(body, iter(blobs), cases, plan)
+        return _compared(body, iter(blobs), cases, plan, following=following)
     except (
         ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, StopIteration
     ) as error:  # fmt: skip
@@ -39,7 +40,12 @@ def read_interpreted(
 
 
 def _compared(
-    body: Mapping[str, Any], blobs: Iterator[memoryview], cases: Sequence[Any], plan: Plan
+    body: Mapping[str, Any],
+    blobs: Iterator[memoryview],
+    cases: Sequence[Any],
+    plan: Plan,
+    *,
+    following: Callable[[], Any],
 ) -> tuple[Status | None, Failure | None, Correctness | None, list[list[int]] | None]:
     from sandbox.compare import compare, in_next_call
     from sandbox.interpret import unpack_tensor
@@ -50,11 +56,15 @@ def _compared(
         if answer["status"] is not None:
             status, failure = _told_failure(answer)
             return status, _under(names, failure), None, None
-        outputs = [unpack_tensor(head, next(blobs)) for head in answer["outputs"]]
-        comparison = compare(outputs, case.expected)
-        if comparison.failure is None and answer["repeated"]:
-            repeated = [unpack_tensor(head, next(blobs)) for head in answer["repeated"]]
-            comparison = in_next_call(compare(repeated, case.expected))
+        calls = [[unpack_tensor(head, next(blobs)) for head in heads] for heads in answer["outputs"]]
+        comparison = compare(calls[0], case.expected)
+        for outputs in calls[1:]:
+            if comparison.failure is None:
+                comparison = in_next_call(compare(outputs, case.expected), same_inputs=True)
+        if answer["followed"]:
+            outputs = [unpack_tensor(head, next(blobs)) for head in answer["followed"]]
+            if comparison.failure is None:
+                comparison = in_next_call(compare(outputs, following().expected), same_inputs=False)
         worst, worst_rms = max(worst, comparison.max_error_ratio), max(worst_rms, comparison.rms_error_ratio)
         if comparison.failure is not None:
             correctness = _correctness(cases, str(answer["weights"]), worst, worst_rms)

@@ -23,7 +23,7 @@ from sandbox.output_form import unfit
 from sandbox.plan import LaunchStep, Plan, decode
 from sandbox.plan_check import Work, dataflow, first_choices, tensor_refs
 from sandbox.precision import plan_precision, refused_precision
-from sandbox.seeds import case_seeds, new_secret
+from sandbox.seeds import called_again, case_seeds, new_secret
 from sandbox.settings import JudgeSettings
 from sandbox.tracer import ProblemFailed, Traced, Tracer
 from sandbox.types import Candidate, Correctness, Failure, Finding, KernelFigures, Problem, Spend, Status, Verdict
@@ -174,6 +174,25 @@ def hidden_weights(names: Iterable[str]) -> tuple[Status, Failure] | None:
     return Status.UNVERIFIED, Failure(error_class="HiddenWeights", message=message)
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A problem ready to be judged on. `others` are inputs for a further call of the case that is called again."""
+
+    reference: Any
+    cases: Sequence[Any]
+    others: Sequence[Any]
+
+    def following(self) -> Any:
+        """That case's next call, with what it must answer. Raises ProblemFailed where the reference fails in it."""
+        from sandbox.reference import InadmissibleProblem
+
+        try:
+            return self.reference.following(self.cases[called_again(len(self.cases))], self.others)
+        except InadmissibleProblem as error:
+            problem = self.reference.problem
+            raise ProblemFailed(f"{problem.origin}: {problem.id}: a second call of the reference: {error}") from error
+
+
 class InterpretJudge:
     """Judges without a GPU: a sandboxed child interprets the plan on small secret inputs. Never times."""
 
@@ -183,7 +202,7 @@ class InterpretJudge:
         self._settings = settings
         self._zygote: Zygote | None = None
         self._secret = new_secret(settings.seed) if secret is None else secret
-        self._cases: dict[tuple[str, frozenset[str], str], Any] = {}
+        self._problems: dict[tuple[str, frozenset[str], str], _Opened] = {}
         self._calibrations: dict[tuple[str, str], Calibration] = {}
         self._verdicts: Recent[tuple[str, str], Verdict] = Recent(limit=MAX_VERDICTS)
 
@@ -225,20 +244,20 @@ class InterpretJudge:
         seconds: dict[str, float] = {}
         start = time.monotonic()
         vary = weights_by_name(plan, traced.spec["weights"])
-        cases = self._cases_of(problem, traced.spec, vary=vary, precision=plan_precision(plan))
-        if (unseen := hidden_weights(name for case in cases for name in case.hidden)) is not None:
+        opened = self._opened(problem, traced.spec, vary=vary, precision=plan_precision(plan))
+        if (unseen := hidden_weights(name for case in opened.cases for name in case.hidden)) is not None:
             return failed(traced, *unseen, labels=labels)
         seconds["reference"] = time.monotonic() - start
         start = time.monotonic()
-        outcome = self._run(interpret_request(traced.plan, cases))
+        outcome = self._run(interpret_request(traced.plan, opened.cases, others=opened.others))
         seconds["interpret"] = time.monotonic() - start
-        return self._verdict(traced, plan, outcome, cases, seconds=seconds)
+        return self._verdict(traced, plan, outcome, opened, seconds=seconds)
 
     def _verdict(
-        self, traced: Traced, plan: Plan, outcome: ChildOutcome, cases: Sequence[Any], *, seconds: dict[str, float]
+        self, traced: Traced, plan: Plan, outcome: ChildOutcome, opened: _Opened, *, seconds: dict[str, float]
     ) -> Verdict:
         start = time.monotonic()
-        status, failure, correctness, writes = read_interpreted(outcome, cases, plan)
+        status, failure, correctness, writes = read_interpreted(outcome, opened.cases, plan, following=opened.following)
         seconds["compare"] = time.monotonic() - start
         labels, refused = precheck(plan, self._settings, writes)
         if status is None and refused is not None:
@@ -259,16 +278,14 @@ class InterpretJudge:
     def calibrate(self, problem: Problem, spec: Mapping[str, Any], *, precision: str) -> Calibration:
         every = frozenset(name for name, _, _ in spec["weights"])
         try:
-            self._cases_of(problem, spec, vary=every, precision=precision)
+            self._opened(problem, spec, vary=every, precision=precision)
         except ProblemFailed:
             known = self._calibrations.get((problem.key, precision))
             if known is None or known.admitted:
                 raise
         return self._calibrations[problem.key, precision]
 
-    def _cases_of(
-        self, problem: Problem, spec: Mapping[str, Any], *, vary: frozenset[str], precision: str
-    ) -> Sequence[Any]:
+    def _opened(self, problem: Problem, spec: Mapping[str, Any], *, vary: frozenset[str], precision: str) -> _Opened:
         """The problem's cases, made once. Torch is imported here, and only for its CPU."""
         import torch
 
@@ -276,7 +293,7 @@ class InterpretJudge:
         from sandbox.reference import InadmissibleProblem, Reference
 
         key, problem_key = (problem.key, vary, precision), (problem.key, precision)
-        if key not in self._cases:
+        if key not in self._problems:
             torch.set_num_threads(1)  # the other core traces
             try:
                 reference = Reference(problem, spec=spec, device=torch.device("cpu"))
@@ -287,12 +304,14 @@ class InterpretJudge:
                         reference, seeds=seeds, num_cases=self._settings.num_seeds, precision=precision
                     )
                     self._calibrations[problem_key] = known
-                self._cases[key] = admit(reference, known, made=cases, seeds=seeds, vary=vary, precision=precision)
+                cases = admit(reference, known, made=cases, seeds=seeds, vary=vary, precision=precision)
+                others = reference.other_inputs(cases[called_again(len(cases))])
+                self._problems[key] = _Opened(reference=reference, cases=cases, others=others)
             except InadmissibleProblem as error:
                 raise ProblemFailed(f"{problem.origin}: {problem.id}: {error}") from error
-            while len(self._cases) > 1 and sum(map(_num_bytes, self._cases.values())) > _OPEN_BYTES:
-                del self._cases[next(iter(self._cases))]  # the oldest; its cases are made again if it comes back
-        return self._cases[key]  # type: ignore[no-any-return]
+            while len(self._problems) > 1 and sum(map(_num_bytes, self._problems.values())) > _OPEN_BYTES:
+                del self._problems[next(iter(self._problems))]  # the oldest; it is opened again if it comes back
+        return self._problems[key]
 
     def _run(self, request: bytes) -> ChildOutcome:
         if self._zygote is None:
@@ -309,8 +328,9 @@ class InterpretJudge:
             zygote.close()
 
 
-def _num_bytes(cases: Sequence[Any]) -> int:
+def _num_bytes(opened: _Opened) -> int:
     """What the inputs and the answers that are kept of a problem's cases take."""
+    cases = opened.cases
     inputs = sum(int(t.nbytes) for case in cases for t in case.inputs)
     return inputs + sum(int(expected.kept_bytes) for case in cases for expected in case.expected)
 
@@ -328,8 +348,9 @@ def too_large(plan: Plan, settings: JudgeSettings) -> str | None:
     return None
 
 
-def interpret_request(plan: bytes, cases: Sequence[Any]) -> bytes:
-    """The message that asks for a plan to be interpreted on the inputs and weights of `cases`."""
+def interpret_request(plan: bytes, cases: Sequence[Any], *, others: Sequence[Any]) -> bytes:
+    """The message that asks for a plan to be interpreted on the inputs and weights of `cases`, and on `others` after
+    the one of them that is called again."""
     from sandbox.compare import POISON
     from sandbox.interpret import pack_tensor
 
@@ -337,14 +358,16 @@ def interpret_request(plan: bytes, cases: Sequence[Any]) -> bytes:
     for position, case in enumerate(cases):
         inputs = [pack_tensor(t) for t in case.inputs]
         weights = {name: pack_tensor(t) for name, t in case.weights.items()}
-        blobs += [raw for _, raw in inputs] + [raw for _, raw in weights.values()]
+        more = [pack_tensor(t) for t in others] if position == called_again(len(cases)) else []
+        blobs += [raw for _, raw in (*inputs, *weights.values(), *more)]
         heads.append(
             {
                 "seed": case.seed,
                 "poison": POISON[position % len(POISON)],
-                "again": not case.stateful,
+                "stateful": case.stateful,
                 "inputs": [head for head, _ in inputs],
                 "weights": {name: head for name, (head, _) in weights.items()},
+                "others": [head for head, _ in more],
             }
         )
     return wire.pack({"cases": heads}, blobs)

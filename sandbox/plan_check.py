@@ -20,6 +20,12 @@ from sandbox.precision import PRECISION_OF
 
 _OP = re.compile(r"(aten|prims)\.[a-zA-Z0-9_]+\.[a-zA-Z0-9_]+")
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
+# Operators some of whose results are for a backward pass, and where these begin: memory that nobody need have written.
+_FOR_BACKWARD = {
+    "_cudnn_rnn": 3, "_embedding_bag": 1, "_flash_attention_forward": 1, "_efficient_attention_forward": 1,
+    "_scaled_dot_product_efficient_attention": 1, "_scaled_dot_product_flash_attention": 1,
+    "_scaled_dot_product_cudnn_attention": 1, "_scaled_dot_product_flash_attention_for_cpu": 1,
+}  # fmt: skip
 
 
 def _need(condition: bool, message: str) -> None:
@@ -55,6 +61,7 @@ def validate(plan: Plan) -> None:
     for _, index in plan.weights:
         _index(index, len(plan.values), "weight")
     check_tree(plan.outputs, num_values=len(plan.values), what="outputs")
+    _check_unwritten(plan)
     # Labels go into the verdict, so a plan cannot bring its own: only what tracing itself writes down.
     _need(set(plan.labels) <= p.LABELS, f"labels that tracing does not give; it gives {', '.join(sorted(p.LABELS))}")
     _need(len(set(plan.labels)) == len(plan.labels), "labels named twice")
@@ -155,6 +162,19 @@ def _check_aten(step: AtenStep, plan: Plan) -> None:
     for index in step.outputs:
         if index is not None:
             _index(index, len(plan.values), "tensor")
+
+
+def _check_unwritten(plan: Plan) -> None:
+    """Nothing may use memory that an operator gives without having written it: a kernel could find there what it left
+    in its last run."""
+    steps = (*plan.init_steps, *p.flat_steps(plan))
+    used = {plan.values[index].storage for step in steps for index in step_refs(plan, step)}
+    used |= {plan.values[index].storage for index in tensor_refs(plan.outputs)}
+    for step in steps:
+        if isinstance(step, AtenStep) and (first := _FOR_BACKWARD.get(step.op.split(".")[1])) is not None:
+            left = {plan.values[index].storage for index in step.outputs[first:] if index is not None}
+            only = "its first result alone" if first == 1 else f"its first {first} results alone"
+            _need(used.isdisjoint(left), f"{step.op}: {only} may be used; what follows is for a backward pass")
 
 
 def _check_launch(step: LaunchStep, plan: Plan) -> None:

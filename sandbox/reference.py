@@ -31,6 +31,7 @@ from sandbox.types import Problem
 # Moves of the inputs, at the most, by which the error of an output of few elements is estimated. The estimate of a
 # single number's from eight is below half the usual error for 2 % of the seeds, below a quarter for 1 in 10,000.
 _MAX_MOVES = 8
+_NEXT_CALL = 0x2CA11  # tells a second call's inputs from a case's own
 _MODEL_BYTES = 8 << 30  # what the modules that are kept may take; one is kept whatever it takes
 
 
@@ -163,6 +164,21 @@ class Reference:
                 for at, (path, bound) in enumerate(zip(paths, bounds, strict=True))
             )
         return replace(case, expected=expected, precision=precision, exact=widened or doubles, stateful=stateful)
+
+    def following(self, case: Case, inputs: Sequence[torch.Tensor]) -> Case:
+        """What a second call of the module of `case` meets and must answer: other inputs, on what the first one left in
+        weights and buffers. Made whenever it is asked for, since few candidates need it."""
+        with _fixed_rng(self._device):
+            model = self._fresh(case)
+            self._outputs(model, case.inputs)
+            weights = {name: t.detach().clone() for name, t in state_of(model).items() if name in case.weights}
+            del model
+        met = replace(case, inputs=tuple(inputs), weights=weights, expected=())
+        return self.answered(met, precision=case.precision)
+
+    def other_inputs(self, case: Case) -> tuple[torch.Tensor, ...]:
+        """Inputs for a second call of the module of `case`, of the problem's own distribution."""
+        return self.inputs(case.seed ^ _NEXT_CALL)
 
     def _values_at(self, case: Case, forms: Sequence[torch.Tensor], at: int) -> torch.Tensor:
         """The values of one output again, as `answered` had them."""

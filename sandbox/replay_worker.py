@@ -125,7 +125,7 @@ class ReplayWorker:
         start = time.monotonic()
         opened = self._make(warm_up.PROBLEM, warm_up.REQUEST, vary=frozenset(warm_up.WEIGHTS))
         runner = Runner(warm_up.plan(), driver=self._driver, device=self._device, watchdog=self._watchdog)
-        check = verify(runner, opened.cases)
+        check = verify(runner, opened.cases, reference=opened.reference)
         runner.close()
         seen = warm_up.wrong_answers_are_seen(self._device)
         del opened, runner
@@ -194,7 +194,9 @@ class ReplayWorker:
             runner = Runner(decode(plan), driver=self._driver, device=self._device, watchdog=self._watchdog)
             try:
                 choices, names = choose(runner, opened.cases[0], flush=self._flush)
-                check = verify(runner, opened.cases)
+                check = verify(runner, opened.cases, reference=opened.reference)
+            except InadmissibleProblem as error:
+                return {"inadmissible": f"a second call of the reference: {error}"}
             except CandidateFault as fault:
                 if fault.status is not Status.OUT_OF_MEMORY or last_try:
                     return {**_told(fault), "seconds": time.monotonic() - start}

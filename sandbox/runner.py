@@ -13,8 +13,9 @@ import torch
 
 from sandbox.cuda_driver import CudaDriver, LoadedKernel, PreparedLaunch
 from sandbox.cuda_fault import DeviceMemoryFault, DriverFault, LaunchFault, StickyFault
-from sandbox.execute import Arena, bind_inputs, initialise, run_steps, takes_weights_alone
+from sandbox.execute import Arena, bind_inputs, initialise, run_steps, same_bits, takes_weights_alone
 from sandbox.plan import ITEM_BYTES, AtenStep, LaunchStep, Plan, PlanError, resolve
+from sandbox.plan_buffers import kept_storages
 from sandbox.plan_check import tensor_refs
 from sandbox.reference import Case
 from sandbox.types import Failure, Status
@@ -73,11 +74,11 @@ class Runner:
         self.guarded(lambda: bind_inputs(self.plan, arena, case.inputs))
         return how
 
-    def bind_again(self, arena: Arena, case: Case, *, kept: Mapping[int, torch.Tensor]) -> None:
-        """Makes `arena` what a second call on the same inputs finds: `kept` is what the module has of the first one.
-        Raises CandidateFault."""
+    def bind_again(self, arena: Arena, inputs: Sequence[torch.Tensor], *, kept: Mapping[int, torch.Tensor]) -> None:
+        """Makes `arena` what a later call finds: `kept` is what the module has of the one before. Raises
+        CandidateFault."""
         arena.take_over(kept)
-        self.guarded(lambda: bind_inputs(self.plan, arena, case.inputs))
+        self.guarded(lambda: bind_inputs(self.plan, arena, inputs))
 
     def _initialised(self, case: Case) -> tuple[Arena, str]:
         """What the forward pass of `case` finds when it begins, on the host, and how parameters got their values."""
@@ -90,6 +91,18 @@ class Runner:
         initial, _ = self._initialised(case)
         bound = ((storage, initial.buffer(storage).to(self.device)) for storage in storages)
         return {storage: content for storage, content in bound if not torch.equal(arena.buffer(storage), content)}
+
+    def changed_state(self, arena: Arena, case: Case) -> bool:
+        """Whether a call changed what its module keeps from one call to the next."""
+        kept = kept_storages(self.plan)
+        if not takes_weights_alone(self.plan, case.weights):
+            return bool(self.changed(arena, case, kept))
+        # They are on the device already, and nothing else but constants is kept.
+        if not all(same_bits(arena.tensor(at), case.weights[name]) for name, at in self.plan.weights):
+            return True
+        as_made = Arena(self.plan, device=self.device, poison=0, guard_bytes=0)
+        constants = (s for s in kept if self.plan.storages[s].role == "constant")
+        return not all(torch.equal(arena.buffer(s), as_made.buffer(s)) for s in constants)
 
     def run(self, arena: Arena) -> None:
         """Runs the resolved plan once and waits for it. Raises CandidateFault."""

@@ -65,11 +65,11 @@ class _OnCpu(Runner):
         return run
 
 
-def cases_of(tracer: Tracer, program: Program, *, vary: frozenset[str]) -> list[Case]:
+def cases_of(tracer: Tracer, program: Program, *, vary: frozenset[str]) -> tuple[Reference, list[Case]]:
     reference = Reference(program.problem, spec=tracer.spec(program.problem), device=CPU)
     seeds = case_seeds(program.problem, secret=SECRET, count=SETTINGS.num_seeds + MAX_ADDED)
     known, made = calibrate(reference, seeds=seeds, num_cases=SETTINGS.num_seeds, precision="ieee")
-    return list(admit(reference, known, made=made, seeds=seeds, vary=vary, precision="ieee"))
+    return reference, list(admit(reference, known, made=made, seeds=seeds, vary=vary, precision="ieee"))
 
 
 def verified(tracer: Tracer, name: str) -> Check:
@@ -79,7 +79,8 @@ def verified(tracer: Tracer, name: str) -> Check:
     assert traced.plan is not None, traced.failure
     plan = decode(traced.plan)
     names = frozenset(name for name, _ in plan.weights)
-    return verify(_OnCpu(plan), cases_of(tracer, program, vary=names))
+    reference, cases = cases_of(tracer, program, vary=names)
+    return verify(_OnCpu(plan), cases, reference=reference)
 
 
 def main() -> None:

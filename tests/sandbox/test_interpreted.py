@@ -17,7 +17,14 @@ from sandbox.types import Status
 from sandbox.zygote import ChildOutcome
 
 CASE = SimpleNamespace(expected=[], seed=1, kind="random", precision="ieee")
-FINE = {"status": None, "weights": "none", "stray_reads": 0, "outputs": [], "repeated": [], "writes": [[1]]}
+FINE: dict[str, Any] = {
+    "status": None,
+    "weights": "none",
+    "stray_reads": 0,
+    "outputs": [[]],
+    "followed": [],
+    "writes": [[1]],
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,9 @@ def outcome(message: bytes) -> ChildOutcome:
 
 
 def test_what_the_interpreter_sends_is_read(plan: Plan) -> None:
-    status, failure, correctness, writes = read_interpreted(outcome(wire.pack({"cases": [FINE]})), [CASE], plan)
+    status, failure, correctness, writes = read_interpreted(
+        outcome(wire.pack({"cases": [FINE]})), [CASE], plan, following=lambda: CASE
+    )
     assert status is None and failure is None and correctness is not None and writes == [[1]]
 
 
@@ -52,10 +61,10 @@ def test_what_the_interpreter_sends_is_read(plan: Plan) -> None:
         {"cases": [{**FINE, "writes": [[-1]]}]},
         {"cases": [{**FINE, "writes": [5]}]},
         {"cases": [{**FINE, "writes": [[1.5]]}]},
-        {"cases": [{**FINE, "outputs": [["float32", [1]]]}]},
+        {"cases": [{**FINE, "outputs": [[["float32", [1]]]]}]},
         {"cases": [{**FINE, "outputs": 5}]},
-        {"cases": [{**FINE, "repeated": 5}]},
-        {"cases": [{**FINE, "repeated": [["float32", [1]]]}]},
+        {"cases": [{**FINE, "followed": 5}]},
+        {"cases": [{**FINE, "followed": [["float32", [1]]]}]},
         {"cases": [FINE, FINE]},
         {"cases": []},
         {"cases": 5},
@@ -66,21 +75,21 @@ def test_what_the_interpreter_sends_is_read(plan: Plan) -> None:
     ],
 )
 def test_anything_else_is_a_forged_result(plan: Plan, body: Any) -> None:
-    status, failure, *_ = read_interpreted(outcome(wire.pack(body)), [CASE], plan)
+    status, failure, *_ = read_interpreted(outcome(wire.pack(body)), [CASE], plan, following=lambda: CASE)
     assert status is Status.REJECTED and failure is not None and failure.error_class == "ForgedResult"
 
 
 @pytest.mark.parametrize("number", ["Infinity", "NaN", "1e999"])
 def test_infinite_figures_are_a_forged_result(plan: Plan, number: str) -> None:
-    body = {"cases": [{**FINE, "stray_reads": "NUMBER", "outputs": [["float32", [1]]]}]}
+    body = {"cases": [{**FINE, "stray_reads": "NUMBER", "outputs": [[["float32", [1]]]]}]}
     header = json.dumps({"body": body, "blobs": [4]}).replace('"NUMBER"', number).encode()
     message = b"KLW1" + len(header).to_bytes(8, "big") + header + bytes(4)
-    status, failure, *_ = read_interpreted(outcome(message), [CASE], plan)
+    status, failure, *_ = read_interpreted(outcome(message), [CASE], plan, following=lambda: CASE)
     assert status is Status.REJECTED and failure is not None and failure.error_class == "ForgedResult"
 
 
 def test_words_can_be_encoded(plan: Plan) -> None:
     body = {"cases": [{"status": "unverified", "error_class": "E\ud800", "message": "\udfff"}]}
-    status, failure, *_ = read_interpreted(outcome(wire.pack(body)), [CASE], plan)
+    status, failure, *_ = read_interpreted(outcome(wire.pack(body)), [CASE], plan, following=lambda: CASE)
     assert status is Status.UNVERIFIED and failure is not None
     assert (failure.error_class, failure.message) == ("E?", "?")

@@ -237,7 +237,7 @@ class Interpreted:
     """A plan, its cases and what the interpret child answers."""
 
     plan: Plan
-    cases: Any
+    opened: Any
     result: bytes
 
 
@@ -245,18 +245,20 @@ class Interpreted:
 def interpreted(samples: tuple[Sample, ...], judge: InterpretJudge) -> Interpreted:
     sample = next(s for s in samples if s.problem.id.endswith("nested_outputs"))
     assert sample.traced.spec is not None
-    cases = judge._cases_of(sample.problem, sample.traced.spec, vary=frozenset(), precision="ieee")
-    answer = judge._run(interpret_request(sample.raw, cases))
+    opened = judge._opened(sample.problem, sample.traced.spec, vary=frozenset(), precision="ieee")
+    answer = judge._run(interpret_request(sample.raw, opened.cases, others=opened.others))
     assert answer.result is not None
-    return Interpreted(decode(sample.raw), cases, answer.result)
+    return Interpreted(decode(sample.raw), opened, answer.result)
 
 
 @given(random=RANDOM)
 def test_changed_answers_of_an_interpreter_are_refused_or_read(interpreted: Interpreted, random: Random) -> None:
-    plan, cases = interpreted.plan, interpreted.cases
+    plan, opened = interpreted.plan, interpreted.opened
     raw = changed_message(interpreted.result, random)
     with bounded(1 << 30):
-        status, failure, correctness, writes = read_interpreted(outcome(raw), cases, plan)
+        status, failure, correctness, writes = read_interpreted(
+            outcome(raw), opened.cases, plan, following=opened.following
+        )
     assert (status is None) == (failure is None)
     if status is None:
         assert correctness is not None and writes is not None

@@ -17,6 +17,9 @@ RIGHT = (
     "scratch_in_place", "softmax_over_strided_rows", "state_that_moves", "weights_transposed_when_constructed",
 )  # fmt: skip
 CAUGHT = {
+    "right_for_two_calls": "wrong_values",
+    "right_on_its_first_inputs": "wrong_values",
+    "state_not_moved": "wrong_values",
     "weight_used_up": "wrong_values",  # in its second call
     "works_once": "wrong_values",
     "written_between_the_inputs_elements": "wrong_values",
