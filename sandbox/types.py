@@ -16,6 +16,7 @@ from typing import Any, Self
 from sandbox.spend import Budget as Budget  # handed on: they are words that every layer shares
 from sandbox.spend import Prices as Prices
 from sandbox.spend import Spend as Spend
+from sandbox.strict_json import number, plain
 
 
 class Operator(StrEnum):
@@ -331,8 +332,8 @@ class Verdict:
         return (self.passed, self.speedup)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for files and wires; `from_json` reads it back."""
-        return asdict(self)
+        """Plain data for files and wires, fit for strict JSON; `from_json` reads it back."""
+        return plain(asdict(self))  # type: ignore[no-any-return]
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
@@ -344,7 +345,8 @@ class Verdict:
         values["status"] = Status(values["status"])
         values["failure"] = failure_from_json(values.get("failure"))
         if (correctness := values.get("correctness")) is not None:
-            values["correctness"] = Correctness(**{**correctness, "seeds": tuple(correctness["seeds"])})
+            ratios = {name: number(correctness[name]) for name in ("max_error_ratio", "rms_error_ratio")}
+            values["correctness"] = Correctness(**{**correctness, **ratios, "seeds": tuple(correctness["seeds"])})
         if (performance := values.get("performance")) is not None:
             samples = {name: tuple(times) for name, times in performance.get("samples_us", {}).items()}
             values["performance"] = Performance(**{**performance, "samples_us": samples})
@@ -362,9 +364,11 @@ def failure_from_json(raw: Mapping[str, Any] | None) -> Failure | None:
     values = dict(raw)
     if (mismatch := values.get("mismatch")) is not None:
         pattern = mismatch.get("pattern")
+        shown = {name: number(mismatch[name]) for name in ("expected", "got")}
         values["mismatch"] = Mismatch(
             **{
                 **mismatch,
+                **shown,
                 "first_bad_index": tuple(mismatch["first_bad_index"]),
                 "pattern": None if pattern is None else Pattern(pattern),
             }
