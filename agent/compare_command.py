@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -39,7 +38,7 @@ from agent.shared_pool import SharedPool
 from agent.shared_sampler import engine_key, open_shared
 from agent.verdict_cache import VerdictCache
 from agent.vllm_sampler import VllmSampler
-from sandbox import environment
+from sandbox import environment, strict_json
 from sandbox.isolation import probe
 from sandbox.types import Problem
 
@@ -172,8 +171,9 @@ def conclude(
     """Says what came of it, and gives the exit code."""
     if as_json and results is not None:
         for row in results.rows():
-            print(json.dumps(row))
-        print(json.dumps({"event": "summary", "outcome": ended.outcome, "error": ended.error} | results.counts()))
+            print(strict_json.dumps(row))
+        summary = {"event": "summary", "outcome": ended.outcome, "error": ended.error}
+        print(strict_json.dumps(summary | results.counts()))
     elif results is not None:
         print(f"{results.told()}\ncomparison: {folder.page} and {folder.html_page.name}")
     elif ended.outcome is Outcome.COMPLETED:

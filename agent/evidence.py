@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.run_folder import RunFolderError
+from sandbox import strict_json
 from sandbox.plan import decode
 from sandbox.types import Candidate, Operator, Problem, Tolerance, Verdict
 
@@ -198,8 +199,7 @@ def _object(folder: Path, files: Mapping[str, bytes], name: str) -> dict[str, An
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
-    """Infinities and NaN stay what they are, as in the ledger."""
-    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+    return (strict_json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -46,14 +46,23 @@ def _roofline(performance: Performance) -> Iterator[str]:
     if floor_us is None:
         return
     share = floor_us / performance.runtime_us
-    bandwidth = performance.conditions.get("copy_bandwidth_gb_s")
-    moved = "" if bandwidth is None else f" ({floor_us * float(bandwidth) / 1e3:.3g} MB at {bandwidth} GB/s)"
+    num_bytes, bandwidth = floor_bytes(performance), performance.conditions.get("copy_bandwidth_gb_s")
+    moved = "" if num_bytes is None else f" ({num_bytes / 1e6:.3g} MB at {bandwidth} GB/s)"
     yield (
         f"Reading its inputs and weights and writing its outputs once{moved} takes {floor_us:.1f} us, "
         f"{share:.0%} of its time."
     )
     if share >= NEAR_ROOFLINE:
         yield "It is bound by memory, and moves little more than it must."
+
+
+def floor_bytes(performance: Performance) -> int | None:
+    """The bytes behind the roofline: inputs, weights and what of the outputs cannot stay in L2. None where it, or the
+    bandwidth that it was drawn from, is not known. To the bandwidth's four digits."""
+    bandwidth = performance.conditions.get("copy_bandwidth_gb_s")
+    if performance.floor_us is None or bandwidth is None:
+        return None
+    return round(performance.floor_us * float(bandwidth) * 1e3)
 
 
 def _launches(kernels: Sequence[KernelFigures], *, capability: int | None) -> Iterator[str]:

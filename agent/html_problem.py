@@ -18,7 +18,7 @@ from agent.run_figures import lineage
 from agent.run_record import ProblemResult
 from agent.source_view import cut, difference, highlighted, numbered, visible
 from agent.svg_chart import share_bar
-from agent.verdict_page import LABEL_WORDS
+from agent.verdict_page import LABEL_WORDS, roofline_text
 from sandbox.types import KernelFigures, Observation, Performance, Status, Verdict
 
 SHOWN_ANCESTORS = 4  # whose texts are written out, the nearest; of the others only what became of them
@@ -191,9 +191,8 @@ def _times(performance: Performance) -> Iterator[tuple[str, str, str]]:
     for name, time_us in performance.baseline_us.items():
         against = "; the fastest: the speedup is against it" if name == performance.against else ""
         yield name, f"{time_us:.2f}", f"{time_us / performance.runtime_us:.2f}x as fast{against}"
-    if performance.floor_us is not None:
-        share = performance.floor_us / performance.runtime_us
-        yield "roofline", f"{performance.floor_us:.2f}", f"at {share:.0%} of what moving the bytes once allows"
+    if (floor_us := performance.floor_us) is not None:
+        yield "roofline", f"{floor_us:.2f}", roofline_text(performance, floor_us=floor_us)
     if performance.python_call_us is not None:
         yield "python call", f"{performance.python_call_us:.2f}", "wall time, as its own process tells it"
 

@@ -6,7 +6,7 @@ Knows nothing of sampling, searches or run folders.
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import sys
 import time
 from collections import Counter
@@ -27,9 +27,9 @@ from agent.plan_view import plan_text
 from agent.pool import Pool, PoolError, SerialPool
 from agent.progress import PLAIN_SECONDS, PLAIN_WIDTH
 from agent.verdict_page import verdict_page
-from sandbox import environment
+from sandbox import environment, strict_json
 from sandbox.feedback import render_feedback
-from sandbox.isolation import probe
+from sandbox.isolation import probe, standing
 from sandbox.plan import decode
 from sandbox.settings import JudgeSettings
 from sandbox.tracer import ProblemFailed
@@ -62,7 +62,8 @@ def judge_one(
     verdict, plan = asyncio.run(one_verdict(problem, candidate, settings=settings))
     if python_call:
         verdict = with_python_call(verdict, problem=problem, candidate=candidate, settings=settings)
-    if evidence is not None:
+    show_verdict(verdict, problem=problem, candidate=candidate, settings=settings, as_json=as_json)
+    if evidence is not None:  # after the verdict is told, so that a full disk does not take it away
         bundle = Bundle(
             problem=problem,
             candidate=candidate,
@@ -73,20 +74,38 @@ def judge_one(
             environment=environment.record(isolation=probe()),
         )
         write_bundle(bundle, evidence)
-    if as_json:
-        print(json.dumps(verdict.to_json()))
-    else:
-        page = verdict_page(verdict, problem=problem, candidate=candidate, capability=settings.capability)
-        console().print(page)
     return exit_code(verdict)
+
+
+def show_verdict(
+    verdict: Verdict, *, problem: Problem, candidate: Candidate, settings: JudgeSettings, as_json: bool
+) -> None:
+    if as_json:
+        print(strict_json.dumps(verdict.to_json()), flush=True)
+        return
+    layers = standing(settings.isolation)
+    page = verdict_page(verdict, problem=problem, candidate=candidate, capability=settings.capability, layers=layers)
+    console().print(page)
 
 
 def check_options(settings: JudgeSettings, *, evidence: Path | None, python_call: bool) -> None:
     """Raises PairsError before anything is judged."""
-    if evidence is not None and evidence.exists():
-        raise PairsError(f"--evidence {evidence}: is there already; name a folder to be made")
+    if evidence is not None:
+        check_can_be_made(evidence)
     if python_call and settings.mode != "replay":
         raise PairsError("--python-call: needs a GPU, and there is none or --mode is interpret")
+
+
+def check_can_be_made(folder: Path) -> None:
+    """Makes the folder and removes it again: judging may take minutes, and may give nothing to put there. The folders
+    above it stay. Raises PairsError."""
+    if os.path.lexists(folder):
+        raise PairsError(f"--evidence {folder}: is there already; name a folder to be made")
+    try:
+        folder.mkdir(parents=True)
+        folder.rmdir()
+    except OSError as error:
+        raise PairsError(f"--evidence {folder}: cannot be made: {error.strerror}") from error
 
 
 def exit_code(verdict: Verdict) -> int:
@@ -156,7 +175,7 @@ class _Desk:
         self._told_at = time.monotonic()
 
     def write(self, pair: Pair, verdict: Verdict) -> None:
-        self._file.write(json.dumps({"id": pair.id} | wording.verdict_json(verdict)) + "\n")
+        self._file.write(strict_json.dumps({"id": pair.id} | wording.verdict_json(verdict)) + "\n")
         self._file.flush()
         self._num_by_status[verdict.status] += 1
         if time.monotonic() - self._told_at >= PLAIN_SECONDS:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.events import Attempt, Confirmed, DurableEvent, EndReason, Judged, Proposed, Sampled, SearchEnded, Unsampled
+from sandbox import strict_json
 from sandbox.types import Candidate, Operator, Proposal, Verdict
 
 SCHEMA_VERSION = 4
@@ -127,7 +128,7 @@ def tokens_of(packed: bytes | None) -> tuple[int, ...] | None:
 
 
 def verdict_text(verdict: Verdict) -> str:
-    return json.dumps(verdict.to_json())
+    return strict_json.dumps(verdict.to_json())
 
 
 def verdict_of(text: str) -> Verdict:

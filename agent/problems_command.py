@@ -5,7 +5,6 @@ Knows nothing of sampling, searches or run folders. Each problem is one line; th
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections import Counter
@@ -15,7 +14,7 @@ from typing import TextIO
 
 from agent.judge_command import tell_start
 from agent.pairs import PairsError
-from sandbox import environment
+from sandbox import environment, strict_json
 from sandbox.judge import open_judge
 from sandbox.precision import PRECISIONS
 from sandbox.problem_check import Admission, ProblemCheck, check_problems
@@ -39,7 +38,7 @@ def check(path: Path, *, levels: Sequence[int] | None, out: Path | None, setting
     try:
         for found in check_problems(problems, judge=judge, settings=settings, num_threads=threads, precision=precision):
             counts[found.admission] += 1
-            told = json.dumps(found.to_json())
+            told = strict_json.dumps(found.to_json())
             print(told if as_json else line_of(found), flush=True)
             if file is not None:
                 file.write(told + "\n")

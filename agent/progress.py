@@ -5,7 +5,6 @@ Decides nothing and stores nothing; what has to last is in the ledger.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
@@ -31,6 +30,7 @@ from agent.events import (
     Unsampled,
 )
 from agent.tally import Tally
+from sandbox import strict_json
 
 PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
 REFRESHES_PER_SECOND = 4.0
@@ -147,7 +147,7 @@ class JsonDisplay:
 
     def show(self, event: Event) -> None:
         if (line := event_json(event)) is not None:
-            print(json.dumps(line), file=self._stream, flush=True)
+            print(strict_json.dumps(line), file=self._stream, flush=True)
 
     def __enter__(self) -> Self:
         return self

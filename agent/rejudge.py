@@ -6,7 +6,6 @@ Trusts nothing in the bundle but its hashes against damage: the verdict on recor
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +17,8 @@ from agent.evidence import Bundle, BundleDamaged, read_bundle
 from agent.judge_command import console, one_verdict, settings_for, tell_start
 from agent.pairs import read_problem
 from agent.verdict_page import verdict_page
+from sandbox import strict_json
+from sandbox.isolation import standing
 from sandbox.types import Performance, Status, Tolerance, Verdict
 
 # What the judge's settings take over from the bundle; the rest is this machine's matter.
@@ -64,10 +65,16 @@ def rejudge(path: Path, *, isolation: str | None, as_json: bool, own_problem: Pa
     found = compare(bundle.verdict, verdict)
     found = replace(found, notes=(*_loose_terms(bundle), *found.notes))
     if as_json:
-        print(json.dumps(comparison_json(bundle, found)))
+        print(strict_json.dumps(comparison_json(bundle, found)))
         return found.exit_code
     out = console()
-    page = verdict_page(verdict, problem=bundle.problem, candidate=bundle.candidate, capability=settings.capability)
+    page = verdict_page(
+        verdict,
+        problem=bundle.problem,
+        candidate=bundle.candidate,
+        capability=settings.capability,
+        layers=standing(settings.isolation),
+    )
     out.print(page)
     for line in comparison_lines(found):
         out.print(wording.printable(line), markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import sys
 import time
@@ -40,7 +39,7 @@ from agent.sampler_config import TransformersSamplerConfig, VllmSamplerConfig
 from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler, tokens_of
 from agent.tuning_points import choose_point
 from agent.vllm_sampler import VllmSampler
-from sandbox import environment
+from sandbox import environment, strict_json
 from sandbox.isolation import probe
 from sandbox.problems import ProblemError, scan_problems
 from sandbox.settings import JudgeSettings
@@ -267,7 +266,7 @@ def conclude(folder: RunFolder, *, summary: RunSummary, as_json: bool) -> int:
     record = read_run(folder)
     folder.write_report(report.report_text(record))
     if as_json:
-        print(json.dumps(report.summary_json(record, outcome=summary.outcome, error=summary.error)))
+        print(strict_json.dumps(report.summary_json(record, outcome=summary.outcome, error=summary.error)))
     else:
         console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
         if (table := report.summary_table(record)).row_count:

@@ -25,6 +25,7 @@ from agent.sampler import Completion, PromptRefused, Sampler, SampleRequest, Sam
 from agent.sampler_config import LocalModelSection
 from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler
 from agent.wording import printable
+from sandbox import strict_json
 from sandbox.extract import extract
 from sandbox.problems import ProblemError, load_problems
 from sandbox.types import Operator, Problem, Proposal
@@ -153,7 +154,7 @@ async def answers_to(requests: list[SampleRequest], *, sampler: Sampler, at_once
 
 def show(answer: Answer, *, console: Console, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"event": "completion", **asdict(answer)}), flush=True)
+        print(strict_json.dumps({"event": "completion", **asdict(answer)}), flush=True)
         return
     completion = answer.completion
     if completion is None:
@@ -169,7 +170,7 @@ def show(answer: Answer, *, console: Console, as_json: bool) -> None:
 def conclude(completions: list[Completion], *, num_asked: int, seconds: float, console: Console, as_json: bool) -> None:
     facts = summary(completions, num_asked=num_asked, seconds=seconds)
     if as_json:
-        print(json.dumps({"event": "summary", **facts}), flush=True)
+        print(strict_json.dumps({"event": "summary", **facts}), flush=True)
         return
     console.rule()
     estimated = " (estimated)" if facts["tokens_estimated"] else ""

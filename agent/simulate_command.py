@@ -5,7 +5,6 @@ Knows nothing of how they are played or fitted. What is printed says that nothin
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from agent.ledger import Ledger
 from agent.resampling import Interval
 from agent.run_command import open_folder
 from agent.simulation import CONFIDENCE, Cell, SimulationConfig, load_simulation, order, simulate
+from sandbox import strict_json
 
 HEADER = "| arm | {currency} | solved | to {against} | speedup over all | times {against}'s | depth |"
 
@@ -41,7 +41,7 @@ def run(path: Path, *, overrides: list[str], fit: Path | None, as_json: bool) ->
             found = next(results)
         num_results += found[0].num_results
         for cell in found:
-            print(json.dumps(cell.to_json()) if as_json else line_of(cell), flush=True)
+            print(strict_json.dumps(cell.to_json()) if as_json else line_of(cell), flush=True)
     print(f"{num_results} results in {time.monotonic() - started_at:.1f} s", file=sys.stderr)
     return 0
 

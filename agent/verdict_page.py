@@ -5,15 +5,17 @@ Decides nothing. Whatever the candidate wrote is shown as plain text, never read
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from agent import wording
+from agent.figures_text import floor_bytes
 from agent.plan_view import bytes_text
-from sandbox.feedback import LEADS, PATTERN_WORDS, find_hint, percent
+from sandbox.feedback import PATTERN_WORDS, find_hint, lead, percent
+from sandbox.isolation import LAYERS
 from sandbox.occupancy import occupancy
 from sandbox.types import Candidate, Failure, KernelFigures, Mismatch, Performance, Problem, Status, Verdict
 
@@ -43,11 +45,14 @@ LABEL_WORDS = {
 }
 
 
-def verdict_page(verdict: Verdict, *, problem: Problem, candidate: Candidate, capability: int) -> Group:
-    """The whole page. `capability` is that of the GPU that the kernels were compiled for: 90 is sm_90."""
+def verdict_page(
+    verdict: Verdict, *, problem: Problem, candidate: Candidate, capability: int, layers: Sequence[str]
+) -> Group:
+    """The whole page. `capability` is that of the GPU that the kernels were compiled for: 90 is sm_90. `layers` are
+    those of isolation that stood around the candidate's processes."""
     parts: list[RenderableType] = [_headline(verdict, problem=problem), Text()]
     rows = _rows()
-    for name, told in _facts(verdict):
+    for name, told in (*_facts(verdict), ("isolation", layers_text(layers))):
         rows.add_row(name, Text(wording.printable(told)))
     parts.append(rows)
     if verdict.failure is not None:
@@ -62,7 +67,7 @@ def verdict_page(verdict: Verdict, *, problem: Problem, candidate: Candidate, ca
 def _headline(verdict: Verdict, *, problem: Problem) -> Text:
     style = {Status.PASSED: "bold green", Status.UNVERIFIED: "bold yellow"}.get(verdict.status, "bold red")
     line = Text(verdict.status.value, style=style)
-    line.append(f"  {problem.id}: {LEADS[verdict.status]}", style="default")
+    line.append(f"  {problem.id}: {lead(verdict.status, verdict.failure)}", style="default")
     if verdict.performance is not None:
         line.append(f"  {wording.speedup_text(verdict)} against {verdict.performance.against}", style="bold")
     return line
@@ -97,6 +102,13 @@ def _facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
     yield "plan", verdict.plan_hash or "none"
     if verdict.gpu is not None:
         yield "GPU", verdict.gpu
+
+
+def layers_text(layers: Sequence[str]) -> str:
+    """Those that held, and by name those that did not."""
+    missing = [name for name in LAYERS if name not in layers]
+    told = f"{len(layers)} of {len(LAYERS)} layers held: {', '.join(layers)}"
+    return f"{told}; without {', '.join(missing)}" if missing else told
 
 
 def _ratio(ratio: float | None) -> str:
@@ -176,12 +188,18 @@ def _times_table(performance: Performance) -> Table:
     for name, time_us in performance.baseline_us.items():
         against = " (the fastest: the speedup is against it)" if name == performance.against else ""
         table.add_row(name, f"{time_us:.2f}", f"{time_us / performance.runtime_us:.2f}x as fast{against}")
-    if performance.floor_us is not None:
-        share = performance.floor_us / performance.runtime_us
-        table.add_row("roofline", f"{performance.floor_us:.2f}", f"at {share:.0%} of what moving the bytes once allows")
+    if (floor_us := performance.floor_us) is not None:
+        table.add_row("roofline", f"{floor_us:.2f}", roofline_text(performance, floor_us=floor_us))
     if performance.python_call_us is not None:
         table.add_row("python call", f"{performance.python_call_us:.2f}", "wall time, as its own process tells it")
     return table
+
+
+def roofline_text(performance: Performance, *, floor_us: float) -> str:
+    """How near a candidate comes to the roofline, and the bytes that it stands for."""
+    told = f"at {floor_us / performance.runtime_us:.0%} of what moving the bytes once allows"
+    num_bytes = floor_bytes(performance)
+    return told if num_bytes is None else f"{told}: {bytes_text(num_bytes)} at least"
 
 
 def _conditions(performance: Performance) -> Table:

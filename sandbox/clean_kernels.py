@@ -89,7 +89,8 @@ def _read(outcome: ChildOutcome, names: list[str]) -> list[CompiledKernel] | Ref
             kind, error_class, message = body["failure"]
             name = names[body["kernel"]]
             if kind == "unknown":
-                failure = Failure(error_class="KernelNames", message=f"kernel {name} cannot be checked: {message}")
+                message = f"kernel {name} cannot be checked on any machine: {message}"
+                failure = Failure(error_class="KernelNames", message=message)
                 return Refused(status=Status.UNVERIFIED, failure=failure)
             message = f"kernel {name} does not compile from its text: {error_class}: {message}"
             return Refused(status=Status.REJECTED, failure=Failure(error_class="KernelText", message=message))

@@ -28,8 +28,13 @@ LEADS: dict[Status, str] = {
     Status.WRONG_SHAPE: "The program runs, but its output has the wrong shape or structure.",
     Status.WRONG_DTYPE: "The program runs, but its output has the wrong dtype.",
     Status.WRONG_VALUES: "The program runs, but its output is wrong.",
-    Status.UNVERIFIED: "The program could not be checked on this machine.",
+    Status.UNVERIFIED: "The program could not be checked.",
     Status.PASSED: "The program is correct.",
+}
+
+# What says better than its status what happened, by the class of the error.
+LEADS_BY_CLASS: dict[str, str] = {
+    "UnsupportedArgument": "A kernel is given what is not supported: a descriptor made on the host, or a tuple.",
 }
 
 STATUS_HINTS: dict[Status, str] = {
@@ -83,6 +88,11 @@ _NO_ATTRIBUTE = "(?:no attribute|cannot import name) '{}'"
 # (pattern over "error class: message", advice). The first that matches is given: the particular before the general.
 HINTS: tuple[tuple[str, str], ...] = (
     ("^Precision:", 'Keep operands and sums in float32, and say so: tl.dot(a, b, acc, input_precision="ieee").'),
+    (
+        "^UnsupportedArgument:",
+        "Make descriptors in the kernel with tl.make_tensor_descriptor, or pass plain pointers (the tensors); pass "
+        "what a tuple holds as arguments of their own.",
+    ),
     ("^Kernel(?:Text|Names):", "Write the kernel with triton.language alone, and what it calls in the same file."),
     (
         _NO_ATTRIBUTE.format("tanh"),
@@ -219,7 +229,7 @@ _HINTED_BY_TEXT = frozenset(
 def render_feedback(status: Status, failure: Failure, findings: Sequence[Finding] = ()) -> str:
     """What happened, the program's own line, the last line of the message, then what is known to be wrong in the text,
     as far as there is room, or without such findings one hint; at most 250 tokens."""
-    lines = [LEADS[status]]
+    lines = [lead(status, failure)]
     if failure.mismatch is not None:
         lines += _mismatch_lines(failure.mismatch)
     elif status is not Status.PASSED:
@@ -230,6 +240,12 @@ def render_feedback(status: Status, failure: Failure, findings: Sequence[Finding
         if sum(len(line) + 1 for line in lines) + len(message) <= MAX_FEEDBACK_CHARACTERS:
             lines.append(message)
     return "\n".join(line for line in lines if line)[:MAX_FEEDBACK_CHARACTERS]
+
+
+def lead(status: Status, failure: Failure | None) -> str:
+    """What happened, in a sentence."""
+    told = None if failure is None else LEADS_BY_CLASS.get(failure.error_class)
+    return LEADS[status] if told is None else told
 
 
 def find_hint(status: Status, failure: Failure) -> str | None:

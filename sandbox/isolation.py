@@ -85,6 +85,11 @@ def layers_for(isolation: str) -> tuple[str, ...]:
     return have
 
 
+def standing(isolation: str) -> tuple[str, ...]:
+    """All that stand around a child of this machine under that level. Raises IsolationError as `layers_for` does."""
+    return (*ALWAYS, *layers_for(isolation))
+
+
 def kept_folder(settings: JudgeSettings) -> Path | None:
     """Where compiled kernels and baselines may be kept from one process to the next: `cache_dir`, unless candidates
     could write there. Raises IsolationError."""

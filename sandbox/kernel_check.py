@@ -108,7 +108,8 @@ def _check_names(name: str, text: str, scope: Mapping[str, Any]) -> None:
     if shadowed := sorted(({name} | own) & set(scope)):
         raise SourceError(f"kernel text gives {shadowed[0]} a second meaning")
     if unknown := sorted(used - set(scope) - set(BUILTINS)):
-        raise UnknownName(f"kernel text uses {unknown[0]}, which has no meaning here")
+        kept = "which cannot be kept as text or a plain value (as a triton.constexpr_function cannot)"
+        raise UnknownName(f"its text uses {unknown[0]}, {kept}: pass what it gives as a tl.constexpr")
 
 
 def _check_chain(node: ast.Attribute, scope: Mapping[str, Any], in_chain: set[int]) -> None:

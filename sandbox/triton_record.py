@@ -36,6 +36,10 @@ _FILES_AND_TEXT = ("ir_override", "ptx_options", "extern_libs", "instrumentation
 _NON_FATAL = (OutOfResources, PTXASError, triton.compiler.errors.CompileTimeAssertionFailure)
 
 
+class UnsupportedArgument(Untraceable):
+    """A kernel is launched with what a plan has no form for. The class is told, and has words of its own there."""
+
+
 class CompileFailure(Exception):
     """Triton could not compile a kernel; the cause is Triton's own error."""
 
@@ -165,12 +169,14 @@ def _grid_size(raw: Any) -> int:
 
 
 def describe(src: Any, metadata: Any, cubin: bytes) -> Kernel:
-    """The record of one compiled kernel. Raises Untraceable for parameters that a plan cannot hold."""
+    """The record of one compiled kernel. Raises Untraceable, UnsupportedArgument among them, for parameters that a
+    plan cannot hold."""
     for name, kind in src.signature.items():
-        if not isinstance(kind, str) or kind.startswith("tensordesc"):
-            raise Untraceable(
-                f"kernel parameter {name} of type {kind}: tuples and host-side descriptors cannot be traced yet"
-            )
+        if not isinstance(kind, str):
+            raise UnsupportedArgument(f"kernel parameter {name} is a tuple, and tuples are not supported")
+        if kind.startswith("tensordesc"):
+            told = "a descriptor made on the host, and those are not supported"
+            raise UnsupportedArgument(f"kernel parameter {name} is {told}: use tl.make_tensor_descriptor in the kernel")
     try:
         description = Description(src.fn)
         constants = {src.fn.arg_names[path[0]]: description.meaning(value) for path, value in src.constants.items()}

@@ -16,6 +16,7 @@ from typing import Any, Self
 from sandbox.spend import Budget as Budget  # handed on: they are words that every layer shares
 from sandbox.spend import Prices as Prices
 from sandbox.spend import Spend as Spend
+from sandbox.strict_json import number, plain
 
 
 class Operator(StrEnum):
@@ -219,9 +220,10 @@ class Performance:
 
     `baseline_us` has every baseline by name, `against` names the fastest of them. `speedup` is the median over rounds
     of that one's time / the candidate's; `speedup_low` and `speedup_high` bound its 95 % interval. `floor_us` is the
-    roofline's: moving the bytes once. `samples_us` has the rounds' raw times, "candidate" and `against`.
-    `python_call_us` is the wall time of one call of the module from Python, as its own process tells it; None where
-    that was not measured. `conditions` holds GPU, versions, clocks, precision policy and how the time was taken.
+    roofline's: moving the bytes once. `samples_us` has a time a round, the median of its replays, of "candidate" and of
+    `against`. `python_call_us` is the wall time of one call of the module from Python, as its own process tells it;
+    None where that was not measured. `conditions` holds GPU, versions, clocks, precision policy and how the time was
+    taken.
     """
 
     runtime_us: float
@@ -331,8 +333,8 @@ class Verdict:
         return (self.passed, self.speedup)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for files and wires; `from_json` reads it back."""
-        return asdict(self)
+        """Plain data for files and wires, fit for strict JSON; `from_json` reads it back."""
+        return plain(asdict(self))  # type: ignore[no-any-return]
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
@@ -344,7 +346,8 @@ class Verdict:
         values["status"] = Status(values["status"])
         values["failure"] = failure_from_json(values.get("failure"))
         if (correctness := values.get("correctness")) is not None:
-            values["correctness"] = Correctness(**{**correctness, "seeds": tuple(correctness["seeds"])})
+            ratios = {name: number(correctness[name]) for name in ("max_error_ratio", "rms_error_ratio")}
+            values["correctness"] = Correctness(**{**correctness, **ratios, "seeds": tuple(correctness["seeds"])})
         if (performance := values.get("performance")) is not None:
             samples = {name: tuple(times) for name, times in performance.get("samples_us", {}).items()}
             values["performance"] = Performance(**{**performance, "samples_us": samples})
@@ -362,9 +365,11 @@ def failure_from_json(raw: Mapping[str, Any] | None) -> Failure | None:
     values = dict(raw)
     if (mismatch := values.get("mismatch")) is not None:
         pattern = mismatch.get("pattern")
+        shown = {name: number(mismatch[name]) for name in ("expected", "got")}
         values["mismatch"] = Mismatch(
             **{
                 **mismatch,
+                **shown,
                 "first_bad_index": tuple(mismatch["first_bad_index"]),
                 "pattern": None if pattern is None else Pattern(pattern),
             }

@@ -94,6 +94,15 @@ def test_a_bundle_reads_back_as_it_was_to_the_byte(folder: Path) -> None:
     assert json.loads((folder / "samples_us.json").read_text())["verdict"]["candidate"] == [9.5, 10.0, 10.5]
 
 
+def test_every_file_of_a_bundle_is_strict_json(folder: Path) -> None:
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is not JSON")
+
+    write_bundle(bundle(), folder)
+    told = {path.name: json.loads(path.read_text(), parse_constant=refuse) for path in folder.glob("*.json")}
+    assert told["verdict.json"]["verdict"]["correctness"]["rms_error_ratio"] == "inf"
+
+
 def test_the_manifest_has_the_sha_256_of_every_other_file(folder: Path) -> None:
     write_bundle(bundle(), folder)
     manifest = json.loads((folder / "manifest.json").read_text())["sha256"]

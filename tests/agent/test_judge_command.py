@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent import cli, judge_command, rejudge
 from sandbox.settings import JudgeSettings
 from sandbox.types import Candidate, Problem, Verdict
+from sandbox.zygote import SandboxError
 from tests.agent.word_pool import PROBLEM, WordPool
 
 
@@ -58,6 +61,71 @@ def test_judge_leaves_evidence_that_can_be_judged_again(
     assert cli.main(arguments) == 2, "what is there is not written over"
     assert "--evidence proof: is there already" in capsys.readouterr().err
     assert len(one_verdict) == 2, "and nothing is judged before that is known"
+
+
+@pytest.mark.parametrize("where", ["BAD.py/proof", "BAD.py/over/proof", "x" * 300])
+def test_evidence_that_cannot_be_written_is_told_before_anything_is_judged(
+    one_verdict: list[JudgeSettings], capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    assert cli.main(["judge", "problems/easy.py", "GOOD.py", "--evidence", where]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and one_verdict == []
+    (line,) = told.err.splitlines()
+    assert line.startswith(f"kernelloop: --evidence {where}: cannot be made: ")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_verdict_is_told_even_where_its_evidence_cannot_be_written_any_more(
+    one_verdict: list[JudgeSettings],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+) -> None:
+    judged = judge_command.one_verdict
+
+    async def one_verdict_and_a_file_in_the_way(
+        problem: Problem, candidate: Candidate, *, settings: JudgeSettings
+    ) -> tuple[Verdict, bytes | None]:
+        Path("deep").rmdir()
+        Path("deep").write_text("")
+        return await judged(problem, candidate, settings=settings)
+
+    monkeypatch.setattr(judge_command, "one_verdict", one_verdict_and_a_file_in_the_way)
+    assert cli.main(["judge", "problems/easy.py", "GOOD.py", "--evidence", "deep/proof", *options]) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith('{"candidate_id"' if options else "passed  easy: ")
+    assert told.err.splitlines()[-1].startswith("kernelloop: deep/proof: cannot be written: ")
+
+
+def test_evidence_leaves_nothing_behind_where_judging_fails(
+    one_verdict: list[JudgeSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_verdict(problem: Problem, candidate: Candidate, *, settings: JudgeSettings) -> None:
+        raise SandboxError("the sandbox is gone")
+
+    monkeypatch.setattr(judge_command, "one_verdict", no_verdict)
+    assert cli.main(["judge", "problems/easy.py", "GOOD.py", "--evidence", "proof"]) == 1
+    assert not Path("proof").exists(), "or the next try would be refused"
+
+
+def strictly(text: str) -> Any:
+    """As a parser reads JSON that knows no more numbers than JSON has."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_values_that_are_no_numbers_are_told_in_strict_json(capsys: pytest.CaptureFixture[str]) -> None:
+    here = Path(__file__).parents[1] / "adversarial"
+    pair = [str(here / "problems/relu_rand.py"), str(here / "programs/nan_everywhere.py")]
+    assert cli.main(["judge", *pair, "--mode", "interpret", "--json"]) == 3
+    told = strictly(capsys.readouterr().out)
+    assert told["failure"]["mismatch"]["got"] == "nan"
+    read = Verdict.from_json(told)
+    assert read.failure is not None and read.failure.mismatch is not None
+    assert math.isnan(read.failure.mismatch.got) and math.isfinite(read.failure.mismatch.expected)
 
 
 def test_a_python_call_without_a_gpu_is_the_users_mistake(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from agent.verdict_page import verdict_page
+from sandbox.isolation import ALWAYS, LAYERS
 from sandbox.types import (
     Candidate,
     Correctness,
@@ -33,10 +35,11 @@ KERNEL = KernelFigures(
 )
 
 
-def page(verdict: Verdict, *, capability: int = 90) -> str:
+def page(verdict: Verdict, *, capability: int = 90, layers: Sequence[str] = LAYERS) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=160, force_terminal=False)
-    console.print(verdict_page(verdict, problem=PROBLEM, candidate=CANDIDATE, capability=capability))
+    told = verdict_page(verdict, problem=PROBLEM, candidate=CANDIDATE, capability=capability, layers=layers)
+    console.print(told)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
@@ -100,7 +103,7 @@ def test_wrong_values_say_where_how_many_and_what_they_look_like() -> None:
 
 def test_unverified_is_said_distinctly() -> None:
     shown = page(failed(Failure(error_class="TooLarge", message="too large"), Status.UNVERIFIED))
-    assert shown.startswith("unverified  relu: The program could not be checked on this machine.")
+    assert shown.startswith("unverified  relu: The program could not be checked.")
 
 
 def test_kernels_are_shown_with_their_occupancy_on_the_target() -> None:
@@ -127,6 +130,21 @@ def test_every_baseline_stands_with_its_time_and_ratio() -> None:
     assert "policy     ieee: no TF32" in shown
     assert "1980" in shown
     assert "roofline" not in page(passed(performance()))
+
+
+def test_the_bytes_behind_the_roofline_are_told_where_they_are_known() -> None:
+    floored = performance(floor_us=4.0, conditions={"copy_bandwidth_gb_s": "4000"})
+    assert "4.00   at 40% of what moving the bytes once allows: 15.3 MiB at least\n" in page(passed(floored))
+    assert "at least" not in page(passed(performance(floor_us=4.0)))
+
+
+def test_the_layers_that_held_are_named_and_those_that_did_not() -> None:
+    unbroken = " ".join(page(passed()).split())
+    assert f"isolation {len(LAYERS)} of {len(LAYERS)} layers held: process_group, rlimits" in unbroken
+    assert "without" not in unbroken
+    unbroken = " ".join(page(passed(), layers=(*ALWAYS, "seccomp")).split())
+    assert f"{len(ALWAYS) + 1} of {len(LAYERS)} layers held: " in unbroken
+    assert "closed_descriptors, seccomp; without landlock, landlock_truncate, capabilities," in unbroken
 
 
 def test_labels_are_put_in_words_and_new_ones_shown_as_they_are() -> None:

@@ -139,6 +139,12 @@ def test_an_error_shows_its_own_line_the_end_of_the_message_and_a_hint() -> None
         ("trace_error", "NameError", "name 'math' is not defined", "import that name"),
         ("launch_error", "OutOfResources", "out of resource: shared memory, Required: 300000", "smaller blocks"),
         ("untraceable", "Untraceable", "host code reads tensor values through numpy", "tl.where"),
+        (
+            "untraceable",
+            "UnsupportedArgument",
+            "kernel parameter d is a tuple",
+            "tl.make_tensor_descriptor, or pass plain",
+        ),
         ("untraceable", "Untraceable", "torch.manual_seed cannot be traced", "Leave that out"),
         ("illegal_access", "IllegalAccess", "a kernel accesses memory outside its tensors", "mask"),
         ("rejected", "Policy", "a Triton kernel is launched, but no output depends on it", "@triton.jit"),
