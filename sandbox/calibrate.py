@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -17,9 +17,10 @@ from sandbox.calibration import Calibration
 from sandbox.compare import Expected, agrees, all_finite, compare, expect, held
 from sandbox.null_programs import NullProgram, Trial, null_programs
 from sandbox.reference import Case, InadmissibleProblem, Reference
-from sandbox.stress import FIRST_CHOICE, STRESS
+from sandbox.stress import FIRST_CHOICE, NUM_SCALED, STRESS, scaled_kinds
+from sandbox.thresholds import Thresholds
 
-MAX_ADDED = len(STRESS)  # cases that calibration may add to those asked for, each on a seed of its own
+MAX_ADDED = len(STRESS) + NUM_SCALED  # cases that calibration may add to those asked for, each on a seed of its own
 _KEPT_BYTES = 16 << 30  # of inputs; calibration adds no case beyond that
 _TRIAL_BYTES = 2 << 30  # of inputs and outputs; a larger trial makes what is elsewhere whenever it is asked for
 _SEED_ELSEWHERE = 0x5EA
@@ -86,7 +87,7 @@ def calibrate(
         pending = _not_rejected(reference, pending, case, tried=tried)
         cases.append(case)
     used = {case.kind for case in cases}
-    for kind in (kind for kind in STRESS if kind not in used):
+    for kind in (kind for kind in _further_kinds(reference, cases[0]) if kind not in used):
         if not pending or len(cases) >= len(seeds) or _num_bytes(cases) > _KEPT_BYTES:
             break
         more = _telling_case(reference, kind, pending, seed=seeds[len(cases)], precision=precision)
@@ -142,6 +143,19 @@ def _first_case(reference: Reference, index: int, *, seed: int, precision: str) 
     given = reference.case("given", seed=seed, vary=every, precision=precision)
     assert given is not None
     return given
+
+
+def _further_kinds(reference: Reference, case: Case) -> Iterator[str]:
+    """The kinds that may be added, in the order in which they are tried. Those that reach the thresholds of the
+    reference's own graph come last: they cost a run more, and few problems need them."""
+    yield from STRESS
+    thresholds = Thresholds()
+    try:
+        reference.run(case, under=thresholds)
+    except InadmissibleProblem:  # a threshold that cannot be looked at
+        return
+    if (scales := thresholds.scales) is not None:
+        yield from scaled_kinds(*scales)
 
 
 def _check(own: Sequence[torch.Tensor], expected: Sequence[Expected]) -> None:

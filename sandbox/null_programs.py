@@ -17,18 +17,20 @@ from sandbox.eager_mode import EagerMode
 from sandbox.error_figures import CHUNK_ELEMENTS
 from sandbox.reference import Case, Reference
 
-MAX_LEFT_OUT = 24  # operations of one problem, and as many weights
+MAX_LEFT_OUT = 24  # operations of one problem, as many with another argument in their place, and as many weights
 _MAX_COPIES = 8
 _CONSTANTS: Mapping[str, float] = {
     "zeros": 0.0, "ones": 1.0, "halves": 0.5, "tiny": 1e-20, "minus ones": -1.0, "NaN": math.nan, "-inf": -math.inf,
 }  # fmt: skip
-# Leaving these out is no cheat (they move or convert), or gives memory that nobody wrote.
+# Leaving these out is no cheat: they move, convert, make memory or draw.
 _KEPT = frozenset((
-    "clone", "contiguous", "detach", "alias", "lift_fresh", "_to_copy", "copy_", "fill_", "zero_", "expand", "view",
-    "_unsafe_view", "reshape", "as_strided", "t", "transpose", "permute", "empty_like", "zeros_like", "ones_like",
-    "full_like", "rand_like", "randn_like", "new_empty", "new_zeros", "new_full", "new_ones", "squeeze", "unsqueeze",
-    "slice", "narrow", "select", "index_put_", "normal_", "uniform_", "bernoulli_",
+    "clone", "contiguous", "detach", "alias", "lift_fresh", "_to_copy", "expand", "view", "_unsafe_view", "reshape",
+    "as_strided", "t", "transpose", "permute", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like",
+    "new_zeros", "new_full", "new_ones", "squeeze", "unsqueeze", "slice", "narrow", "select", "normal_", "uniform_",
+    "bernoulli_", "set_", "resize_", "resize_as_",
 ))  # fmt: skip
+_UNWRITTEN = frozenset(("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"))
+_COPIES = frozenset(("copy_", "fill_"))  # an argument in their place is what they do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ def null_programs(reference: Reference, trial: Trial) -> list[NullProgram]:
     if len(trial.case.inputs) > 1:
         found += [_redrawn(at) for at, given in enumerate(trial.case.inputs) if given.numel()]
     found += [_without_weight(name, value) for name, value in _default_weights(reference, trial.case)]
-    return found + [_without_operation(at, name) for at, name in _droppable(trial)]
+    return found + [_without_operation(*which) for which in _droppable(trial)]
 
 
 def _of_output(at: int, trial: Trial) -> Iterator[NullProgram]:
@@ -186,57 +188,105 @@ def _without_weight(name: str, value: float) -> NullProgram:
     return NullProgram(name=f"weight {name}", bars=False, outputs=outputs, weight=name)
 
 
-def _droppable(trial: Trial) -> list[tuple[int, str]]:
-    """(position among the operations that can be left out, name) of those that are to be, spread evenly if many."""
-    counting = _LeftOut(None)
+def _droppable(trial: Trial) -> list[tuple[int, int, str]]:
+    """(position among the operations that can be left out, number of the stand-in, name) of those that are to be left
+    out, spread evenly if many: each operation with its first stand-in, then with others."""
+    counting = _LeftOut()
     trial.reference.run(trial.case, under=counting)
-    return _evenly(list(enumerate(counting.names)))
+    firsts = [(at, 0, f"{name} (operation {at + 1})") for at, (name, _) in enumerate(counting.found)]
+    others = [
+        (at, number, f"{name} (operation {at + 1}, {stand_in} in its place)")
+        for at, (name, stand_ins) in enumerate(counting.found)
+        for number, stand_in in enumerate(stand_ins)
+        if number > 0
+    ]
+    return _evenly(firsts) + _evenly(others)
 
 
-def _without_operation(at: int, name: str) -> NullProgram:
+def _without_operation(at: int, number: int, name: str) -> NullProgram:
     def outputs(trial: Trial) -> Mapping[int, torch.Tensor]:
-        return dict(enumerate(trial.reference.run(trial.case, under=_LeftOut(at))))
+        return dict(enumerate(trial.reference.run(trial.case, under=_LeftOut(at, number))))
 
-    return NullProgram(name=f"{name} (operation {at + 1})", bars=False, outputs=outputs)
+    return NullProgram(name=name, bars=False, outputs=outputs)
 
 
 class _LeftOut(EagerMode):
-    """Replaces one operation by its first argument of the result's shape and dtype, and counts those that have one."""
+    """Leaves out one operation: an argument of the result's shape and dtype stands in for the result, or what it would
+    write to stays as it is. Notes all that can be left out, each with the names of its stand-ins.
 
-    def __init__(self, at: int | None) -> None:
+    Memory that nobody has written then holds NaN: what lies there by chance may be an earlier answer.
+    """
+
+    def __init__(self, at: int | None = None, number: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._at = at
-        self.names: list[str] = []
+        self._at, self._number = at, number
+        self.found: list[tuple[str, list[str]]] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        name = func.overloadpacket.__name__
-        if name in _KEPT or func.is_view:
-            return func(*args, **(kwargs or {}))
-        if func._schema.is_mutable:  # in place, on the first argument
-            if not (args and _matters(args[0])):
-                return func(*args, **(kwargs or {}))
-            self.names.append(name)
-            return args[0] if len(self.names) - 1 == self._at else func(*args, **(kwargs or {}))
-        result = func(*args, **(kwargs or {}))
+        name, given = func.overloadpacket.__name__, dict(kwargs or {})
+        if name in _KEPT or func.is_view or torch.Tag.inplace_view in func.tags:
+            return func(*args, **given)
+        if name in _UNWRITTEN:
+            made = func(*args, **given)
+            return made.fill_(math.nan) if self._at is not None and _matters(made) else made
+        named = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | given
+        written = _written(func, named)
+        if name == "copy_" and _same_memory(args[0], args[1]):  # the second half of `y[:, 0] += 1`
+            return func(*args, **given)
+        result = func(*args, **given) if written is None else None
         first = result[0] if isinstance(result, tuple) and result else result
-        kept = _stand_in(first, args)
+        stand_ins = _stand_ins(first if written is None else written, named)
+        if written is not None and name in _COPIES:
+            stand_ins = dict(list(stand_ins.items())[:1])
+        kept = self._stand_in(name, stand_ins)
+        if written is not None:
+            return func(*args, **given) if kept is None else written if kept is written else written.copy_(kept)
         if kept is None:
-            return result
-        self.names.append(name)
-        if len(self.names) - 1 != self._at:
             return result
         rest = result[1:] if isinstance(result, tuple) else None
         del result, first  # makes room
         return kept.clone() if rest is None else (kept.clone(), *rest)
 
+    def _stand_in(self, name: str, stand_ins: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """Notes an operation. What is to stand in for it; None unless it is the one to be left out."""
+        if not stand_ins:
+            return None
+        self.found.append((name, list(stand_ins)))
+        if len(self.found) - 1 != self._at:
+            return None
+        return list(stand_ins.values())[self._number]
 
-def _stand_in(result: Any, args: Sequence[Any]) -> torch.Tensor | None:
-    if not _matters(result):
+
+def _written(func: Any, named: Mapping[str, Any]) -> torch.Tensor | None:
+    """The argument that an operation in place, or one with `out`, writes to and returns; None for all others."""
+    names = [a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    returned = [r for r in func._schema.returns if r.alias_info is not None and r.alias_info.is_write]
+    if len(names) != 1 or len(returned) != 1 or len(func._schema.returns) != 1:
         return None
-    tensors = (a for a in args if isinstance(a, torch.Tensor))
-    return next((a for a in tensors if a.shape == result.shape and a.dtype == result.dtype), None)
+    written = named.get(names[0])
+    return written if isinstance(written, torch.Tensor) else None
+
+
+def _same_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return (a.data_ptr(), a.shape, a.stride(), a.dtype) == (b.data_ptr(), b.shape, b.stride(), b.dtype)
+
+
+def _stand_ins(result: Any, named: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The arguments, by name, that fit in the place of `result`; the one that is `result` itself comes first."""
+    if not _matters(result):
+        return {}
+    fitting = [
+        (name, t)
+        for name, t in named.items()
+        if isinstance(t, torch.Tensor) and t.shape == result.shape and t.dtype == result.dtype
+    ]
+    fitting.sort(key=lambda item: item[1] is not result)
+    distinct: dict[int, str] = {}
+    for name, t in fitting:
+        distinct.setdefault(id(t), name)
+    return {name: named[name] for name in distinct.values()}
 
 
 def _matters(made: Any) -> bool:

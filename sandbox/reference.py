@@ -24,7 +24,7 @@ from sandbox.device_asserts import DeviceAsserts
 from sandbox.module_state import has_loose_tensors, is_changed, is_constant, load_weights, num_bytes, state_of
 from sandbox.reduced_precision import ROUNDING, reduced
 from sandbox.seeding import seed_torch
-from sandbox.stress import STRESS, moved, stressed, vary_weights
+from sandbox.stress import moved, stressed, vary_weights
 from sandbox.trees import from_tree, tensors_in, to_tree
 from sandbox.types import Problem
 
@@ -43,7 +43,7 @@ class InadmissibleProblem(ValueError):
 class Case:
     """One set of secret inputs and what must come of it.
 
-    `kind` is "given" (the problem's own distribution) or a kind of `stress.STRESS`. `weights` are on the device of the
+    `kind` is "given" (the problem's own distribution) or a kind of `stress.py`. `weights` are on the device of the
     inputs. `hidden` names the parameters that construction makes constant and that no case varies: whether a candidate
     applies them cannot be seen. `matched` says that candidates take all weights by name, so that nobody draws them
     again from the seed. `precision` is the one that `expected` makes room for. `exact` says that the answer is
@@ -126,7 +126,7 @@ class Reference:
             model = self._model(seed, on_device=matched)
             hidden = tuple(name for name, p in model.named_parameters() if name not in vary and is_constant(p))
             inputs = self._inputs(seed)
-            if kind in STRESS:
+            if kind != "given":
                 model = copy.deepcopy(model)
                 vary_weights(model, vary, seed=seed, device=self._device)
                 inputs = [stressed(kind, t, seed=seed) for t in inputs]

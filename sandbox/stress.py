@@ -1,11 +1,14 @@
 """Stress inputs: what a problem's own distribution leaves unseen, made from its own inputs.
 
 Each kind maps one floating tensor to another of the same shape and dtype; other dtypes stay as they are, since indices
-and masks have meanings of their own. Knows nothing of problems, references or candidates.
+and masks have meanings of their own. Beside those of `STRESS` there are those of `scaled_kinds`, whose names say how
+far they reach, so that who is told the name can make them. Knows nothing of problems, references or candidates.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -14,10 +17,14 @@ Stress = Callable[[torch.Tensor, int], torch.Tensor]
 
 _PART_ELEMENTS = 1 << 26
 _MIN_ELEMENTS = 64  # of smaller tensors a few outliers would be most
+NUM_SCALED = 2  # kinds that `scaled_kinds` gives
+_SCALED, _BOTH_SIGNS = "scaled", "both signs"
+_MIN_SCALES, _MAX_SCALES = 16, 1024  # in one tensor that has the elements
 
 
 def stressed(kind: str, t: torch.Tensor, *, seed: int) -> torch.Tensor:
-    """`t` under a kind of `STRESS`, on the elements that it has in memory; what was expanded stays so."""
+    """`t` under a kind of `STRESS` or of `scaled_kinds`, on the elements that it has in memory; what was expanded stays
+    so."""
     if not t.is_floating_point() or t.numel() == 0:
         return t
     dense = t
@@ -25,7 +32,37 @@ def stressed(kind: str, t: torch.Tensor, *, seed: int) -> torch.Tensor:
         if step == 0 and t.shape[dim] > 1:
             dense = dense.narrow(dim, 0, 1)
     wide = dense.float() if t.dtype.itemsize == 1 else dense  # torch computes nothing in float8
-    return STRESS[kind](wide, seed).to(t.dtype).expand(t.shape)
+    return (STRESS.get(kind) or _scaling(kind))(wide, seed).to(t.dtype).expand(t.shape)
+
+
+def scaled_kinds(low: float, high: float) -> tuple[str, ...]:
+    """The kinds that multiply by scales from `low` to `high`: first those that keep signs."""
+    kind = f"{_SCALED} {low:.2g} to {high:.2g}"
+    return kind, f"{kind} {_BOTH_SIGNS}"
+
+
+def _scaling(kind: str) -> Stress:
+    """What a kind of `scaled_kinds` does. Raises ValueError for other names."""
+    first, low, _, high, *signs = kind.split(maxsplit=4)
+    if first != _SCALED:
+        raise ValueError(f"no kind of stress: {kind}")
+    return functools.partial(_scaled, low=float(low), high=float(high), both_signs=signs == [_BOTH_SIGNS])
+
+
+def _scaled(t: torch.Tensor, seed: int, *, low: float, high: float, both_signs: bool) -> torch.Tensor:
+    """Magnitudes all over the range, evenly on a logarithmic scale: one for each index of as few leading dimensions as
+    have several, so that what is summed over the others stays alike."""
+    leading = next((k for k in range(1, t.dim()) if math.prod(t.shape[:k]) >= _MIN_SCALES), t.dim())
+    num = math.prod(t.shape[:leading])
+    distinct = min(num, _MAX_SCALES)
+    generator = _generator(t, seed ^ 0x5CA)
+    order = torch.randperm(distinct, generator=generator, device=t.device)
+    steps = order / (distinct - 1) if distinct > 1 else torch.rand(1, generator=generator, device=t.device)
+    scales = low * (high / low) ** steps
+    if both_signs:
+        scales *= torch.randint(0, 2, scales.shape, generator=generator, device=t.device) * 2 - 1
+    scales = scales.repeat(math.ceil(num / distinct))[:num]
+    return (t * scales.view(t.shape[:leading] + (1,) * (t.dim() - leading))).to(t.dtype)
 
 
 def moved(t: torch.Tensor, *, seed: int, step: float) -> torch.Tensor:
