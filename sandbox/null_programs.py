@@ -232,17 +232,14 @@ class _LeftOut(EagerMode):
             made = func(*args, **given)
             return made.fill_(math.nan) if self._at is not None and _matters(made) else made
         named = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | given
-        written = _written(func, named)
-        if name == "copy_" and _same_memory(args[0], args[1]):  # the second half of `y[:, 0] += 1`
-            return func(*args, **given)
-        result = func(*args, **given) if written is None else None
+        if (written := _written(func, named)) is not None:
+            kept = self._stand_in(name, _before_writing(name, written, named))
+            if kept is None:
+                return func(*args, **given)
+            return written if kept is written else written.copy_(kept)
+        result = func(*args, **given)
         first = result[0] if isinstance(result, tuple) and result else result
-        stand_ins = _stand_ins(first if written is None else written, named)
-        if written is not None and name in _COPIES:
-            stand_ins = dict(list(stand_ins.items())[:1])
-        kept = self._stand_in(name, stand_ins)
-        if written is not None:
-            return func(*args, **given) if kept is None else written if kept is written else written.copy_(kept)
+        kept = self._stand_in(name, _stand_ins(first, named))
         if kept is None:
             return result
         rest = result[1:] if isinstance(result, tuple) else None
@@ -267,6 +264,14 @@ def _written(func: Any, named: Mapping[str, Any]) -> torch.Tensor | None:
         return None
     written = named.get(names[0])
     return written if isinstance(written, torch.Tensor) else None
+
+
+def _before_writing(name: str, written: torch.Tensor, named: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """What may be in `written` instead: what it holds already comes first."""
+    if name == "copy_" and _same_memory(written, named["src"]):  # the second half of `y[:, 0] += 1`
+        return {}
+    stand_ins = _stand_ins(written, named)
+    return {at: t for at, t in stand_ins.items() if t is written} if name in _COPIES else stand_ins
 
 
 def _same_memory(a: torch.Tensor, b: torch.Tensor) -> bool:

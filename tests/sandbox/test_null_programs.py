@@ -9,6 +9,7 @@ import torch
 
 from sandbox.calibrate import MAX_ADDED, admit, calibrate
 from sandbox.calibration import Calibration
+from sandbox.null_programs import Trial, null_programs
 from sandbox.reference import Case, Reference
 from sandbox.stress import scaled_kinds, stressed
 from sandbox.thresholds import Thresholds
@@ -73,9 +74,21 @@ def test_whatever_can_be_left_out_unnoticed_is_listed(refer: Refer, body: str, u
         "y = x * 2; y.index_add_(0, torch.arange(3), x[:3]); return y.squeeze_()",
     ],
 )
-def test_writes_that_matter_are_seen_whatever_lay_there_before(refer: Refer, body: str) -> None:
+def test_writes_that_matter_are_seen(refer: Refer, body: str) -> None:
     found, _ = calibrated(refer(body))
     assert found.admitted and found.unseen == ()
+
+
+def test_what_nobody_has_written_is_nan_whatever_lay_there_before(refer: Refer) -> None:
+    """It may be an earlier answer, which would pass."""
+    reference = refer("y = torch.empty_like(x); y[:, :20] = x[:, :20] * 2; y[:, 20:] = x[:, 20:] * 3; return y")
+    case = reference.case("given", seed=1, vary=frozenset(), precision="ieee")
+    assert case is not None
+    own = reference.run(case)
+    trial = Trial(reference=reference, case=case, own=own, other_inputs=lambda: case.inputs, elsewhere=lambda: own)
+    (first, _) = [p for p in null_programs(reference, trial) if p.name.startswith("copy_")]
+    left = (first.outputs(trial) or {})[0]
+    assert left[:, :20].isnan().all() and torch.equal(left[:, 20:], own[0][:, 20:])
 
 
 @pytest.mark.parametrize(
