@@ -53,6 +53,12 @@ class EngineConfig(Section):
     time_together: Positive = 16
     patience_seconds: PositiveFloat = 60.0
 
+    @property
+    def context_tokens(self) -> int | None:
+        """The most that an engine reads and answers together, as far as it is told here; None is the model's own."""
+        told = self.arguments.get("max_model_len", self.max_model_len)
+        return told if isinstance(told, int) and told > 0 else None  # vLLM has words and -1 for its own choice
+
     @model_validator(mode="after")
     def _shares_one_gpu(self) -> Self:
         if self.placement == "shared" and self.tensor_parallel > 1:

@@ -97,7 +97,9 @@ class HttpSamplerConfig(GenerationSection):
     attempt, `total_seconds` all attempts at one answer and the waits between them. `stop` are texts that end an answer.
 
     vLLM and those who follow it understand more: `answer_token_ids` asks for the answer's token ids. With `tokenizer`,
-    a checkpoint's folder, the prompt goes out as token ids under its `bos` rule (`completions` only).
+    a checkpoint's folder, the prompt goes out as token ids under its `bos` rule (`completions` only). With
+    `context_tokens` beside it, what the server reads and answers together, a prompt is cut to that less `max_tokens`,
+    counted in tokens, and `prompt_characters` does not matter.
     """
 
     kind: Literal["http"]
@@ -112,12 +114,19 @@ class HttpSamplerConfig(GenerationSection):
     stop: list[str] = Field(default=[])
     answer_token_ids: bool = False
     tokenizer: str | None = None
+    context_tokens: Positive | None = None
     bos: Literal["as_shipped", "single", "none"] = "as_shipped"
 
     @model_validator(mode="after")
     def _token_ids_are_for_completions(self) -> Self:
         if self.tokenizer is not None and self.api == "chat":
             raise PydanticCustomError("unfit", "a chat server takes no token ids: api must be completions")
+        return self
+
+    @model_validator(mode="after")
+    def _context_is_counted_in_tokens(self) -> Self:
+        if self.context_tokens is not None and self.tokenizer is None:
+            raise PydanticCustomError("unfit", "context_tokens needs tokenizer: without it nobody counts tokens")
         return self
 
 
