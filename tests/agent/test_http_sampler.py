@@ -237,6 +237,14 @@ def test_a_chat_answer_that_is_all_thinking_is_empty(serve: Any) -> None:
     assert (completion.text, completion.finish_reason) == ("", "length")
 
 
+def test_an_empty_answer_that_the_model_ended_or_that_cost_tokens_is_one(serve: Any) -> None:
+    for reason, num_tokens in (("stop", 0), (None, 7)):
+        usage = {"prompt_tokens": 5, "completion_tokens": num_tokens}
+        server = serve(answers({"choices": [{"text": "", "finish_reason": reason}], "usage": usage}))
+        (completion,) = sample(Setup().sampler(server), request())
+        assert (completion.text, completion.finish_reason, completion.completion_tokens) == ("", reason, num_tokens)
+
+
 @pytest.mark.parametrize(
     "usage", [None, {}, [], {"prompt_tokens": "many", "completion_tokens": -1}, {"prompt_tokens": 10**30}]
 )
@@ -260,6 +268,8 @@ def test_missing_counts_are_estimated_and_said_to_be(serve: Any, usage: Any) -> 
         says(200, b"\x1f\x8b garbage", Content_Encoding="gzip"),
         answers({"error": {"message": "overloaded"}}),
         answers({"choices": []}),
+        answers({"choices": [{"text": "", "finish_reason": None}], "usage": {"completion_tokens": 0}}),
+        answers({"choices": [{"text": "", "finish_reason": None}]}),
         answers({"choices": [{"message": {"content": "the other form"}}]}),
         answers({"choices": [{"text": "half of it", "finish_reason": "abort"}], "usage": USAGE}),
         answers({"choices": [{"text": "no such token", "token_ids": [-1]}], "usage": USAGE}),
