@@ -79,8 +79,9 @@ class TransformersSamplerConfig(LocalModelSection):
 class VllmSamplerConfig(LocalModelSection):
     """vLLM engines of the run's own, under Ray, where and how `engine` says; a request goes to the least loaded.
 
-    `concurrency` is for each engine. `stop` are texts that end an answer. `repetition` null lets it repeat itself. An
-    engine that gives no answer within `timeout_seconds` counts as dead.
+    `concurrency` is for each engine. `stop` are texts that end an answer. `repetition` null lets it repeat itself. A
+    request without an answer within `timeout_seconds` is taken back and asked again, three times at most; an engine
+    that does not answer to that counts as dead.
     """
 
     kind: Literal["vllm"]
