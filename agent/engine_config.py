@@ -22,6 +22,13 @@ class RepetitionSection(Section):
     max_pattern_size: Positive = 64
     min_count: Annotated[int, Field(ge=2)] = 32
 
+    @model_validator(mode="after")
+    def _some_size_is_allowed(self) -> Self:
+        if self.min_pattern_size > self.max_pattern_size:
+            told = "min_pattern_size {low} must not be above max_pattern_size {high}"
+            raise PydanticCustomError("unfit", told, {"low": self.min_pattern_size, "high": self.max_pattern_size})
+        return self
+
 
 class EngineConfig(Section):
     """The vLLM engines of `sampler.kind: vllm`; with another kind a mistake.

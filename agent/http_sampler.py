@@ -136,6 +136,8 @@ class HttpSampler:
         more: dict[str, Any] = {"top_k": config.top_k} if config.top_k else {}
         if config.stop:
             more["stop"] = list(config.stop)
+        if config.repetition is not None:
+            more["repetition_detection"] = config.repetition.model_dump()
         if config.answer_token_ids:
             more["return_token_ids"] = True
         return {

@@ -69,6 +69,18 @@ def test_a_servers_context_needs_somebody_who_counts_and_room_for_an_answer(tmp_
         limit_of(section, engine=EngineConfig())
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("sampler.stop=['']", "sampler.stop.0: string should have at least 1 character"),
+        ("sampler.repetition={min_pattern_size: 9, max_pattern_size: 8}", "min_pattern_size 9 must not be above"),
+    ],
+)
+def test_an_ending_that_could_not_be_is_a_mistake(tmp_path: Path, override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(written(tmp_path), [override])
+
+
 def test_vllm_is_told_what_the_configuration_says(tmp_path: Path) -> None:
     config = loaded(tmp_path, "engine: {placement: shared, load_format: dummy, arguments: {seed: 3, dtype: float16}}")
     assert isinstance(config.sampler, VllmSamplerConfig)
