@@ -169,9 +169,11 @@ class Decoder:
         )
         return cls(model.to(chosen).eval(), eos_ids=checkpoint.eos_ids, num_slots=num_slots)
 
-    def use_threads(self, number: int) -> None:
-        """How many cores the calling thread computes on, from now on."""
+    def use_threads(self, number: int) -> int:
+        """How many cores the calling thread computes on, from now on. Gives how many it did."""
+        before = torch.get_num_threads()
         torch.set_num_threads(number)
+        return before
 
     @property
     def num_free(self) -> int:

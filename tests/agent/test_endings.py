@@ -47,11 +47,8 @@ def drawn(folder: Path, *seeds: int, **options: Any) -> list[Completion]:
 def test_a_stop_text_ends_an_answer_early_and_does_not_stand_in_it(tiny_checkpoint: Path) -> None:
     answers = drawn(tiny_checkpoint, *range(12))
     # A word with something before and after it: most answers of random weights are odd bytes.
-    seed, stop = next(
-        (seed, found[1])
-        for seed in range(12)
-        if (found := re.search(r"(?s)...([ -~]{3,})........", answers[seed].text))
-    )
+    found = [re.search(r"(?s)...([ -~]{3,})........", answer.text) for answer in answers]
+    seed, stop = next((seed, match[1]) for seed, match in enumerate(found) if match is not None)
     first, others = answers[seed], answers[:seed] + answers[seed + 1 :]
     cut, *others_cut = drawn(tiny_checkpoint, seed, *(n for n in range(12) if n != seed), stop=["never said", stop])
     assert (cut.text, cut.finish_reason) == (first.text[: first.text.find(stop)], "stop")

@@ -64,8 +64,8 @@ class ScriptedDecoder:
     def __init__(self, fault: Callable[[], Exception] | None = None) -> None:
         self._fault = fault
 
-    def use_threads(self, number: int) -> None:
-        self.number = number
+    def use_threads(self, number: int) -> int:
+        return number
 
     def begin(self, order: object) -> Any:
         if self._fault is not None:
