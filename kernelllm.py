@@ -60,7 +60,8 @@ class KernelLLM:
     """A checkpoint, loaded once: a folder, or the id of a model on the Hugging Face hub.
 
     On a GPU it is in the type that it was saved in, on a CPU in float32. `seed` makes the answers the same again, call
-    by call; without it they are drawn anew. `bos` is as `sampler.bos` of a run.
+    by call; without it they are drawn anew. `bos` is as `sampler.bos` of a run. `threads` bounds the cores that answers
+    are computed on; None is half of them, since threads that wait for cores that others use slow an answer down.
     """
 
     def __init__(
@@ -70,9 +71,11 @@ class KernelLLM:
         *,
         seed: int | None = None,
         bos: Bos = "as_shipped",
+        threads: int | None = None,
     ) -> None:
         """`device` None takes a GPU where there is one. Raises CheckpointError, PromptError and what torch raises."""
         from agent.decoding import Decoder
+        from agent.transformers_sampler import default_threads
 
         folder = locate(model_name)
         checkpoint = read_checkpoint(folder)
@@ -82,6 +85,7 @@ class KernelLLM:
         self._context_tokens = checkpoint.context_tokens
         self._template = read_training_template(folder)
         self._tokens = Tokens(folder, bos=bos)
+        self._threads = threads or default_threads()
         self._dice = random.Random(seed)
         self._decoder = Decoder.load(checkpoint, device=device or "auto", num_slots=BATCH_SIZE)
         self.device = self._decoder.device
@@ -113,6 +117,7 @@ class KernelLLM:
             "max_tokens": min(max_new_tokens, self._context_tokens // 2),  # repairs need room for what failed
             "bos": self._bos,
             "batch_size": BATCH_SIZE,
+            "threads": self._threads,
         }
         task = Task(code=code, sampler=sampler, num_samples=n, seed=self._dice.getrandbits(31))
         found = find_kernel(
@@ -180,7 +185,15 @@ class KernelLLM:
             top_k=TOP_K,
             max_tokens=min(max_new_tokens, room),
         )
-        return self._decoder.answer(order)
+        return self._answered(order)
+
+    def _answered(self, order: Any) -> Iterator[int]:
+        """What the caller's other work may use of this machine is the caller's own again afterwards."""
+        before = self._decoder.use_threads(self._threads)
+        try:
+            yield from self._decoder.answer(order)
+        finally:
+            self._decoder.use_threads(before)
 
     def _open_sampler(self, run: Any) -> Any:
         from agent.transformers_sampler import TransformersSampler

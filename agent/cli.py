@@ -282,7 +282,7 @@ def doctor(
     console.print(diagnosis.table(findings))
     if config is None and model is None:
         return 0
-    found = sampler_check.examine(sampler_check.section_of(config, model=model))
+    found = sampler_check.examine(sampler_check.sections_of(config, model=model))
     console.print()
     console.print(diagnosis.table(found, consequence="what mends it"))
     return 2 if any(finding.state is diagnosis.State.MISSING for finding in found) else 0

@@ -72,8 +72,8 @@ def check_parts(experiment: Experiment) -> list[Problem]:
     for arm, config in experiment.arms.items():
         try:
             check_engines(config, replaying=config.judge.mode == "replay")
-            open_prompt_writer(config.sampler)
-            check_sampler(config.sampler)
+            open_prompt_writer(config.sampler, engine=config.engine)
+            check_sampler(config.sampler, engine=config.engine)
             run_command.check_gpu_is_left_alone(config)
         except (ConfigError, SamplerRefused, CheckpointError) as error:
             raise type(error)(f"{experiment.path}: arms.{arm}: {error}") from error

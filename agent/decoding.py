@@ -45,12 +45,15 @@ class Order:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Row:
-    """An answer in the making. `token_ids` hold the token that ended it, too; `finish_reason` is None until then."""
+    """An answer in the making. `token_ids` hold the token that ended it, too; `finish_reason` is None until then.
+
+    Whoever ends it for a reason of their own says so there.
+    """
 
     order: Order
     dice: random.Random
     token_ids: list[int] = field(default_factory=list)
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: Literal["stop", "length", "repetition"] | None = None
 
     @property
     def num_cached(self) -> int:
@@ -166,9 +169,11 @@ class Decoder:
         )
         return cls(model.to(chosen).eval(), eos_ids=checkpoint.eos_ids, num_slots=num_slots)
 
-    def use_threads(self, number: int) -> None:
-        """How many cores the calling thread computes on, from now on."""
+    def use_threads(self, number: int) -> int:
+        """How many cores the calling thread computes on, from now on. Gives how many it did."""
+        before = torch.get_num_threads()
         torch.set_num_threads(number)
+        return before
 
     @property
     def num_free(self) -> int:

@@ -22,6 +22,13 @@ class RepetitionSection(Section):
     max_pattern_size: Positive = 64
     min_count: Annotated[int, Field(ge=2)] = 32
 
+    @model_validator(mode="after")
+    def _some_size_is_allowed(self) -> Self:
+        if self.min_pattern_size > self.max_pattern_size:
+            told = "min_pattern_size {low} must not be above max_pattern_size {high}"
+            raise PydanticCustomError("unfit", told, {"low": self.min_pattern_size, "high": self.max_pattern_size})
+        return self
+
 
 class EngineConfig(Section):
     """The vLLM engines of `sampler.kind: vllm`; with another kind a mistake.
@@ -52,6 +59,12 @@ class EngineConfig(Section):
     max_restarts: Count = 3
     time_together: Positive = 16
     patience_seconds: PositiveFloat = 60.0
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The most that an engine reads and answers together, as far as it is told here; None is the model's own."""
+        told = self.arguments.get("max_model_len", self.max_model_len)
+        return told if isinstance(told, int) and told > 0 else None  # vLLM has words and -1 for its own choice
 
     @model_validator(mode="after")
     def _shares_one_gpu(self) -> Self:

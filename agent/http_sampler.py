@@ -136,6 +136,8 @@ class HttpSampler:
         more: dict[str, Any] = {"top_k": config.top_k} if config.top_k else {}
         if config.stop:
             more["stop"] = list(config.stop)
+        if config.repetition is not None:
+            more["repetition_detection"] = config.repetition.model_dump()
         if config.answer_token_ids:
             more["return_token_ids"] = True
         return {
@@ -166,7 +168,8 @@ class HttpSampler:
         if response.status_code in (408, 429) or response.status_code >= 500:
             return Fault(reason=reason, wait_seconds=retry_after_seconds(response.headers))
         if response.status_code in (400, 413, 422) and TOO_LONG.search(response.text):
-            raise PromptRefused(f"{self._url}: {reason}; lower sampler.prompt_characters or sampler.max_tokens")
+            bound = "prompt_characters" if self._config.context_tokens is None else "context_tokens"
+            raise PromptRefused(f"{self._url}: {reason}; lower sampler.{bound} or sampler.max_tokens")
         raise SamplerRefused(f"{self._url}: {reason}")
 
     def _completion(self, response: httpx.Response, *, prompt: str) -> Completion | Fault:
@@ -182,12 +185,15 @@ class HttpSampler:
             return Fault(reason=f"a reply without an answer: {self._quoted(response)}")
         if choice.finish_reason in GIVEN_UP:
             return Fault(reason=f"the server gave the request up: finish reason {choice.finish_reason}")
+        completion_tokens = _count(reply.usage, "completion_tokens")
+        if not (text or completion_tokens or choice.token_ids or choice.finish_reason):
+            return Fault(reason=f"nothing was generated, and nothing ended it: {self._quoted(response)}")
         completion = completion_of(
             text,
             prompt=prompt,
             finish_reason=choice.finish_reason,
             prompt_tokens=_count(reply.usage, "prompt_tokens"),
-            completion_tokens=_count(reply.usage, "completion_tokens"),
+            completion_tokens=completion_tokens,
             sampler=f"http {self._config.model}",
         )
         ids = choice.token_ids

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
+ABORT_SECONDS = 60.0  # in which an engine that lives ends a step, and finds that it was asked something
 SWITCH_SECONDS = 300.0  # to put an engine to sleep, or wake it; ten seconds were measured
 MORE_CALLS = 64  # than requests: starting, checking, stopping must not queue behind them
 OWN_SHARE, SHARED_SHARE = 0.9, 0.45  # of a GPU's memory
@@ -77,6 +78,9 @@ class RayEngine:
         self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str
     ) -> Answer:
         return Answer(*await self._call("generate", prompt_token_ids, options, seed, request_id, seconds=None))
+
+    async def abort(self, request_id: str) -> None:
+        await self._call("abort", request_id, seconds=ABORT_SECONDS)
 
     async def sleep(self) -> None:
         await self._call("sleep", seconds=SWITCH_SECONDS)

@@ -113,8 +113,8 @@ def check_parts(config: RunConfig, *, path: Path) -> list[Problem]:
         check_weights(config, problems=problems)
         settings = settings_of(config)
         check_engines(config, replaying=settings.mode == "replay")
-        open_prompt_writer(config.sampler)
-        check_sampler(config.sampler)
+        open_prompt_writer(config.sampler, engine=config.engine)
+        check_sampler(config.sampler, engine=config.engine)
         check_gpu_is_left_alone(config)
     except (ConfigError, ProblemError, SamplerRefused, CheckpointError) as error:  # the others name a file of their own
         raise type(error)(f"{path}: {error}") from error
@@ -230,7 +230,7 @@ def plan_of(config: RunConfig, *, problems: list[Problem]) -> RunPlan:
     return RunPlan(
         problems=problems,
         new_strategy=lambda seed: strategy(seed=seed, **options),
-        render=open_prompt_writer(config.sampler, capability=config.judge.capability).render,
+        render=open_prompt_writer(config.sampler, engine=config.engine, capability=config.judge.capability).render,
         choose_point=choose_point,
         budget=config.budget.limits(),
         run_budget=config.run_budget.limits(),

@@ -18,10 +18,18 @@ from typing import Any
 from rich.console import Console
 
 from agent.answer import seed_of
-from agent.checkpoint import locate, read_checkpoint
+from agent.checkpoint import CheckpointError, locate, read_checkpoint
 from agent.config import RunConfig, config_of, load_config
 from agent.config_section import ConfigError
-from agent.sampler import Completion, PromptRefused, Sampler, SampleRequest, SamplerExhausted, SlowToStart
+from agent.sampler import (
+    Completion,
+    PromptRefused,
+    Sampler,
+    SampleRequest,
+    SamplerExhausted,
+    SamplerRefused,
+    SlowToStart,
+)
 from agent.sampler_config import LocalModelSection
 from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler
 from agent.wording import printable
@@ -56,9 +64,15 @@ def sample(
     """0 if there was any answer. Raises the errors of whatever is not usable."""
     problem = one_problem(problem_path)
     config = sampling_config(problem_path, config_path=config_path, model=model, overrides=overrides)
-    check_engines(config, replaying=False)
-    check_sampler(config.sampler)
-    prompt = open_prompt_writer(config.sampler).render(problem, proposal(0), ())
+    try:
+        check_engines(config, replaying=False)
+        check_sampler(config.sampler, engine=config.engine)
+        writer = open_prompt_writer(config.sampler, engine=config.engine)
+    except (ConfigError, SamplerRefused, CheckpointError) as error:
+        if config_path is None:
+            raise
+        raise type(error)(f"{config_path}: {error}") from error
+    prompt = writer.render(problem, proposal(0), ())
     console = Console(soft_wrap=True)
     answers = asyncio.run(show_all(problem, prompt=prompt, num_answers=num_answers, config=config, console=console,
                                    as_json=as_json))  # fmt: skip

@@ -30,7 +30,8 @@ class SamplerRefused(SamplerError):
 
 
 class PromptRefused(RuntimeError):
-    """The server finds this one prompt too long: there is no answer to it, while others may have one."""
+    """There is no answer to this one prompt, while others may have one: the server finds it too long, or fails over
+    it."""
 
 
 class SamplerExhausted(RuntimeError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,51 +15,78 @@ from agent.checkpoint import CONFIG, Checkpoint, CheckpointError, locate, read_c
 from agent.config import load_config
 from agent.config_section import ConfigError
 from agent.doctor import Finding, State
+from agent.engine_check import engine_findings
+from agent.engine_config import EngineConfig
 from agent.prompts import CHECKPOINT_MODULE, CHECKPOINT_TEXT, PromptError, carries_template, read_operator_templates
 from agent.sampler import RecordingError, SamplerRefused
-from agent.sampler_config import HttpSamplerConfig, LocalModelSection, SamplerConfig, TransformersSamplerConfig
-from agent.sampling import check_sampler, limit_of, open_prompt_writer
+from agent.sampler_config import (
+    HttpSamplerConfig,
+    LocalModelSection,
+    SamplerConfig,
+    TransformersSamplerConfig,
+    VllmSamplerConfig,
+)
+from agent.sampling import check_sampler, context_of, limit_of, open_prompt_writer
 from agent.tokens import Tokens
 from sandbox.types import Operator, Problem, Proposal
 
 INDEX = "model.safetensors.index.json"
-ENGINES = {"transformers": "pip install 'transformers>=4.57,<6'", "vllm": "pip install 'kernelloop[vllm]'"}
 NUM_SHOWN_TOKENS = 4
 
 
-def section_of(config_path: Path | None, *, model: str | None) -> SamplerConfig:
-    """The sampler section to look at. Raises ConfigError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sections:
+    """What a configuration says that bears on sampling. `on_cluster`: engines run where `ray.address` says."""
+
+    sampler: SamplerConfig
+    engine: EngineConfig
+    on_cluster: bool
+
+
+def sections_of(config_path: Path | None, *, model: str | None) -> Sections:
+    """Those to look at. Raises ConfigError."""
     if (config_path is None) == (model is None):
         raise ConfigError("doctor: give either CONFIG.yaml or --model FOLDER")
     if config_path is not None:
-        return load_config(config_path).sampler
+        config = load_config(config_path)
+        return Sections(sampler=config.sampler, engine=config.engine, on_cluster=config.ray.address is not None)
     assert model is not None
-    return TransformersSamplerConfig(kind="transformers", model=model, max_tokens=1)
+    sampler = TransformersSamplerConfig(kind="transformers", model=model, max_tokens=1)
+    return Sections(sampler=sampler, engine=EngineConfig(), on_cluster=False)
 
 
-def examine(config: SamplerConfig) -> list[Finding]:
-    """Everything there is to say of the section, in the order shown."""
+def examine(sections: Sections) -> list[Finding]:
+    """Everything there is to say of them, in the order shown."""
+    config, engine = sections.sampler, sections.engine
     findings = [Finding(name="sampler", found=config.kind, state=State.OK)]
+    if isinstance(config, VllmSamplerConfig):
+        on_cluster = sections.on_cluster
+        return [*findings, *engine_findings(engine, on_cluster=on_cluster), *local_model(config, engine=engine)]
     if isinstance(config, LocalModelSection):
-        return [*findings, engine(config.kind), *local_model(config)]
-    findings.append(attempt("settings", lambda: settings(config), remedy="mend `sampler` in the configuration"))
+        return [*findings, transformers(), *local_model(config, engine=engine)]
+    mend = "mend `sampler` in the configuration"
+    findings.append(attempt("settings", lambda: settings(config, engine=engine), remedy=mend))
     if isinstance(config, HttpSamplerConfig):
-        findings.append(attempt("template", lambda: template_of(config), remedy="see sampler.template"))
-    return findings
+        findings += [
+            attempt("prompts", lambda: room_of(config, engine=engine), remedy="lower sampler.max_tokens"),
+            attempt("template", lambda: template_of(config, engine=engine), remedy="see sampler.template"),
+        ]
+    return each_cause_once(findings)
 
 
-def engine(kind: str) -> Finding:
+def transformers() -> Finding:
     """The package that runs the model, found but not imported: that takes seconds."""
-    if importlib.util.find_spec(kind) is None:
-        return Finding(name="engine", found=f"{kind} is not installed", state=State.MISSING, consequence=ENGINES[kind])
+    if importlib.util.find_spec("transformers") is None:
+        mended = "pip install 'transformers>=4.57,<6'"
+        return Finding(name="engine", found="transformers is not installed", state=State.MISSING, consequence=mended)
     try:
-        found = version(kind)
+        found = version("transformers")
     except PackageNotFoundError:
         found = "of unknown version"
-    return Finding(name="engine", found=f"{kind} {found}", state=State.OK)
+    return Finding(name="engine", found=f"transformers {found}", state=State.OK)
 
 
-def local_model(config: LocalModelSection) -> list[Finding]:
+def local_model(config: LocalModelSection, *, engine: EngineConfig) -> list[Finding]:
     try:
         checkpoint = read_checkpoint(locate(config.model))
     except CheckpointError as error:
@@ -70,13 +98,17 @@ def local_model(config: LocalModelSection) -> list[Finding]:
             Finding(name="checkpoint", found=f"{checkpoint.architecture} in {checkpoint.folder}", state=State.OK),
             attempt("weights", lambda: weights_of(checkpoint.folder), remedy=mend),
             attempt("tokeniser", lambda: tokens_of(checkpoint, config=config), remedy=mend),
-            attempt("context", lambda: context_of(checkpoint, config=config), remedy="lower sampler.max_tokens"),
+            attempt("context", lambda: room_of(config, engine=engine), remedy="lower sampler.max_tokens"),
             *attention(checkpoint, config=config),
             attempt(
                 "ends an answer", lambda: ending_of(checkpoint, config=config), remedy="see generation_config.json"
             ),
-            attempt("template", lambda: template_of(config), remedy="one {} for the problem; or name sampler.template"),
-            attempt("begin of text", lambda: bos_of(config), remedy="sampler.bos: as_shipped or none"),
+            attempt(
+                "template",
+                lambda: template_of(config, engine=engine),
+                remedy="one {} for the problem; or name sampler.template",
+            ),
+            attempt("begin of text", lambda: bos_of(config, engine=engine), remedy="sampler.bos: as_shipped or none"),
         ]
     )
 
@@ -110,8 +142,8 @@ def attempt(name: str, look: Callable[[], str], *, remedy: str) -> Finding:
         return Finding(name=name, found=str(error), state=State.MISSING, consequence=remedy)
 
 
-def settings(config: SamplerConfig) -> str:
-    check_sampler(config)
+def settings(config: SamplerConfig, *, engine: EngineConfig) -> str:
+    check_sampler(config, engine=engine)
     return config.base_url if isinstance(config, HttpSamplerConfig) else config.kind
 
 
@@ -132,10 +164,14 @@ def weights_of(folder: Path) -> str:
     return f"{len(names)} file(s), {num_bytes / 2**20:.1f} MiB"
 
 
-def context_of(checkpoint: Checkpoint, *, config: LocalModelSection) -> str:
-    limit = limit_of(config)
+def room_of(config: HttpSamplerConfig | LocalModelSection, *, engine: EngineConfig) -> str:
+    """How long prompts may be, and what bounds them."""
+    limit, context = limit_of(config, engine=engine), context_of(config, engine=engine)
+    if context is None:
+        return f"{limit.most} {limit.unit} at most"
+    said = "" if context.key is None else f" ({context.key})"
     room = f", {limit.most} of them for a prompt" if config.max_tokens > 1 else ""
-    return f"{checkpoint.context_tokens} tokens{room}"
+    return f"{context.tokens} tokens{said}{room}"
 
 
 def attention(checkpoint: Checkpoint, *, config: LocalModelSection) -> list[Finding]:
@@ -160,9 +196,9 @@ def ending_of(checkpoint: Checkpoint, *, config: LocalModelSection) -> str:
     return shown + (f" and {len(ids) - NUM_SHOWN_TOKENS} more" if len(ids) > NUM_SHOWN_TOKENS else "")
 
 
-def template_of(config: HttpSamplerConfig | LocalModelSection) -> str:
+def template_of(config: HttpSamplerConfig | LocalModelSection, *, engine: EngineConfig) -> str:
     """Where the text of a draft comes from, and what of the others is not the package's."""
-    open_prompt_writer(config)
+    open_prompt_writer(config, engine=engine)
     checkpoint = locate(config.model) if isinstance(config, LocalModelSection) else None
     if config.template is not None:
         draft = config.template
@@ -176,12 +212,12 @@ def template_of(config: HttpSamplerConfig | LocalModelSection) -> str:
     return draft + (f"; {', '.join(others)} besides" if others else "")
 
 
-def bos_of(config: LocalModelSection) -> str:
+def bos_of(config: LocalModelSection, *, engine: EngineConfig) -> str:
     """How a prompt begins, as it is sent."""
     nothing = Problem(id="nothing", source="pass", origin="doctor")
     draft = Proposal(id="draft", operator=Operator.DRAFT, parents=())
     tokens = Tokens(locate(config.model), bos=config.bos)
-    ids = tokens.encode(open_prompt_writer(config).render(nothing, draft, ()))
+    ids = tokens.encode(open_prompt_writer(config, engine=engine).render(nothing, draft, ()))
     num_bos = sum(id == tokens.bos_id for id in ids)
     shown = " ".join(tokens.name(id) for id in ids[:NUM_SHOWN_TOKENS])
     return f"{config.bos}: {num_bos} in a prompt, which begins {shown}"

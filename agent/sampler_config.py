@@ -32,6 +32,8 @@ class GenerationSection(Section):
     operator: a repair that is drawn as wildly as a draft makes new mistakes where it mends. `template` is the text that
     the model was trained on (a file, or a checkpoint's folder); `operator_templates` is a folder with `draft.txt`,
     `repair.txt` or `improve.txt`. Null is what the checkpoint carries, else the package's own.
+
+    `stop` are texts that end an answer, and do not stand in it. `repetition` null lets an answer repeat itself.
     """
 
     kind: str
@@ -43,6 +45,8 @@ class GenerationSection(Section):
     template: str | None = None
     operator_templates: str | None = None
     operator_temperatures: dict[Literal["draft", "repair", "improve", "merge"], Temperature] = Field(default={})
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
+    repetition: RepetitionSection | None = None
 
     def temperature_of(self, operator: Operator) -> float:
         """What a completion for that operator is drawn at."""
@@ -79,13 +83,12 @@ class TransformersSamplerConfig(LocalModelSection):
 class VllmSamplerConfig(LocalModelSection):
     """vLLM engines of the run's own, under Ray, where and how `engine` says; a request goes to the least loaded.
 
-    `concurrency` is for each engine. `stop` are texts that end an answer. `repetition` null lets it repeat itself. An
-    engine that gives no answer within `timeout_seconds` counts as dead.
+    `concurrency` is for each engine. A request without an answer within `timeout_seconds` is taken back and asked
+    again, three times at most; an engine that does not answer to that counts as dead.
     """
 
     kind: Literal["vllm"]
     concurrency: Positive = 256
-    stop: list[str] = Field(default=[])
     repetition: RepetitionSection | None = RepetitionSection()
     timeout_seconds: PositiveFloat = 900.0
 
@@ -94,10 +97,12 @@ class HttpSamplerConfig(GenerationSection):
     """Any OpenAI-compatible server. `api_key_env` names the environment variable that holds the key.
 
     A prompt is cut to `prompt_characters`; one that cannot be cut so far is not sent. `timeout_seconds` bounds one
-    attempt, `total_seconds` all attempts at one answer and the waits between them. `stop` are texts that end an answer.
+    attempt, `total_seconds` all attempts at one answer and the waits between them.
 
-    vLLM and those who follow it understand more: `answer_token_ids` asks for the answer's token ids. With `tokenizer`,
-    a checkpoint's folder, the prompt goes out as token ids under its `bos` rule (`completions` only).
+    vLLM and those who follow it know more: `repetition`, and `answer_token_ids`, which asks for the answer's token
+    ids. With `tokenizer`, a checkpoint's folder, the prompt goes out as token ids under its `bos` rule (`completions`
+    only). With `context_tokens` beside it, what the server reads and answers together, a prompt is cut to that less
+    `max_tokens`, counted in tokens, and `prompt_characters` does not matter.
     """
 
     kind: Literal["http"]
@@ -109,15 +114,21 @@ class HttpSamplerConfig(GenerationSection):
     timeout_seconds: PositiveFloat = 300.0
     total_seconds: PositiveFloat = 3600.0
     max_retries: Count = 5
-    stop: list[str] = Field(default=[])
     answer_token_ids: bool = False
     tokenizer: str | None = None
+    context_tokens: Positive | None = None
     bos: Literal["as_shipped", "single", "none"] = "as_shipped"
 
     @model_validator(mode="after")
     def _token_ids_are_for_completions(self) -> Self:
         if self.tokenizer is not None and self.api == "chat":
             raise PydanticCustomError("unfit", "a chat server takes no token ids: api must be completions")
+        return self
+
+    @model_validator(mode="after")
+    def _context_is_counted_in_tokens(self) -> Self:
+        if self.context_tokens is not None and self.tokenizer is None:
+            raise PydanticCustomError("unfit", "context_tokens needs tokenizer: without it nobody counts tokens")
         return self
 
 

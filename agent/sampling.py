@@ -8,14 +8,17 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.checkpoint import locate, read_checkpoint
 from agent.config import RunConfig
 from agent.config_section import ConfigError
+from agent.engine_config import EngineConfig
 from agent.prompts import Limit, PromptWriter, in_characters, load_prompt_writer
 from agent.sampler import RecordedSampler, Sampler
 from agent.sampler_config import (
+    GenerationSection,
     HttpSamplerConfig,
     LocalModelSection,
     RecordedSamplerConfig,
@@ -27,15 +30,15 @@ from agent.tokens import Tokens
 from sandbox import environment
 
 
-def check_sampler(config: SamplerConfig) -> None:
+def check_sampler(config: SamplerConfig, *, engine: EngineConfig) -> None:
     """Raises SamplerRefused, RecordingError, CheckpointError or ConfigError. Asks no server and loads no model."""
     if isinstance(config, HttpSamplerConfig):
         from agent.http_sampler import access
 
         access(config, environ=os.environ)
-        tokens_at_hand(config)
+        limit_of(config, engine=engine, tokens=tokens_at_hand(config))
     elif isinstance(config, LocalModelSection):
-        limit_of(config)
+        limit_of(config, engine=engine)
         if isinstance(config, TransformersSamplerConfig) and config.device == "cuda" and not environment.gpu_usable():
             raise ConfigError("sampler.device: cuda needs a GPU and none is available; allowed here: auto, cpu")
     else:
@@ -91,10 +94,13 @@ def tokens_at_hand(config: HttpSamplerConfig | LocalModelSection) -> Tokens | No
 
 
 def open_prompt_writer(
-    config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection, *, capability: int | None = None
+    config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection,
+    *,
+    engine: EngineConfig,
+    capability: int | None = None,
 ) -> PromptWriter:
-    """`capability` is that of the GPU which kernels are compiled for. Raises PromptError, CheckpointError or
-    ConfigError."""
+    """`engine` is what a vLLM engine is told, `capability` that of the GPU which kernels are compiled for. Raises
+    PromptError, CheckpointError or ConfigError."""
     if isinstance(config, RecordedSamplerConfig):
         return load_prompt_writer(None, limit=in_characters(config.prompt_characters), capability=capability)
     tokens = tokens_at_hand(config)
@@ -102,7 +108,7 @@ def open_prompt_writer(
     checkpoint = locate(config.model) if isinstance(config, LocalModelSection) else template
     return load_prompt_writer(
         template,
-        limit=limit_of(config, tokens=tokens),
+        limit=limit_of(config, engine=engine, tokens=tokens),
         operator_templates=None if config.operator_templates is None else Path(config.operator_templates),
         checkpoint=checkpoint if checkpoint is not None and checkpoint.is_dir() else None,
         special_names=() if tokens is None else tokens.special_names,
@@ -110,34 +116,79 @@ def open_prompt_writer(
     )
 
 
-def limit_of(
-    config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection, *, tokens: Tokens | None = None
-) -> Limit:
-    """How long a prompt may be: in tokens where the checkpoint is at hand, else in characters.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What prompt and answer may have together. `named` says who bounds it, `raised` how to have more.
 
-    `tokens` are the checkpoint's, where they were read before.
+    `key` is the configuration's that bounds it; None where the model itself does.
+    """
+
+    tokens: int
+    key: str | None
+    named: str
+    raised: str
+
+
+def context_of(config: HttpSamplerConfig | LocalModelSection, *, engine: EngineConfig) -> Context | None:
+    """The smallest of what model, engine and configuration say; None where nobody does. Raises CheckpointError."""
+    if isinstance(config, HttpSamplerConfig):
+        if config.context_tokens is None:
+            return None
+        key, raised = "sampler.context_tokens", "raise sampler.context_tokens if the server reads more"
+        return Context(tokens=config.context_tokens, key=key, named=key, raised=raised)
+    folder = locate(config.model)
+    most = read_checkpoint(folder).context_tokens
+    engines = engine.context_tokens if isinstance(config, VllmSamplerConfig) else None
+    if engines is not None and engines < most:
+        key, raised = "engine.max_model_len", f"raise engine.max_model_len, to the model's {most} at most"
+        return Context(tokens=engines, key=key, named=key, raised=raised)
+    raised = "take a model with a larger context"
+    return Context(tokens=most, key=None, named=f"the context of {folder}", raised=raised)
+
+
+def limit_of(
+    config: RecordedSamplerConfig | HttpSamplerConfig | LocalModelSection,
+    *,
+    engine: EngineConfig,
+    tokens: Tokens | None = None,
+) -> Limit:
+    """How long a prompt may be: in tokens where there is a tokeniser and a known context, else in characters.
+
+    `engine` is what a vLLM engine is told. `tokens` are the checkpoint's, where they were read before.
 
     Raises CheckpointError, or ConfigError where prompt and answer have no room together.
     """
-    if not isinstance(config, LocalModelSection):
+    if isinstance(config, RecordedSamplerConfig):
         return in_characters(config.prompt_characters)
-    folder = locate(config.model)
-    context_tokens = read_checkpoint(folder).context_tokens
-    room = context_tokens - config.max_tokens
+    context = context_of(config, engine=engine)
+    if context is None:
+        assert isinstance(config, HttpSamplerConfig)
+        return in_characters(config.prompt_characters)
+    room = context.tokens - config.max_tokens
     if room < 1:
         raise ConfigError(
-            f"sampler.max_tokens: {config.max_tokens} leaves no room for a prompt: the context of {folder} is "
-            f"{context_tokens} tokens"
+            f"sampler.max_tokens: {config.max_tokens} leaves no room for a prompt: {context.named} is "
+            f"{context.tokens} tokens; allowed: 1 to {context.tokens - 1}, or {context.raised}"
         )
-    if config.prompt_tokens is not None and config.prompt_tokens > room:
+    asked = config.prompt_tokens if isinstance(config, LocalModelSection) else None
+    if asked is not None and asked > room:
         raise ConfigError(
-            f"sampler.prompt_tokens: {config.prompt_tokens} and max_tokens {config.max_tokens} are more than the "
-            f"{context_tokens} tokens of the context of {folder}"
+            f"sampler.prompt_tokens: {asked} and max_tokens {config.max_tokens} are more than the "
+            f"{context.tokens} tokens of {context.named}; allowed: 1 to {room}"
         )
-    shared = f"prompt and answer share the model's context of {context_tokens}"
-    raised = "" if config.prompt_tokens is None else " and raise sampler.prompt_tokens as much"
-    remedy = f"lower sampler.max_tokens ({config.max_tokens}){raised}, or take a model with a larger context: {shared}"
-    if config.prompt_tokens is not None and config.prompt_tokens < room:
-        remedy = f"raise sampler.prompt_tokens, to {room} at most with sampler.max_tokens {config.max_tokens}: {shared}"
-    length = (tokens or tokens_of(config)).count
-    return Limit(most=config.prompt_tokens or room, length=length, unit="tokens", remedy=remedy)
+    counted = tokens or tokens_at_hand(config)
+    assert counted is not None  # a context is only known where somebody counts
+    return Limit(
+        most=asked or room, length=counted.count, unit="tokens", remedy=remedy_for(config, asked=asked, context=context)
+    )
+
+
+def remedy_for(config: GenerationSection, *, asked: int | None, context: Context) -> str:
+    """What helps where a prompt is too long."""
+    room = context.tokens - config.max_tokens
+    bound = "the model's context" if context.key is None else context.key
+    shared = f"prompt and answer share {bound} of {context.tokens}"
+    if asked is not None and asked < room:
+        return f"raise sampler.prompt_tokens, to {room} at most with sampler.max_tokens {config.max_tokens}: {shared}"
+    as_much = "" if asked is None else " and raise sampler.prompt_tokens as much"
+    return f"lower sampler.max_tokens ({config.max_tokens}){as_much}, or {context.raised}: {shared}"

@@ -5,7 +5,7 @@ Knows nothing of templates or limits. Needs the `tokenizers` library alone, no t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -55,12 +55,17 @@ class Tokens:
         """The text of an answer, without special tokens."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
+    def piecewise(self) -> Callable[[int], str]:
+        """Gives, as it is told token after token of one answer, the text that has become whole: "" if none has."""
+        stream = DecodeStream(skip_special_tokens=True)
+        return lambda id: stream.step(self._tokenizer, id) or ""
+
     def pieces(self, ids: Iterable[int]) -> Iterator[str]:
         """The text of an answer in pieces, each as soon as its last token is there. Half a character comes last."""
-        stream, kept, num_given = DecodeStream(skip_special_tokens=True), [], 0
+        piece_of, kept, num_given = self.piecewise(), [], 0
         for id in ids:
             kept.append(id)
-            if piece := stream.step(self._tokenizer, id):
+            if piece := piece_of(id):
                 num_given += len(piece)
                 yield piece
         if rest := self.decode(kept)[num_given:]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.checkpoint import locate, read_checkpoint
+from agent.endings import Ending, before_stop
 from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused
 from agent.sampler_config import TransformersSamplerConfig
 from agent.tokens import Tokens
@@ -36,6 +37,7 @@ class Call:
     top_p: float
     top_k: int
     max_tokens: int
+    ending: Ending | None  # None where nothing else ends it
     answer: Future[tuple[tuple[int, ...], str]]  # token ids and finish reason
 
 
@@ -84,20 +86,28 @@ class TransformersSampler:
             top_p=config.top_p,
             top_k=config.top_k,
             max_tokens=min(config.max_tokens, room),
+            ending=self._ending_under(config),
             answer=Future(),
         )
         if self._closing.is_set():
             raise SamplerError(f"{self._config.model}: the sampler is closed")
         self._inbox.put(call)
         ids, finish_reason = await asyncio.wrap_future(call.answer)
+        text = self._tokens.decode(ids[:-1] if ids[-1] in self._checkpoint.eos_ids else ids)
+        wanted = before_stop(text, config.stop)
         return Completion(
-            text=self._tokens.decode(ids[:-1] if finish_reason == "stop" else ids),
-            finish_reason=finish_reason,
+            text=text if wanted is None else wanted,
+            finish_reason=finish_reason if wanted is None else "stop",
             prompt_tokens=len(prompt_ids),
             completion_tokens=len(ids),
             token_ids=ids,
             sampler=f"transformers {self._config.model}",
         )
+
+    def _ending_under(self, config: TransformersSamplerConfig) -> Ending | None:
+        if not config.stop and config.repetition is None:
+            return None
+        return Ending(self._tokens.piecewise(), stop=config.stop, repetition=config.repetition)
 
     async def close(self) -> None:
         """Returns when the thread has ended, after the token that it is at. What is still asked for fails."""
@@ -169,10 +179,10 @@ class Batch:
             if not call.answer.cancelled():
                 row = decoder.begin(self._order(call))
                 self._rows[row] = call
-                self._hand_over(row)
+                self._hand_over(row, decoder=decoder)
             self._waiting.popleft()
         for row in decoder.step():
-            self._hand_over(row)
+            self._hand_over(row, decoder=decoder)
 
     def fail(self, error: SamplerError) -> None:
         """Tells all who wait, also those whose calls have not been taken."""
@@ -213,8 +223,15 @@ class Batch:
             max_tokens=call.max_tokens,
         )
 
-    def _hand_over(self, row: Row) -> None:
-        if row.finish_reason is not None and row in self._rows:  # others may have rows of their own
+    def _hand_over(self, row: Row, *, decoder: Decoder) -> None:
+        if row not in self._rows:  # others may have rows of their own
+            return
+        ending = self._rows[row].ending
+        if row.finish_reason is None and ending is not None:
+            row.finish_reason = ending.reason(row.token_ids)
+            if row.finish_reason is not None:
+                decoder.end(row)
+        if row.finish_reason is not None:
             settle(self._rows.pop(row), answer=(tuple(row.token_ids), row.finish_reason))
 
 

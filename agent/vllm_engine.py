@@ -125,6 +125,19 @@ class VllmEngine:
         (choice,) = last.outputs
         return Answer(choice.text, tuple(choice.token_ids), choice.finish_reason)
 
+    async def abort(self, request_id: str) -> None:
+        """Takes a request back, if it still is one. Raises EngineDead.
+
+        vLLM's own `abort` only leaves word. So its core is asked something besides, which it answers between two steps.
+        """
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            await self._engine.abort(request_id)
+            await self._engine.is_sleeping()
+        except EngineDeadError as error:
+            raise EngineDead(one_line(error)) from None
+
     async def check(self) -> None:
         """Raises EngineDead."""
         from vllm.v1.engine.exceptions import EngineDeadError

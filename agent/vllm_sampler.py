@@ -24,11 +24,18 @@ from agent.vllm_engine import Answer, EngineDead, EngineFacts, RequestInvalid
 log = logging.getLogger(__name__)
 
 MAX_UNANSWERED = 3  # times that a living engine gives a request up before it is an error
+MAX_DEATHS = 3  # of engines that had a request in hand, and
+MAX_LATE = 3  # times that no answer to it came in time, before it goes without one
+SUSPECT_DEATHS = MAX_DEATHS - 1  # from which on requests are asked one at a time: those with the culprit are spared
 # How vLLM words a prompt that is too long, in the versions that are supported.
 TOO_LONG = re.compile(r"context length|maximum model length|max_model_len|longer than", re.IGNORECASE)
 NO_ANSWER = (None, "abort", "error")  # finish reasons: what the engine gave up is no completion
 
 Encode = Callable[[str], Sequence[int]]
+
+
+class RequestLate(RuntimeError):
+    """A living engine gave no answer in time, and has taken the request back. One line."""
 
 
 class Engine(Protocol):
@@ -45,6 +52,10 @@ class Engine(Protocol):
         self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str
     ) -> Answer:
         """Raises EngineDead and RequestInvalid."""
+        ...
+
+    async def abort(self, request_id: str) -> None:
+        """Takes a request back, and comes back when the engine has said that it lives. Raises EngineDead."""
         ...
 
     async def sleep(self) -> None:
@@ -67,6 +78,7 @@ class _Place:
     life: int = 0
     num_deaths: int = 0
     num_open: int = 0
+    has_suspect: bool = False  # of its open requests
     gpus: tuple[str, ...] = ()  # where it was up last
     given_up: bool = False
     asleep: bool = False
@@ -79,6 +91,10 @@ class VllmSampler:
     A dead engine is started again, `max_restarts` times in all, while its requests go to others or wait. Without any
     engine left there is SamplerError with the last cause. An engine that does not come up the first time is given up
     at once: it would not the next time.
+
+    A request that MAX_DEATHS engines died over, or that got no answer in time MAX_LATE times, is refused: others go on.
+    Before the last of those deaths it is asked with no other one like it beside it. A late request is taken back from
+    its engine; one that does not even answer that is dead.
     """
 
     def __init__(
@@ -133,9 +149,23 @@ class VllmSampler:
         self._check_length(len(token_ids), max_tokens=config.max_tokens)
         temperature = config.temperature_of(request.proposal.operator)
         options = {**generation_options(config), "temperature": temperature}
-        num_unanswered = 0
+        num_unanswered = num_late = num_deaths = 0
         while True:
-            answer = await self._asked(token_ids, request=request, options=options)
+            try:
+                suspect = num_deaths >= SUSPECT_DEATHS
+                answer = await self._asked(token_ids, request=request, options=options, suspect=suspect)
+            except EngineDead as error:
+                num_deaths += 1
+                if num_deaths == MAX_DEATHS:
+                    told = f"vLLM: {num_deaths} engines died over this request, the last one of {error}"
+                    raise PromptRefused(told) from error
+                continue
+            except RequestLate as error:
+                num_late += 1
+                if num_late == MAX_LATE:
+                    told = f"vLLM: {error}, {num_late} times; raise sampler.timeout_seconds or lower sampler.max_tokens"
+                    raise PromptRefused(told) from error
+                continue
             if answer is None:
                 continue
             if answer.finish_reason not in NO_ANSWER:
@@ -171,11 +201,15 @@ class VllmSampler:
         self._tell()
 
     async def _asked(
-        self, token_ids: list[int], *, request: SampleRequest, options: Mapping[str, Any]
+        self, token_ids: list[int], *, request: SampleRequest, options: Mapping[str, Any], suspect: bool
     ) -> Answer | None:
-        """An engine's answer, or None where it died over it. Raises PromptRefused, SamplerRefused, SamplerError."""
-        place = await self._free_place()
+        """An engine's answer, or None where it died before it was asked.
+
+        Raises EngineDead where it died over it, RequestLate, PromptRefused, SamplerRefused, SamplerError.
+        """
+        place = await self._free_place(suspect=suspect)
         place.num_open += 1
+        place.has_suspect |= suspect
         # A request that is asked again is another one for the engine, which may still hold the first.
         request_id = f"{request.problem.id}/{request.proposal.id}/{uuid.uuid4().hex[:8]}"
         try:
@@ -184,12 +218,10 @@ class VllmSampler:
                     return None
                 life = place.life
                 try:
-                    async with asyncio.timeout(self._config.timeout_seconds):
-                        return await place.engine.generate(token_ids, options, request.seed, request_id)
-                except TimeoutError:
-                    self._died(place, life=life, cause=f"no answer within {self._config.timeout_seconds:g} s")
+                    return await self._in_time(place, token_ids, options, request.seed, request_id)
                 except EngineDead as error:
                     self._died(place, life=life, cause=str(error))
+                    raise
         except RequestInvalid as error:
             if TOO_LONG.search(str(error)):
                 raise PromptRefused(f"vLLM: {error}; lower sampler.prompt_tokens or sampler.max_tokens") from error
@@ -198,19 +230,39 @@ class VllmSampler:
             raise SamplerError(f"vLLM: {error}") from error
         finally:
             place.num_open -= 1
+            if suspect:
+                place.has_suspect = False
             self._tell()
-        return None
+
+    async def _in_time(
+        self, place: _Place, token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str
+    ) -> Answer:
+        """Raises RequestLate where the engine lives on, EngineDead where it does not."""
+        try:
+            async with asyncio.timeout(self._config.timeout_seconds):
+                return await place.engine.generate(token_ids, options, seed, request_id)
+        except TimeoutError:
+            late = f"no answer within {self._config.timeout_seconds:g} s"
+        try:
+            await place.engine.abort(request_id)
+        except EngineDead as error:
+            raise EngineDead(f"{late}, and then: {error}") from error
+        log.warning("request_late: %s: %s: %s", place.engine.name, request_id, late)
+        raise RequestLate(late)
 
     def _generating(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Never held while waiting for an engine: one that is being started waits for the same turn."""
         return contextlib.nullcontext() if self._lease is None else self._lease.generating()
 
-    async def _free_place(self) -> _Place:
-        """The engine with the fewest requests. Raises SamplerError where none is left to wait for."""
+    async def _free_place(self, *, suspect: bool) -> _Place:
+        """The engine with the fewest requests, for a suspect one that has no other.
+
+        Raises SamplerError where none is left to wait for.
+        """
         while True:
             if self._closed:
                 raise SamplerError("the sampler is closed")
-            if free := self._free():
+            if free := [place for place in self._free() if not (suspect and place.has_suspect)]:
                 return min(free, key=lambda place: place.num_open)
             if all(place.given_up for place in self._places):
                 raise SamplerError(f"no vLLM engine is left: {self._last_cause}")

@@ -202,7 +202,7 @@ async def evaluate(config: RunConfig, *, problems: Sequence[Problem], options: a
             evaluator = Evaluator(
                 sampler=sampler,
                 pool=pool,
-                render=open_prompt_writer(config.sampler).render,
+                render=open_prompt_writer(config.sampler, engine=config.engine).render,
                 file=file,
                 slots=config.sampler.concurrency,
                 seed=config.seed,

@@ -38,6 +38,9 @@ class SharedEngine:
         answer: Answer = await self._engine.generate(prompt_token_ids, options, seed, request_id)
         return answer
 
+    async def abort(self, request_id: str) -> None:
+        await self._engine.abort(request_id)
+
     async def sleep(self) -> None: ...
 
     async def wake_up(self) -> None: ...

@@ -80,6 +80,20 @@ def test_an_answer_that_nobody_reads_to_its_end_is_in_nobodys_way(folder: Path) 
         assert isinstance("".join(pieces), str)
 
 
+def test_an_answer_is_computed_on_half_of_the_cores_or_as_many_as_it_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)))
+    before = torch.get_num_threads()
+    for llm, num_threads in (
+        (KernelLLM(str(folder), "cpu", seed=1), 3),
+        (KernelLLM(str(folder), "cpu", seed=1, threads=2), 2),
+    ):
+        seen = [torch.get_num_threads() for _ in llm._answer_ids("def f", 1.0, 8)]
+        assert set(seen) == {num_threads}
+        assert torch.get_num_threads() == before, "what the caller had is the caller's again"
+
+
 def test_a_prompt_beyond_the_context_is_refused(folder: Path) -> None:
     with pytest.raises(PromptRefused, match="the context 512; give a shorter module"):
         model(folder).generate_raw("import torch " * 400)

@@ -11,8 +11,8 @@ from agent.config import RunConfig, load_config
 from agent.config_section import ConfigError
 from agent.engine_config import EngineConfig
 from agent.ray_engines import engine_arguments, engine_environment
-from agent.sampler_config import VllmSamplerConfig
-from agent.sampling import check_engines
+from agent.sampler_config import HttpSamplerConfig, VllmSamplerConfig
+from agent.sampling import check_engines, limit_of
 from agent.vllm_sampler import generation_options
 
 
@@ -55,6 +55,30 @@ def test_a_chat_server_takes_no_token_ids(tmp_path: Path) -> None:
     path.write_text("problems: .\nsampler: {kind: http, base_url: 'http://x', model: m, api: chat, tokenizer: model}\n")
     with pytest.raises(ConfigError, match="api must be completions"):
         load_config(path)
+
+
+def test_a_servers_context_needs_somebody_who_counts_and_room_for_an_answer(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    server = "kind: http, base_url: 'http://x', model: m, max_tokens: 50, context_tokens: 50"
+    path.write_text(f"problems: .\nsampler: {{{server}}}\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml: sampler: context_tokens needs tokenizer"):
+        load_config(path)
+    section = load_config(path, [f"sampler.tokenizer={tmp_path / 'model'}"]).sampler
+    assert isinstance(section, HttpSamplerConfig)
+    with pytest.raises(ConfigError, match=r"max_tokens: 50 leaves no room .*: sampler\.context_tokens is 50.* 1 to 49"):
+        limit_of(section, engine=EngineConfig())
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("sampler.stop=['']", "sampler.stop.0: string should have at least 1 character"),
+        ("sampler.repetition={min_pattern_size: 9, max_pattern_size: 8}", "min_pattern_size 9 must not be above"),
+    ],
+)
+def test_an_ending_that_could_not_be_is_a_mistake(tmp_path: Path, override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(written(tmp_path), [override])
 
 
 def test_vllm_is_told_what_the_configuration_says(tmp_path: Path) -> None:

@@ -262,6 +262,8 @@ class TwinEngine:
         await asyncio.sleep(0.002)
         return Answer("text", (1, 2), "stop")
 
+    async def abort(self, request_id: str) -> None: ...
+
     async def sleep(self) -> None:
         self.asleep = True
 

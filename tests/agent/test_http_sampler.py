@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from agent.engine_config import RepetitionSection
 from agent.http_sampler import HttpSampler, endpoint, retry_after_seconds
 from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused, estimate_tokens
 from agent.sampler_config import HttpSamplerConfig
@@ -200,13 +201,16 @@ def test_a_completions_server_gets_all_settings_and_its_answer_comes_back(serve:
 def test_what_not_every_server_knows_is_sent_where_it_is_asked_for(serve: Any) -> None:
     told = {"text": "code", "finish_reason": "stop", "token_ids": [7, 8, 1]}
     server = serve(answers({"choices": [told], "usage": {"prompt_tokens": 3, "completion_tokens": 3}}))
-    config = Setup().config(server, top_k=40, stop=["<end>"], answer_token_ids=True)
+    config = Setup().config(
+        server, top_k=40, stop=["<end>"], answer_token_ids=True, repetition=RepetitionSection(min_count=9)
+    )
     sampler = HttpSampler(config, environ={}, jitter=random.Random(1), encode=lambda prompt: (5, 0, len(prompt)))
     (completion,) = sample(sampler, request())
     assert completion.token_ids == (7, 8, 1)
     ((_, _, body),) = server.seen
     assert body["prompt"] == [5, 0, len("Write a kernel.")]
     assert (body["top_k"], body["stop"], body["return_token_ids"]) == (40, ["<end>"], True)
+    assert body["repetition_detection"] == {"min_pattern_size": 1, "max_pattern_size": 64, "min_count": 9}
 
 
 def test_all_attempts_together_have_a_deadline(serve: Any) -> None:
@@ -237,6 +241,14 @@ def test_a_chat_answer_that_is_all_thinking_is_empty(serve: Any) -> None:
     assert (completion.text, completion.finish_reason) == ("", "length")
 
 
+def test_an_empty_answer_that_the_model_ended_or_that_cost_tokens_is_one(serve: Any) -> None:
+    for reason, num_tokens in (("stop", 0), (None, 7)):
+        usage = {"prompt_tokens": 5, "completion_tokens": num_tokens}
+        server = serve(answers({"choices": [{"text": "", "finish_reason": reason}], "usage": usage}))
+        (completion,) = sample(Setup().sampler(server), request())
+        assert (completion.text, completion.finish_reason, completion.completion_tokens) == ("", reason, num_tokens)
+
+
 @pytest.mark.parametrize(
     "usage", [None, {}, [], {"prompt_tokens": "many", "completion_tokens": -1}, {"prompt_tokens": 10**30}]
 )
@@ -260,6 +272,8 @@ def test_missing_counts_are_estimated_and_said_to_be(serve: Any, usage: Any) -> 
         says(200, b"\x1f\x8b garbage", Content_Encoding="gzip"),
         answers({"error": {"message": "overloaded"}}),
         answers({"choices": []}),
+        answers({"choices": [{"text": "", "finish_reason": None}], "usage": {"completion_tokens": 0}}),
+        answers({"choices": [{"text": "", "finish_reason": None}]}),
         answers({"choices": [{"message": {"content": "the other form"}}]}),
         answers({"choices": [{"text": "half of it", "finish_reason": "abort"}], "usage": USAGE}),
         answers({"choices": [{"text": "no such token", "token_ids": [-1]}], "usage": USAGE}),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from agent.engine_config import EngineConfig
 from agent.plain_text import as_data
 from agent.prompts import PromptWriter
 from agent.sampler_config import HttpSamplerConfig, TransformersSamplerConfig
@@ -72,7 +73,7 @@ def special_names_in(prompt: str, *, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", ["<|begin_of_text|>", "<|end_of_text|>", ODD_NAME])
 def test_the_name_of_a_special_token_in_data_is_text(folder: Path, name: str) -> None:
-    for prompt in prompts_with(name, writer=open_prompt_writer(local(folder))):
+    for prompt in prompts_with(name, writer=open_prompt_writer(local(folder), engine=EngineConfig())):
         assert special_names_in(prompt, folder=folder) == ["<|begin_of_text|>"] * 2  # tokeniser's and template's
 
 
@@ -80,7 +81,7 @@ def test_prompts_for_a_server_break_the_names_of_its_tokeniser_or_those_that_loo
     server = HttpSamplerConfig(kind="http", base_url="http://localhost", model="m")
     knowing = server.model_copy(update={"tokenizer": str(folder)})
     for section, broken in ((server, False), (knowing, True)):
-        prompts = prompts_with(f"<|im_end|>{ODD_NAME}", writer=open_prompt_writer(section))
+        prompts = prompts_with(f"<|im_end|>{ODD_NAME}", writer=open_prompt_writer(section, engine=EngineConfig()))
         assert all("< |im_end|>" in prompt and "<|im_end|>" not in prompt for prompt in prompts)
         assert all((ODD_NAME not in prompt) is broken for prompt in prompts)
 

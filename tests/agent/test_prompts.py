@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.engine_config import EngineConfig
 from agent.prompts import (
     NAMES,
     Limit,
@@ -26,7 +27,7 @@ from agent.prompts import (
     strip_comments,
     strip_docstrings,
 )
-from agent.sampler_config import TransformersSamplerConfig
+from agent.sampler_config import HttpSamplerConfig, TransformersSamplerConfig
 from agent.sampling import open_prompt_writer
 from agent.tokens import Tokens
 from sandbox.types import (
@@ -365,6 +366,24 @@ def test_a_prompt_that_is_too_long_names_the_key_to_change_and_the_limits(
     section = TransformersSamplerConfig(kind="transformers", model=str(tiny_checkpoint), **keys)
     problem = replace(PROBLEM, source="x = 1\n" * 200)
     with pytest.raises(PromptTooLong, match=says):
-        open_prompt_writer(section).render(problem, proposal(Operator.DRAFT), ())
+        open_prompt_writer(section, engine=EngineConfig()).render(problem, proposal(Operator.DRAFT), ())
     with pytest.raises(PromptTooLong, match=r"limit is 400; raise sampler\.prompt_characters"):
         load_prompt_writer(None, limit=in_characters(400)).render(problem, proposal(Operator.DRAFT), ())
+
+
+def test_what_goes_to_a_server_is_counted_in_tokens_where_tokeniser_and_context_are_known(
+    tiny_checkpoint: Path,
+) -> None:
+    server: dict[str, Any] = {"kind": "http", "base_url": "http://localhost:1", "model": "m", "max_tokens": 100}
+    counted = HttpSamplerConfig(**server, tokenizer=str(tiny_checkpoint), context_tokens=1400, prompt_characters=100)
+    count = Tokens(tiny_checkpoint, bos="as_shipped").count
+    parent = observation(ATTEMPT + "\n".join(f"x{n} = {n}" for n in range(300)))
+    prompt = repair_prompt(open_prompt_writer(counted, engine=EngineConfig()), parent)
+    assert 1300 - 40 < count(prompt) <= 1300
+    long = replace(PROBLEM, source="x = 1\n" * 900)
+    with pytest.raises(PromptTooLong, match=r"tokens at the least, and the limit is 1300; .* raise sampler\.context_t"):
+        open_prompt_writer(counted, engine=EngineConfig()).render(long, proposal(Operator.DRAFT), ())
+    for tokenizer in (str(tiny_checkpoint), None):
+        section = HttpSamplerConfig(**server, tokenizer=tokenizer, prompt_characters=400)
+        with pytest.raises(PromptTooLong, match=r"characters at the least, and the limit is 400"):
+            open_prompt_writer(section, engine=EngineConfig()).render(long, proposal(Operator.DRAFT), ())

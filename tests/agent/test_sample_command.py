@@ -112,7 +112,7 @@ def findings(config: Any) -> dict[str, Finding]:
 
 
 def test_doctor_says_what_a_checkpoint_is_and_how_its_prompts_begin(tiny_checkpoint: Path) -> None:
-    found = findings(sampler_check.section_of(None, model=str(tiny_checkpoint)))
+    found = findings(sampler_check.sections_of(None, model=str(tiny_checkpoint)))
     assert {finding.state for finding in found.values()} == {State.OK}
     assert found["checkpoint"].found.startswith("LlamaForCausalLM in ")
     assert found["context"].found == "512 tokens"
@@ -143,7 +143,7 @@ def test_doctor_says_what_is_wrong_with_a_checkpoint_and_what_mends_it(
 ) -> None:
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
     (folder / name).unlink() if content is None else (folder / name).write_text(content)
-    found = findings(sampler_check.section_of(None, model=str(folder)))[finding]
+    found = findings(sampler_check.sections_of(None, model=str(folder)))[finding]
     assert found.state is State.MISSING
     assert says in found.found
     assert found.consequence
@@ -161,7 +161,7 @@ def test_doctor_tells_a_cause_once_and_names_what_it_could_not_look_at(
 ) -> None:
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
     (folder / name).unlink() if content is None else (folder / name).write_text(content)
-    found = findings(sampler_check.section_of(None, model=str(folder)))
+    found = findings(sampler_check.sections_of(None, model=str(folder)))
     assert [each.name for each in found.values() if each.state is State.MISSING] == [cause]
     assert found["not looked at"].found == unknown
     assert not set(unknown.split(", ")) & set(found)
@@ -171,7 +171,7 @@ def test_doctor_notices_a_tokeniser_that_is_not_the_models(tmp_path: Path, tiny_
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
-    found = findings(sampler_check.section_of(None, model=str(folder)))["tokeniser"]
+    found = findings(sampler_check.sections_of(None, model=str(folder)))["tokeniser"]
     assert found.state is State.MISSING
     assert "the model 100" in found.found
 
@@ -181,7 +181,7 @@ def test_doctor_takes_a_configuration_too(folder: Path, capsys: pytest.CaptureFi
         "problems: easy.py\nsampler: {kind: http, base_url: 'http://localhost:8000', model: m, api_key_env: NO_SUCH}\n"
     )
     assert (
-        "NO_SUCH is not set" in findings(sampler_check.section_of(folder / "http.yaml", model=None))["settings"].found
+        "NO_SUCH is not set" in findings(sampler_check.sections_of(folder / "http.yaml", model=None))["settings"].found
     )
     assert cli.main(["doctor", "http.yaml"]) == 2
     assert "what mends it" in " ".join(capsys.readouterr().out.split())

@@ -143,7 +143,8 @@ class TwinEngine:
     """As `VllmEngine`, without vLLM: its model is an echo. `folder` is where the test reads what became of it.
 
     `die_at` has, for each life in turn, the number of the request over which it dies: as a process by SIGKILL where
-    `how` is `killed`, as an engine whose process lives on where it is `dead`.
+    `how` is `killed`, as an engine whose process lives on where it is `dead`, as one that answers nothing more where
+    it is `hung`.
     """
 
     def __init__(
@@ -162,9 +163,17 @@ class TwinEngine:
             raise EngineDead("did not start: no memory")
         return EngineFacts(os.getpid(), "twin", 100_000, True, ("GPU-5f",))
 
+    async def _answer_if_it_can(self) -> None:
+        if self._dead and self._how == "hung":
+            await asyncio.sleep(3600)
+
+    async def abort(self, request_id: str) -> None:
+        await self._answer_if_it_can()
+
     async def generate(
         self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str
     ) -> Answer:
+        await self._answer_if_it_can()
         if self._dead:
             raise EngineDead("EngineDeadError")
         self._requests += 1
@@ -174,10 +183,12 @@ class TwinEngine:
             if self._how == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             self._dead = True
+            await self._answer_if_it_can()
             raise EngineDead("EngineDeadError: EngineCore encountered an issue")
         if len(prompt_token_ids) > 1000:
             raise RequestInvalid("the prompt is longer than the maximum model length")
         await asyncio.sleep(0.005)
+        await self._answer_if_it_can()
         if self._dead:
             raise EngineDead("EngineDeadError")
         return Answer(f"```python\nclass ModelNew:\n    by = {seed}\n```", (1,) * COMPLETION_TOKENS, "stop")
@@ -217,9 +228,10 @@ def vllm_sampler(
     max_restarts: int = 3,
     tell: Tell | None = None,
     prompt_tokens: int = PROMPT_TOKENS,
+    timeout_seconds: float = 900.0,
 ) -> VllmSampler:
     return VllmSampler(
-        VllmSamplerConfig(kind="vllm", model="m", concurrency=4, max_tokens=9),
+        VllmSamplerConfig(kind="vllm", model="m", concurrency=4, max_tokens=9, timeout_seconds=timeout_seconds),
         twin_engines(folder, how=how, die_at=die_at, num_engines=num_engines),
         encode=lambda prompt: (1,) * prompt_tokens,
         max_restarts=max_restarts,
@@ -234,14 +246,25 @@ def lives_in(folder: Path) -> list[int]:
 
 @pytest.mark.parametrize("how", ["killed", "dead"])
 def test_a_run_whose_engines_die_in_mid_request_is_whole(cluster: None, tmp_path: Path, how: str) -> None:
-    sampler = vllm_sampler(tmp_path, how=how, die_at=[5, 9, 7])
+    sampler = vllm_sampler(tmp_path, how=how, die_at=[5, 9])
     assert_whole(tmp_path, asyncio.run(run(tmp_path, sampler)))
-    assert len(lives_in(tmp_path)) == 5, "each of the three that died was started again, once"
+    assert len(lives_in(tmp_path)) == 4, "each of the two that died was started again, once"
     asked = Counter((tmp_path / "asked").read_text().splitlines())
     assert max(asked.values()) > 1, "some request was asked again, with the seed that it had"
     assert len(asked) == NUM_PROBLEMS * NUM_SAMPLES
-    time.sleep(0.2)
-    assert not [pid for pid in lives_in(tmp_path) if Path(f"/proc/{pid}/cmdline").exists()], "all processes are gone"
+    deadline = time.monotonic() + 30.0
+    while [pid for pid in lives_in(tmp_path) if Path(f"/proc/{pid}/cmdline").exists()]:
+        assert time.monotonic() < deadline, "all processes are gone"
+        time.sleep(0.05)
+
+
+def test_an_engine_that_does_not_even_take_a_request_back_is_started_again(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.ray_engines.ABORT_SECONDS", 0.2)
+    sampler = vllm_sampler(tmp_path, how="hung", die_at=[5], timeout_seconds=2.0)
+    assert_whole(tmp_path, asyncio.run(run(tmp_path, sampler)))
+    assert len(lives_in(tmp_path)) == 3
 
 
 def test_engines_that_go_on_dying_end_the_run_which_is_resumed_and_charged_once(cluster: None, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from agent.checkpoint import CheckpointError
 from agent.config import ConfigError
+from agent.engine_config import EngineConfig
 from agent.prompts import PromptTooLong
 from agent.sampler import Completion, SampleRequest, SamplerError, SamplerRefused
 from agent.sampler_config import TransformersSamplerConfig
@@ -63,8 +64,8 @@ class ScriptedDecoder:
     def __init__(self, fault: Callable[[], Exception] | None = None) -> None:
         self._fault = fault
 
-    def use_threads(self, number: int) -> None:
-        self.number = number
+    def use_threads(self, number: int) -> int:
+        return number
 
     def begin(self, order: object) -> Any:
         if self._fault is not None:
@@ -129,20 +130,20 @@ def test_the_loop_stays_live_while_the_model_works(tiny_checkpoint: Path) -> Non
 
 def test_prompt_and_answer_must_fit_the_context_together(tiny_checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match=r"sampler\.max_tokens: 512 leaves no room .* 512 tokens"):
-        check_sampler(config(tiny_checkpoint, max_tokens=512))
+        check_sampler(config(tiny_checkpoint, max_tokens=512), engine=EngineConfig())
     with pytest.raises(ConfigError, match=r"sampler\.prompt_tokens: 400 and max_tokens 200 are more than the 512"):
-        check_sampler(config(tiny_checkpoint, max_tokens=200, prompt_tokens=400))
-    check_sampler(config(tiny_checkpoint))
+        check_sampler(config(tiny_checkpoint, max_tokens=200, prompt_tokens=400), engine=EngineConfig())
+    check_sampler(config(tiny_checkpoint), engine=EngineConfig())
     with pytest.raises(CheckpointError, match="neither a folder"):
-        check_sampler(config(tiny_checkpoint / "not there"))
+        check_sampler(config(tiny_checkpoint / "not there"), engine=EngineConfig())
 
 
 def test_prompts_are_limited_by_the_context_less_the_answer(tiny_checkpoint: Path) -> None:
     draft = Proposal(id="d", operator=Operator.DRAFT, parents=())
-    prompt = open_prompt_writer(config(tiny_checkpoint)).render(PROBLEM, draft, ())
+    prompt = open_prompt_writer(config(tiny_checkpoint), engine=EngineConfig()).render(PROBLEM, draft, ())
     assert prompt == "\n<|begin_of_text|>Rewrite this module:\nclass Model: pass\nThe answer:\n"
     with pytest.raises(PromptTooLong, match="the limit is 20"):
-        open_prompt_writer(config(tiny_checkpoint, prompt_tokens=20)).render(PROBLEM, draft, ())
+        open_prompt_writer(config(tiny_checkpoint, prompt_tokens=20), engine=EngineConfig()).render(PROBLEM, draft, ())
 
 
 def test_judges_keep_a_core_where_there_are_two(monkeypatch: pytest.MonkeyPatch) -> None:

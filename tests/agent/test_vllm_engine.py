@@ -76,6 +76,14 @@ class FailingEngine:
         raise self._error
         yield  # what makes it a generator
 
+    async def abort(self, request_id: str) -> None:
+        self.aborted = request_id
+
+    async def is_sleeping(self) -> bool:
+        if self.errored:
+            raise self._error
+        return False
+
 
 @pytest.fixture
 def vllm_in_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,3 +130,11 @@ def test_a_failed_request_is_blamed_on_the_engine_or_on_itself(
 def test_a_request_that_a_living_engine_failed_over_is_no_bad_request(vllm_in_name: None) -> None:
     answer = asyncio.run(failing(EngineGenerateError()).generate([1], {"max_tokens": 1}, 0, "a"))
     assert (answer.text, answer.token_ids, answer.finish_reason) == ("", (), "error")
+
+
+def test_a_request_is_taken_back_and_the_engine_says_whether_it_lives(vllm_in_name: None) -> None:
+    living, dead = (failing(EngineDeadError("gone"), errored=errored) for errored in (False, True))
+    asyncio.run(living.abort("a"))
+    assert living._engine.aborted == "a"
+    with pytest.raises(EngineDead, match="gone"):  # though vLLM's own `abort` said nothing
+        asyncio.run(dead.abort("a"))

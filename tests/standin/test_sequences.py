@@ -8,6 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from agent.config import load_config
+from agent.engine_config import EngineConfig
 from agent.prompts import PromptWriter
 from agent.sampler_config import LocalModelSection
 from agent.sampling import open_prompt_writer, tokens_of
@@ -72,7 +73,7 @@ def test_a_run_sends_the_very_tokens_that_training_learnt_from() -> None:
     checkpoint = ROOT / "standin" / "checkpoint"
     sampler = load_config(ROOT / "configs" / "quickstart.yaml", [f"sampler.model={checkpoint}"]).sampler
     assert isinstance(sampler, LocalModelSection)
-    run, encode = open_prompt_writer(sampler), tokens_of(sampler).encode
+    run, encode = open_prompt_writer(sampler, engine=EngineConfig()), tokens_of(sampler).encode
     tokenizer = read_tokenizer(checkpoint)
     training = open_writer(tokenizer)
     for seed in range(12):
