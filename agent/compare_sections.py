@@ -82,8 +82,8 @@ def _arms_table(found: Comparison) -> Table:
         for arm in found.arms
     )
     caption = (
-        "Solved within the budget and not refuted by a confirmation. An area is the mean share of the budget that was "
-        "left when a problem's first pass came, 0 where none came"
+        "Solved within the budget and, where it was judged again, confirmed. An area is the mean share of the budget "
+        "that was left when a problem's first pass came, 0 where none came"
     )
     return Table(caption=caption, head=head, rows=rows)
 
@@ -100,7 +100,8 @@ def _speedup_table(found: Comparison) -> Table:
         rows.append((arm.arm, str(s.over_all), solved, *faster, *(str(arm.intervals[name]) for name in areas)))
     caption = (
         "Geometric means of the best speedups, over all searches with 1x for the unsolved, and over the solved alone, "
-        "which rises when hard problems are left unsolved. fast_p: the share of problems faster than p"
+        "which rises when hard problems are left unsolved. fast_p: the share of problems faster than p. All as "
+        "confirmed, where a search's best was judged again; in an area nothing counts above what was then confirmed"
     )
     return Table(caption=caption, head=head, rows=tuple(rows))
 
@@ -163,7 +164,10 @@ def _signed(d: Difference) -> str:
 
 
 def _curves(found: Comparison) -> Part:
-    notes = ["The share of problems solved by what each search had spent, mean over seeds; bands are intervals."]
+    notes = [
+        "The share of problems solved by what each search had spent, mean over seeds; bands are intervals. What a "
+        "confirmation refuted is left out, and a search of which nothing was confirmed solved nothing."
+    ]
     if "gpu_seconds" not in found.limits:
         notes.append("No GPU was used, so there are no curves by GPU seconds.")
     return Part(

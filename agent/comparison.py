@@ -44,9 +44,10 @@ class SpeedupFigures:
 class ArmFigures:
     """One arm over all seeds.
 
-    `solved` is the share of problems solved within the budget, `by_seed` how many in each. `measures` are the figures
-    that arms are compared in: by name, by problem. `draws` are its independent answers by problem, None where there are
-    none, with `why_no_draws`. `spend` and the counts are of all its searches together.
+    `solved` is the share of problems solved within the budget, `by_seed` how many in each; they, `speedups` and the end
+    of every curve are by confirmations where there are any, `draws` by the verdicts of the searches. `measures` are the
+    figures that arms are compared in: by name, by problem. `draws` are its independent answers by problem, None where
+    there are none, with `why_no_draws`. `spend` and the counts are of all its searches together.
     """
 
     arm: str

@@ -40,10 +40,12 @@ def search(
     )  # fmt: skip
 
 
-def compared(searches: Mapping[str, Sequence[SearchFigures]], *, seeds: Sequence[int] = (0, 1)) -> Comparison:
+def compared(
+    searches: Mapping[str, Sequence[SearchFigures]], *, seeds: Sequence[int] = (0, 1), limit: float = 100.0
+) -> Comparison:
     arms = list(searches)
     return compare(
-        searches, seeds=seeds, currency="tokens", limit=100.0, against=arms[0], resamples=500,
+        searches, seeds=seeds, currency="tokens", limit=limit, against=arms[0], resamples=500,
         why_no_draws={arm: None if arm.startswith("drafts") else "it repairs" for arm in arms},
         asked=dict.fromkeys(arms, Asked(num=4, num_hits=1)),
     )  # fmt: skip
@@ -197,9 +199,39 @@ def test_what_a_confirmation_refuted_is_unsolved_and_what_it_measured_stands(tmp
         run.confirm("x", slow, passed(speedup=1.5))
     found = read(run, limit=1000)
     assert (found.solved, found.confirmed, found.speedup, found.num_refuted) == (True, True, 1.5, 1)
-    assert found.curves["tokens"].best == (2.0,)
+    assert found.curves["tokens"].best == (1.5,)  # of `slow`, as confirmed
     alone = read(run, limit=TOKENS)
     assert (alone.solved, alone.speedup, alone.num_refuted) == (False, None, 1)
+
+
+def test_all_figures_of_the_end_are_by_the_confirmation(tmp_path: Path) -> None:
+    """Judged at 2.5x and confirmed at 0.97x: faster than PyTorch by no figure, while the draft counts as judged."""
+    with ScriptedRun(tmp_path, "x") as run:
+        fast = run.add("x", "fast", passed(speedup=2.5))
+        run.add("x", "slower", passed(speedup=1.4))
+        run.end("x")
+        run.confirm("x", fast, passed(speedup=0.97))
+    found = read(run, limit=100.0 * TOKENS)
+    (arm,) = compared({"drafts": [found]}, seeds=(0,), limit=100.0 * TOKENS).arms
+    assert arm.speedups is not None
+    assert arm.speedups.over_all.value == pytest.approx(0.97)
+    assert {p: share.value for p, share in arm.speedups.faster.items()} == dict.fromkeys((1.0, 1.2, 1.5, 2.0), 0.0)
+    assert arm.intervals["area of log speedup by tokens"].value == 0.0
+    assert arm.replicas["tokens"].log_speedup(100.0 * TOKENS)["x"] == pytest.approx(math.log(0.97))
+    assert arm.draws is not None
+    assert sorted(arm.draws["x"].speedups) == [1.4, 2.5]
+
+
+def test_a_search_of_which_nothing_was_confirmed_solved_nothing(tmp_path: Path) -> None:
+    """As in the report of its run: what was not put to the test does not stand in for what failed it."""
+    with ScriptedRun(tmp_path, "x") as run:
+        fast = run.add("x", "fast", passed(speedup=2.5))
+        run.add("x", "slower", passed(speedup=1.4))
+        run.end("x")
+        run.confirm("x", fast, failed())
+    found = read(run, limit=1000)
+    assert (found.solved, found.confirmed, found.speedup, found.num_refuted) == (False, False, None, 1)
+    assert found.first_pass("tokens") is None
 
 
 def test_drafts_are_in_the_order_of_their_proposals(tmp_path: Path) -> None:
