@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agent.curves import Curve
-from agent.events import Confirmed, EndReason, Judged, Proposed, Sampled
+from agent.events import Confirmed, EndReason, Judged, Proposed, Sampled, Unsampled
 from agent.experiment_config import Cell
+from agent.first_drafts import Drafts, Drawn
 from agent.ledger import Ledger
 from agent.search import Standing
 from sandbox.types import Operator, Proposal, Spend, Verdict
@@ -36,8 +37,7 @@ class SearchFigures:
     judged, but not above what was confirmed in the end. `solved` says that a program passed within the budget and, if
     any was judged again, that one of those passed again; `speedup` is the confirmed one where one was confirmed, None
     where nothing was timed. `num_refuted` passed in the search and failed when judged again. `spend` is all that was
-    spent, also beyond the limit. `drafts` are the verdicts on drafts in the order in which they were proposed; None
-    where there is none.
+    spent, also beyond the limit. `drafts` are as judged, beyond it too.
     """
 
     cell: Cell
@@ -48,7 +48,7 @@ class SearchFigures:
     speedup: float | None
     num_refuted: int
     spend: Spend
-    drafts: tuple[Verdict | None, ...]
+    drafts: Drafts
     end: EndReason | None
 
     def first_pass(self, currency: str) -> float | None:
@@ -69,6 +69,8 @@ def read_cell(ledger: Ledger, *, cell: Cell, currency: str, limit: float) -> lis
             case Sampled(proposal=proposal, candidate=candidate):
                 reading.answers[proposal.id] = candidate.id
                 reading.answered_at.setdefault(candidate.id, reading.standing.spend)
+            case Unsampled(proposal=proposal):
+                reading.refused = reading.refused or proposal.operator is Operator.DRAFT
             case Judged(verdict=verdict):
                 reading.verdicts[verdict.candidate_id] = verdict
                 reading.judged_at[verdict.candidate_id] = reading.standing.spend
@@ -88,6 +90,7 @@ class _Reading:
     judged_at: dict[str, Spend] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     confirmations: dict[str, Verdict] = field(default_factory=dict)
+    refused: bool = False  # a draft
 
     def figures(self, cell: Cell, *, currency: str, limit: float) -> SearchFigures:
         within = [v for id, v in self.verdicts.items() if self._spent(id, currency=currency) <= limit and v.passed]
@@ -106,7 +109,7 @@ class _Reading:
             speedup=best.speedup if best is not None and best.timed else None,
             num_refuted=len(refuted),
             spend=self.standing.spend,
-            drafts=tuple(self._drafts()),
+            drafts=Drafts(drawn=tuple(self._drafts()), refused=self.refused),
             end=None if self.standing.ended is None else self.standing.ended.end,
         )  # fmt: skip
 
@@ -127,11 +130,11 @@ class _Reading:
         levels = itertools.accumulate((level for _, level in points), max)
         return Curve(spent=tuple(spent for spent, _ in points), best=tuple(levels))
 
-    def _drafts(self) -> Iterator[Verdict | None]:
+    def _drafts(self) -> Iterator[Drawn | None]:
         for proposal in self.proposals:
             if proposal.operator is Operator.DRAFT:
-                candidate_id = self.answers.get(proposal.id)
-                yield None if candidate_id is None else self.verdicts.get(candidate_id)
+                verdict = self.verdicts.get(self.answers.get(proposal.id, ""))
+                yield None if verdict is None else Drawn.of(verdict)
 
 
 def _level(verdict: Verdict) -> float:

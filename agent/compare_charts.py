@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 from markupsafe import Markup
 
+from agent.at_k import AtK, passing
 from agent.comparison import ArmFigures, Comparison, words_of
 from agent.html_charts import ChartView
 from agent.published import PublishedTable
 from agent.resampling import Interval
-from agent.statistics import share_with_any
 from agent.svg_chart import Axis, Mark, Series, curve_chart, figure_text
 
 STYLES = 6  # of curves in the style sheet: more arms are drawn in several charts
@@ -84,17 +83,9 @@ def replica_charts(comparison: Comparison) -> Iterator[ChartView]:
         yield ChartView(name=name, told=told, drawing=drawing, head=("k", *found), rows=rows)
 
 
-def pass_at_k(comparison: Comparison) -> dict[str, dict[int, Interval]]:
-    """By arm with independent answers: pass@k at some k, up to as many answers as every problem has."""
-    found = {}
-    for arm in comparison.arms:
-        if arm.draws is None:
-            continue
-        most = min(drawn.num for drawn in arm.draws.values())
-        ks = [k for k in KS if k < most] + [most]
-        values = np.array([[share_with_any(d.num, d.num_passed, k) for k in ks] for d in arm.draws.values()])
-        found[arm.arm] = dict(zip(ks, comparison.means(values), strict=True))
-    return found
+def pass_at_k(comparison: Comparison) -> dict[str, dict[int, AtK]]:
+    """By arm with independent answers: pass@k at some k, up to as many answers as nearly every problem has."""
+    return {arm.arm: comparison.at_k(arm, ks=KS, estimate=passing) for arm in comparison.arms if arm.draws is not None}
 
 
 def pass_at_k_charts(comparison: Comparison) -> Iterator[ChartView]:
@@ -116,12 +107,12 @@ def published_chart(comparison: Comparison, *, table: PublishedTable) -> ChartVi
     return _pass_chart(found, name="pass@k: measured here (curves), published elsewhere (diamonds)", marks=marks)
 
 
-def _pass_chart(found: Mapping[str, Mapping[int, Interval]], *, name: str, marks: Sequence[Mark]) -> ChartView:
+def _pass_chart(found: Mapping[str, Mapping[int, AtK]], *, name: str, marks: Sequence[Mark]) -> ChartView:
     series = [
         Series(
             name=arm,
-            points=tuple((float(k), 100 * interval.value) for k, interval in by_k.items()),
-            bounds=tuple((100 * interval.low, 100 * interval.high) for interval in by_k.values()),
+            points=tuple((float(k), 100 * at.interval.value) for k, at in by_k.items()),
+            bounds=tuple((100 * at.interval.low, 100 * at.interval.high) for at in by_k.values()),
         )
         for arm, by_k in found.items()
     ]
@@ -131,13 +122,13 @@ def _pass_chart(found: Mapping[str, Mapping[int, Interval]], *, name: str, marks
         x=Axis(label="k: answers to each problem", least=1.0, whole=True),
     )  # fmt: skip
     ks = sorted({k for by_k in found.values() for k in by_k})
-    rows = tuple((str(k), *(percent(by_k[k]) if k in by_k else "" for by_k in found.values())) for k in ks)
+    rows = tuple((str(k), *(percent(by_k[k].interval) if k in by_k else "" for by_k in found.values())) for k in ks)
     return ChartView(name=name, told=told, drawing=drawing, head=("k", *found), rows=rows)
 
 
-def _last_pass(arm: str, by_k: Mapping[int, Interval]) -> str:
+def _last_pass(arm: str, by_k: Mapping[int, AtK]) -> str:
     last = max(by_k)
-    return f"{arm}: {by_k[min(by_k)].value:.1%} at k = 1, {by_k[last].value:.1%} at k = {last}"
+    return f"{arm}: {by_k[min(by_k)].interval.value:.1%} at k = 1, {by_k[last].interval.value:.1%} at k = {last}"
 
 
 def _curves(

@@ -5,12 +5,16 @@ Decides nothing. Says of the other arms why none of this holds for them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
+from agent.at_k import AtK, best_of, faster_than
 from agent.compare_charts import pass_at_k, pass_at_k_charts, percent
 from agent.compare_parts import Part, Table
 from agent.comparison import ArmFigures, Comparison
-from agent.statistics import FAST_P_LEVELS, Draws, best_at_k, fast_p_at_k
+from agent.statistics import FAST_P_LEVELS, Draws
+
+KS_OF_SPEEDUPS = (1, 2, 5, 10, 20, 50)
 
 
 def independent_part(found: Comparison) -> Part:
@@ -20,26 +24,47 @@ def independent_part(found: Comparison) -> Part:
     if not drawn:
         note = "No arm draws its answers independently of each other; see the replicas below."
         return Part(id="independent", title="pass@k", notes=(note,), facts=facts)
-    nums = ", ".join(f"{arm.arm} {_num_draws(arm)}" for arm in drawn)
-    notes = (
-        "The unbiased estimate over the first answers of each search, as many in every search, all seeds together; "
-        f"k is at most the number of answers to each problem: {nums}.",
-    )
-    by_arm = pass_at_k(found)
-    ks = sorted({k for by_k in by_arm.values() for k in by_k})
-    rows = tuple((arm, *(percent(by_k[k]) if k in by_k else "" for k in ks)) for arm, by_k in by_arm.items())
-    tables = [
-        Table(caption="pass@k with intervals over problems", head=("arm", *(f"@{k}" for k in ks)), rows=rows),
-        _fits_table(drawn),
-    ]
+    tables = [_pass_table(found), _fits_table(drawn)]
     if found.timed and all(_all_timed(arm) for arm in drawn):
-        tables += [_best_table(drawn), _fast_table(drawn)]
-    drawn_as = tuple(pass_at_k_charts(found))
-    return Part(id="independent", title="pass@k", notes=notes, tables=tuple(tables), drawings=drawn_as, facts=facts)
+        tables += [_best_table(found, drawn), _fast_table(found, drawn)]
+    return Part(
+        id="independent", title="pass@k", notes=_notes(drawn), tables=tuple(tables),
+        drawings=tuple(pass_at_k_charts(found)), facts=facts,
+    )  # fmt: skip
 
 
-def _num_draws(arm: ArmFigures) -> int:
-    return min(drawn.num for drawn in _draws(arm))
+def _notes(drawn: Sequence[ArmFigures]) -> tuple[str, ...]:
+    counts = ", ".join(f"{arm.arm} {_counts(arm)}" for arm in drawn)
+    return (
+        "Of drafts as judged, not confirmed: only a search's best is judged again. The unbiased estimate over the "
+        "first drafts of each search, all seeds together, as many as nine in ten searches have; a problem with a "
+        "shorter search counts as many as that one has, and at each k those problems count that have k answers (how "
+        "many stands beside it where not all have). A prompt that the sampler refuses is a failure of its problem.",
+        f"Answers to each problem: {counts}.",
+    )
+
+
+def _counts(arm: ArmFigures) -> str:
+    nums = [drawn.num for drawn in _draws(arm).values()]
+    return str(nums[0]) if min(nums) == max(nums) else f"{min(nums)} to {max(nums)}"
+
+
+def _pass_table(found: Comparison) -> Table:
+    total = len(found.problem_ids)
+    rows = {arm: {k: percent(at.interval) + _of(at, total=total) for k, at in by_k.items()}
+            for arm, by_k in pass_at_k(found).items()}  # fmt: skip
+    return _table(rows, caption="pass@k with intervals over problems, as judged, not confirmed")
+
+
+def _of(at: AtK, *, total: int) -> str:
+    return "" if at.num_problems == total else f", {at.num_problems} of {total} problems"
+
+
+def _table(rows: Mapping[str, Mapping[int, str]], *, caption: str) -> Table:
+    """`rows` are cells by k."""
+    ks = sorted({k for cells in rows.values() for k in cells})
+    told = tuple((name, *(cells.get(k, "") for k in ks)) for name, cells in rows.items())
+    return Table(caption=caption, head=("arm", *(f"@{k}" for k in ks)), rows=told)
 
 
 def _all_timed(arm: ArmFigures) -> bool:
@@ -63,29 +88,32 @@ def _fits_table(drawn: list[ArmFigures]) -> Table:
     )
 
 
-def _best_table(drawn: Sequence[ArmFigures]) -> Table:
-    ks = _ks(drawn)
-    rows = tuple((arm.arm, *(f"{best_at_k(_draws(arm), k):.3f}" for k in ks)) for arm in drawn)
-    caption = "best@k: the expected best speedup of k answers, 1 for a failed one, mean over problems"
-    return Table(caption=caption, head=("arm", *(f"@{k}" for k in ks)), rows=rows)
-
-
-def _fast_table(drawn: Sequence[ArmFigures]) -> Table:
-    ks = _ks(drawn)
-    rows = tuple(
-        (f"{arm.arm}, p = {p:g}", *(f"{fast_p_at_k(_draws(arm), k, p=p):.1%}" for k in ks))
-        for arm in drawn
-        for p in FAST_P_LEVELS
+def _best_table(found: Comparison, drawn: Sequence[ArmFigures]) -> Table:
+    total = len(found.problem_ids)
+    rows = {}
+    for arm in drawn:
+        by_k = found.at_k(arm, ks=KS_OF_SPEEDUPS, estimate=best_of)
+        rows[arm.arm] = {k: f"{at.interval}{_of(at, total=total)}" for k, at in by_k.items()}
+    caption = (
+        "best@k: the expected best speedup of k answers, 1 for a failed one, mean over problems with intervals over "
+        "them, as judged, not confirmed: the largest of k noisy figures lies above what it would be confirmed at"
     )
-    caption = "fast_p@k: the chance that one of k answers is right and faster than p, mean over problems"
-    return Table(caption=caption, head=("arm", *(f"@{k}" for k in ks)), rows=rows)
+    return _table(rows, caption=caption)
 
 
-def _ks(drawn: Sequence[ArmFigures]) -> list[int]:
-    most = min(_num_draws(arm) for arm in drawn)
-    return [k for k in (1, 2, 5, 10, 20, 50) if k < most] + [most]
+def _fast_table(found: Comparison, drawn: Sequence[ArmFigures]) -> Table:
+    total = len(found.problem_ids)
+    rows = {}
+    for arm, p in itertools.product(drawn, FAST_P_LEVELS):
+        by_k = found.at_k(arm, ks=KS_OF_SPEEDUPS, estimate=faster_than(p))
+        rows[f"{arm.arm}, p = {p:g}"] = {k: percent(at.interval) + _of(at, total=total) for k, at in by_k.items()}
+    caption = (
+        "fast_p@k: the chance that one of k answers is right and faster than p, mean over problems with intervals over "
+        "them, as judged, not confirmed"
+    )
+    return _table(rows, caption=caption)
 
 
-def _draws(arm: ArmFigures) -> list[Draws]:
+def _draws(arm: ArmFigures) -> Mapping[str, Draws]:
     assert arm.draws is not None
-    return list(arm.draws.values())
+    return arm.draws
