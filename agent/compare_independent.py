@@ -6,12 +6,13 @@ Decides nothing. Says of the other arms why none of this holds for them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from agent.at_k import AtK, best_of, faster_than
 from agent.compare_charts import pass_at_k, pass_at_k_charts, percent
 from agent.compare_parts import Part, Table
 from agent.comparison import ArmFigures, Comparison
+from agent.hard_or_impossible import FAR, MIN_PROBLEMS, REPLICATES, HardOrImpossible
 from agent.statistics import FAST_P_LEVELS, Draws
 
 KS_OF_SPEEDUPS = (1, 2, 5, 10, 20, 50)
@@ -19,18 +20,27 @@ KS_OF_SPEEDUPS = (1, 2, 5, 10, 20, 50)
 
 def independent_part(found: Comparison) -> Part:
     """pass@k where it holds, and why not where it does not."""
-    facts = tuple(f"{arm.arm}: no pass@k; {arm.why_no_draws}." for arm in found.arms if arm.draws is None)
+    facts = tuple(_facts(found))
     drawn = [arm for arm in found.arms if arm.draws is not None]
     if not drawn:
         note = "No arm draws its answers independently of each other; see the replicas below."
         return Part(id="independent", title="pass@k", notes=(note,), facts=facts)
-    tables = [_pass_table(found), _fits_table(drawn)]
+    tables = [_pass_table(found), *_fits_tables(drawn)]
     if found.timed and all(_all_timed(arm) for arm in drawn):
         tables += [_best_table(found, drawn), _fast_table(found, drawn)]
     return Part(
         id="independent", title="pass@k", notes=_notes(drawn), tables=tuple(tables),
         drawings=tuple(pass_at_k_charts(found)), facts=facts,
     )  # fmt: skip
+
+
+def _facts(found: Comparison) -> Iterator[str]:
+    """What an arm has not, and why."""
+    for arm in found.arms:
+        if arm.draws is None:
+            yield f"{arm.arm}: no pass@k; {arm.why_no_draws}."
+        elif arm.fits is None:
+            yield f"{arm.arm}: hard and impossible problems are not told apart with fewer than {MIN_PROBLEMS} problems."
 
 
 def _notes(drawn: Sequence[ArmFigures]) -> tuple[str, ...]:
@@ -71,21 +81,27 @@ def _all_timed(arm: ArmFigures) -> bool:
     return arm.draws is not None and all(len(d.speedups) == d.num_passed for d in arm.draws.values())
 
 
-def _fits_table(drawn: list[ArmFigures]) -> Table:
-    rows = []
-    for arm in drawn:
-        assert arm.fits is not None
-        fit = arm.fits.with_impossible
-        far = f"{fit.pass_at_k(1000):.1%}"
-        shape = f"{fit.alpha:.3g}, {fit.beta:.3g}"
-        rows.append((arm.arm, f"{fit.impossible:.1%}", f"{arm.fits.p_value:.3f}", shape, far))
+def _fits_tables(drawn: Sequence[ArmFigures]) -> list[Table]:
+    """Of the arms with problems enough."""
+    rows = tuple((arm.arm, *_fits_cells(arm.fits)) for arm in drawn if arm.fits is not None)
     caption = (
         "Hard or impossible: each answer passes with a chance drawn from a beta distribution, and a share of problems "
-        "is impossible. p is of no impossible ones; few problems tell the two hardly apart"
+        "is impossible. p is of no impossible ones, and the intervals are of this model, both by parametric bootstrap "
+        f"({REPLICATES} replicates); beside it what the rival says, for which all are merely hard. Where p is not "
+        "small, the counts do not tell the two apart, and nothing is known of so many answers"
     )
-    return Table(
-        caption=caption, head=("arm", "impossible", "p", "alpha, beta", "pass@1000 by the fit"), rows=tuple(rows)
-    )
+    far = f"pass@{FAR}"
+    head = ("arm", "impossible", "p", "alpha, beta", f"{far} by the fit", "alpha, beta if hard", f"{far} if hard")
+    return [Table(caption=caption, head=head, rows=rows)] if rows else []
+
+
+def _fits_cells(fits: HardOrImpossible) -> Iterator[str]:
+    yield percent(fits.impossible)
+    yield f"{fits.p_value:.3f}"
+    yield f"{fits.with_impossible.alpha:.3g}, {fits.with_impossible.beta:.3g}"
+    yield percent(fits.pass_far)
+    yield f"{fits.hard_only.alpha:.3g}, {fits.hard_only.beta:.3g}"
+    yield f"{fits.hard_only.pass_at_k(FAR):.1%}"
 
 
 def _best_table(found: Comparison, drawn: Sequence[ArmFigures]) -> Table:

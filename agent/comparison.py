@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from agent import difficulty
 from agent.at_k import AtK, Estimate, at_k, most_k
 from agent.cell_figures import SearchFigures
 from agent.curves import Curve, Replicas, coverage
 from agent.events import EndReason
 from agent.first_drafts import draws_of
+from agent.hard_or_impossible import HardOrImpossible, hard_or_impossible
 from agent.resampling import Interval, bootstrap_mean, bootstrap_means, paired_difference, sign_flip_p_value
 from agent.statistics import FAST_P_LEVELS, Draws
 from agent.verdict_cache import Asked
@@ -50,7 +50,8 @@ class ArmFigures:
     `solved` is the share of problems solved within the budget, `by_seed` how many in each; they, `speedups` and the end
     of every curve are by confirmations where there are any, `draws` by the verdicts of the searches. `measures` are the
     figures that arms are compared in: by name, by problem. `draws` are its independent answers by problem, None where
-    there are none, with `why_no_draws`. `spend` and the counts are of all its searches together.
+    there are none, with `why_no_draws`; `fits` of them, None of too few problems. `spend` and the counts are of all its
+    searches together.
     """
 
     arm: str
@@ -67,7 +68,7 @@ class ArmFigures:
     replicas: Mapping[str, Replicas]
     draws: Mapping[str, Draws] | None
     why_no_draws: str | None
-    fits: difficulty.Comparison | None
+    fits: HardOrImpossible | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +221,9 @@ def _arm_figures(
         draws=draws if answered else None,
         why_no_draws=why_no_draws
         or (None if answered else "of no problem did every search have its first draft judged"),
-        fits=difficulty.compare_fits(list(draws.values())) if answered and draws is not None else None,
+        fits=hard_or_impossible(list(draws.values()), seed=SEED, confidence=CONFIDENCE)
+        if answered and draws is not None
+        else None,
     )
 
 
