@@ -45,6 +45,37 @@ def paired_coverage_charts(comparison: Comparison) -> Iterator[ChartView]:
                 yield _coverage_chart(comparison, arms=[base, arm], currency=currency, bands=True)
 
 
+def speedup_charts(comparison: Comparison) -> Iterator[ChartView]:
+    """The mean best speedup so far against what each search had spent, by currency."""
+    for currency in comparison.limits:
+        for arms in groups(comparison.arms):
+            yield _speedup_chart(comparison, arms=arms, currency=currency)
+
+
+def _speedup_chart(comparison: Comparison, *, arms: Sequence[ArmFigures], currency: str) -> ChartView:
+    words = words_of(currency)
+    name = f"Mean speedup against {words}"
+    found: dict[str, list[Interval]] = {}
+    limits: list[float] = []
+    for arm in arms:
+        limits, found[arm.arm] = comparison.mean_speedup(arm, currency=currency)
+    least = min(interval.value for intervals in found.values() for interval in intervals)
+    told = "; ".join(f"{arm}: {intervals[-1].value:.2f}x at {limits[-1]:g}" for arm, intervals in found.items())
+    drawing = curve_chart(
+        [_series(arm, intervals, at=limits, bands=len(arms) <= 2, scale=1.0) for arm, intervals in found.items()],
+        name=name, told=told, stepped=True, x=Axis(label=f"{words} spent on each problem"),
+        y=Axis(label="geometric mean speedup", least=min(least, 1.0), most=1.0),
+    )  # fmt: skip
+    rows = tuple((figure_text(limits[at]), *(str(found[arm.arm][at]) for arm in arms)) for at in _row_places(limits))
+    return ChartView(name=name, told=told, drawing=drawing, head=(words, *found), rows=rows)
+
+
+def _row_places(limits: Sequence[float]) -> list[int]:
+    """Of the table below a chart against spend."""
+    step = max(1, (len(limits) - 1) // NUM_ROWS)
+    return [*range(0, len(limits) - 1, step), len(limits) - 1]
+
+
 def groups(arms: Sequence[ArmFigures]) -> Iterator[Sequence[ArmFigures]]:
     """As many at a time as there are styles."""
     for start in range(0, len(arms), STYLES):
@@ -62,9 +93,9 @@ def _coverage_chart(comparison: Comparison, *, arms: Sequence[ArmFigures], curre
     drawing, told = _curves(
         found, at=limits, name=name, x=Axis(label=f"{words} spent on each problem"), stepped=True, bands=bands
     )
-    step = max(1, (len(limits) - 1) // NUM_ROWS)
-    places = [*range(0, len(limits) - 1, step), len(limits) - 1]
-    rows = tuple((figure_text(limits[at]), *(percent(found[arm.arm][at]) for arm in arms)) for at in places)
+    rows = tuple(
+        (figure_text(limits[at]), *(percent(found[arm.arm][at]) for arm in arms)) for at in _row_places(limits)
+    )
     return ChartView(name=name, told=told, drawing=drawing, head=(words, *found), rows=rows)
 
 
@@ -134,13 +165,14 @@ def _last_pass(arm: str, by_k: Mapping[int, AtK]) -> str:
 def _curves(
     found: Mapping[str, Sequence[Interval]], *, at: Sequence[float], name: str, x: Axis, stepped: bool, bands: bool
 ) -> tuple[Markup, str]:
-    series = [
-        Series(
-            name=arm,
-            points=tuple((place, 100 * interval.value) for place, interval in zip(at, intervals, strict=True)),
-            bounds=tuple((100 * interval.low, 100 * interval.high) for interval in intervals) if bands else (),
-        )
-        for arm, intervals in found.items()
-    ]
+    series = [_series(arm, intervals, at=at, bands=bands, scale=100.0) for arm, intervals in found.items()]
     told = "; ".join(f"{arm}: {intervals[-1].value:.1%} at {at[-1]:g}" for arm, intervals in found.items())
     return curve_chart(series, name=name, told=told, stepped=stepped, x=x, y=PERCENT), told
+
+
+def _series(arm: str, intervals: Sequence[Interval], *, at: Sequence[float], bands: bool, scale: float) -> Series:
+    return Series(
+        name=arm,
+        points=tuple((place, scale * interval.value) for place, interval in zip(at, intervals, strict=True)),
+        bounds=tuple((scale * interval.low, scale * interval.high) for interval in intervals) if bands else (),
+    )

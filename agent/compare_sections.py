@@ -16,6 +16,7 @@ from agent.compare_charts import (
     percent,
     published_chart,
     replica_charts,
+    speedup_charts,
 )
 from agent.compare_independent import independent_part
 from agent.compare_parts import Part, Table
@@ -170,11 +171,16 @@ def _curves(found: Comparison) -> Part:
     ]
     if "gpu_seconds" not in found.limits:
         notes.append("No GPU was used, so there are no curves by GPU seconds.")
+    if found.timed:
+        notes.append(
+            "A mean speedup is geometric, with 1x for what is not solved yet; a kernel counts as it was judged, but "
+            "not above what was confirmed in the end."
+        )
     return Part(
         id="curves",
         title="Best so far",
         notes=tuple(notes),
-        charts=tuple(coverage_charts(found)),
+        charts=(*coverage_charts(found), *(speedup_charts(found) if found.timed else ())),
         drawings=tuple(paired_coverage_charts(found)),
     )
 

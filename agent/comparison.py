@@ -101,12 +101,21 @@ class Comparison:
 
     def coverage(self, arm: ArmFigures, *, currency: str) -> tuple[list[float], list[Interval]]:
         """The share of problems solved within each of some limits, with intervals."""
-        top = self.limits[currency]
-        limits = [top * number / NUM_LIMITS for number in range(NUM_LIMITS + 1)]
+        limits = self._steps(currency)
         found = coverage(
             arm.replicas[currency], limits=limits, seed=SEED, resamples=self.resamples, confidence=CONFIDENCE
         )
         return limits, found
+
+    def mean_speedup(self, arm: ArmFigures, *, currency: str) -> tuple[list[float], list[Interval]]:
+        """The geometric mean of the best so far, 1 for the unsolved, within each of some limits, with intervals."""
+        limits = self._steps(currency)
+        by_limit = [arm.replicas[currency].log_speedup(limit) for limit in limits]
+        logs = self.means(np.array([[logs[id] for logs in by_limit] for id in self.problem_ids]))
+        return limits, [interval.mapped(np.exp) for interval in logs]
+
+    def _steps(self, currency: str) -> list[float]:
+        return [self.limits[currency] * number / NUM_LIMITS for number in range(NUM_LIMITS + 1)]
 
     def replica_curve(self, arm: ArmFigures) -> list[Interval]:
         """The share of problems that one of k replicas solves, for every k there is."""
