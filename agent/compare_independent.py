@@ -87,8 +87,9 @@ def _fits_tables(drawn: Sequence[ArmFigures]) -> list[Table]:
     caption = (
         "Hard or impossible: each answer passes with a chance drawn from a beta distribution, and a share of problems "
         "is impossible. p is of no impossible ones, and the intervals are of this model, both by parametric bootstrap "
-        f"({REPLICATES} replicates); beside it what the rival says, for which all are merely hard. Where p is not "
-        "small, the counts do not tell the two apart, and nothing is known of so many answers"
+        f"({REPLICATES} replicates; percentile intervals of few problems are too narrow); beside it what the rival "
+        "says, for which all are merely hard. Where p is not small, the counts do not tell the two apart, and nothing "
+        "is known of so many answers"
     )
     far = f"pass@{FAR}"
     head = ("arm", "impossible", "p", "alpha, beta", f"{far} by the fit", "alpha, beta if hard", f"{far} if hard")
