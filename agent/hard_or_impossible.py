@@ -1,8 +1,9 @@
 """Whether hardness alone explains the problems that nothing passed on, judged by parametric bootstrap.
 
 The likelihood ratio of the two fits has no simple law with few problems: by the asymptotic one (Self and Liang 1987)
-some are called impossible up to twice as often as it says. So counts are drawn from the fitted models, as many problems with
-as many answers, and fitted again (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, sections 6.5 and 16.2).
+some are called impossible up to twice as often as it says. So counts are drawn from the fitted models, as many problems
+with as many answers, and fitted again (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, sections 6.5 and
+16.2).
 """
 
 from __future__ import annotations
