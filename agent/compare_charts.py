@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 from markupsafe import Markup
 
+from agent.at_k import AtK, passing
 from agent.comparison import ArmFigures, Comparison, words_of
 from agent.html_charts import ChartView
 from agent.published import PublishedTable
 from agent.resampling import Interval
-from agent.statistics import share_with_any
 from agent.svg_chart import Axis, Mark, Series, curve_chart, figure_text
 
 STYLES = 6  # of curves in the style sheet: more arms are drawn in several charts
@@ -46,6 +45,37 @@ def paired_coverage_charts(comparison: Comparison) -> Iterator[ChartView]:
                 yield _coverage_chart(comparison, arms=[base, arm], currency=currency, bands=True)
 
 
+def speedup_charts(comparison: Comparison) -> Iterator[ChartView]:
+    """The mean best speedup so far against what each search had spent, by currency."""
+    for currency in comparison.limits:
+        for arms in groups(comparison.arms):
+            yield _speedup_chart(comparison, arms=arms, currency=currency)
+
+
+def _speedup_chart(comparison: Comparison, *, arms: Sequence[ArmFigures], currency: str) -> ChartView:
+    words = words_of(currency)
+    name = f"Mean speedup against {words}"
+    found: dict[str, list[Interval]] = {}
+    limits: list[float] = []
+    for arm in arms:
+        limits, found[arm.arm] = comparison.mean_speedup(arm, currency=currency)
+    least = min(interval.value for intervals in found.values() for interval in intervals)
+    told = "; ".join(f"{arm}: {intervals[-1].value:.2f}x at {limits[-1]:g}" for arm, intervals in found.items())
+    drawing = curve_chart(
+        [_series(arm, intervals, at=limits, bands=len(arms) <= 2, scale=1.0) for arm, intervals in found.items()],
+        name=name, told=told, stepped=True, x=Axis(label=f"{words} spent on each problem"),
+        y=Axis(label="geometric mean speedup", least=min(least, 1.0), most=1.0),
+    )  # fmt: skip
+    rows = tuple((figure_text(limits[at]), *(str(found[arm.arm][at]) for arm in arms)) for at in _row_places(limits))
+    return ChartView(name=name, told=told, drawing=drawing, head=(words, *found), rows=rows)
+
+
+def _row_places(limits: Sequence[float]) -> list[int]:
+    """Of the table below a chart against spend."""
+    step = max(1, (len(limits) - 1) // NUM_ROWS)
+    return [*range(0, len(limits) - 1, step), len(limits) - 1]
+
+
 def groups(arms: Sequence[ArmFigures]) -> Iterator[Sequence[ArmFigures]]:
     """As many at a time as there are styles."""
     for start in range(0, len(arms), STYLES):
@@ -63,9 +93,9 @@ def _coverage_chart(comparison: Comparison, *, arms: Sequence[ArmFigures], curre
     drawing, told = _curves(
         found, at=limits, name=name, x=Axis(label=f"{words} spent on each problem"), stepped=True, bands=bands
     )
-    step = max(1, (len(limits) - 1) // NUM_ROWS)
-    places = [*range(0, len(limits) - 1, step), len(limits) - 1]
-    rows = tuple((figure_text(limits[at]), *(percent(found[arm.arm][at]) for arm in arms)) for at in places)
+    rows = tuple(
+        (figure_text(limits[at]), *(percent(found[arm.arm][at]) for arm in arms)) for at in _row_places(limits)
+    )
     return ChartView(name=name, told=told, drawing=drawing, head=(words, *found), rows=rows)
 
 
@@ -84,17 +114,9 @@ def replica_charts(comparison: Comparison) -> Iterator[ChartView]:
         yield ChartView(name=name, told=told, drawing=drawing, head=("k", *found), rows=rows)
 
 
-def pass_at_k(comparison: Comparison) -> dict[str, dict[int, Interval]]:
-    """By arm with independent answers: pass@k at some k, up to as many answers as every problem has."""
-    found = {}
-    for arm in comparison.arms:
-        if arm.draws is None:
-            continue
-        most = min(drawn.num for drawn in arm.draws.values())
-        ks = [k for k in KS if k < most] + [most]
-        values = np.array([[share_with_any(d.num, d.num_passed, k) for k in ks] for d in arm.draws.values()])
-        found[arm.arm] = dict(zip(ks, comparison.means(values), strict=True))
-    return found
+def pass_at_k(comparison: Comparison) -> dict[str, dict[int, AtK]]:
+    """By arm with independent answers: pass@k at some k, up to as many answers as nearly every problem has."""
+    return {arm.arm: comparison.at_k(arm, ks=KS, estimate=passing) for arm in comparison.arms if arm.draws is not None}
 
 
 def pass_at_k_charts(comparison: Comparison) -> Iterator[ChartView]:
@@ -116,12 +138,12 @@ def published_chart(comparison: Comparison, *, table: PublishedTable) -> ChartVi
     return _pass_chart(found, name="pass@k: measured here (curves), published elsewhere (diamonds)", marks=marks)
 
 
-def _pass_chart(found: Mapping[str, Mapping[int, Interval]], *, name: str, marks: Sequence[Mark]) -> ChartView:
+def _pass_chart(found: Mapping[str, Mapping[int, AtK]], *, name: str, marks: Sequence[Mark]) -> ChartView:
     series = [
         Series(
             name=arm,
-            points=tuple((float(k), 100 * interval.value) for k, interval in by_k.items()),
-            bounds=tuple((100 * interval.low, 100 * interval.high) for interval in by_k.values()),
+            points=tuple((float(k), 100 * at.interval.value) for k, at in by_k.items()),
+            bounds=tuple((100 * at.interval.low, 100 * at.interval.high) for at in by_k.values()),
         )
         for arm, by_k in found.items()
     ]
@@ -131,25 +153,26 @@ def _pass_chart(found: Mapping[str, Mapping[int, Interval]], *, name: str, marks
         x=Axis(label="k: answers to each problem", least=1.0, whole=True),
     )  # fmt: skip
     ks = sorted({k for by_k in found.values() for k in by_k})
-    rows = tuple((str(k), *(percent(by_k[k]) if k in by_k else "" for by_k in found.values())) for k in ks)
+    rows = tuple((str(k), *(percent(by_k[k].interval) if k in by_k else "" for by_k in found.values())) for k in ks)
     return ChartView(name=name, told=told, drawing=drawing, head=("k", *found), rows=rows)
 
 
-def _last_pass(arm: str, by_k: Mapping[int, Interval]) -> str:
+def _last_pass(arm: str, by_k: Mapping[int, AtK]) -> str:
     last = max(by_k)
-    return f"{arm}: {by_k[min(by_k)].value:.1%} at k = 1, {by_k[last].value:.1%} at k = {last}"
+    return f"{arm}: {by_k[min(by_k)].interval.value:.1%} at k = 1, {by_k[last].interval.value:.1%} at k = {last}"
 
 
 def _curves(
     found: Mapping[str, Sequence[Interval]], *, at: Sequence[float], name: str, x: Axis, stepped: bool, bands: bool
 ) -> tuple[Markup, str]:
-    series = [
-        Series(
-            name=arm,
-            points=tuple((place, 100 * interval.value) for place, interval in zip(at, intervals, strict=True)),
-            bounds=tuple((100 * interval.low, 100 * interval.high) for interval in intervals) if bands else (),
-        )
-        for arm, intervals in found.items()
-    ]
+    series = [_series(arm, intervals, at=at, bands=bands, scale=100.0) for arm, intervals in found.items()]
     told = "; ".join(f"{arm}: {intervals[-1].value:.1%} at {at[-1]:g}" for arm, intervals in found.items())
     return curve_chart(series, name=name, told=told, stepped=stepped, x=x, y=PERCENT), told
+
+
+def _series(arm: str, intervals: Sequence[Interval], *, at: Sequence[float], bands: bool, scale: float) -> Series:
+    return Series(
+        name=arm,
+        points=tuple((place, scale * interval.value) for place, interval in zip(at, intervals, strict=True)),
+        bounds=tuple((scale * interval.low, scale * interval.high) for interval in intervals) if bands else (),
+    )

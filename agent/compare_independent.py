@@ -5,87 +5,132 @@ Decides nothing. Says of the other arms why none of this holds for them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
+from agent.at_k import AtK, best_of, faster_than
 from agent.compare_charts import pass_at_k, pass_at_k_charts, percent
 from agent.compare_parts import Part, Table
 from agent.comparison import ArmFigures, Comparison
-from agent.statistics import FAST_P_LEVELS, Draws, best_at_k, fast_p_at_k
+from agent.hard_or_impossible import FAR, MIN_PROBLEMS, REPLICATES, HardOrImpossible
+from agent.statistics import FAST_P_LEVELS, Draws
+
+KS_OF_SPEEDUPS = (1, 2, 5, 10, 20, 50)
 
 
 def independent_part(found: Comparison) -> Part:
     """pass@k where it holds, and why not where it does not."""
-    facts = tuple(f"{arm.arm}: no pass@k; {arm.why_no_draws}." for arm in found.arms if arm.draws is None)
+    facts = tuple(_facts(found))
     drawn = [arm for arm in found.arms if arm.draws is not None]
     if not drawn:
         note = "No arm draws its answers independently of each other; see the replicas below."
         return Part(id="independent", title="pass@k", notes=(note,), facts=facts)
-    nums = ", ".join(f"{arm.arm} {_num_draws(arm)}" for arm in drawn)
-    notes = (
-        "The unbiased estimate over the first answers of each search, as many in every search, all seeds together; "
-        f"k is at most the number of answers to each problem: {nums}.",
-    )
-    by_arm = pass_at_k(found)
-    ks = sorted({k for by_k in by_arm.values() for k in by_k})
-    rows = tuple((arm, *(percent(by_k[k]) if k in by_k else "" for k in ks)) for arm, by_k in by_arm.items())
-    tables = [
-        Table(caption="pass@k with intervals over problems", head=("arm", *(f"@{k}" for k in ks)), rows=rows),
-        _fits_table(drawn),
-    ]
+    tables = [_pass_table(found), *_fits_tables(drawn)]
     if found.timed and all(_all_timed(arm) for arm in drawn):
-        tables += [_best_table(drawn), _fast_table(drawn)]
-    drawn_as = tuple(pass_at_k_charts(found))
-    return Part(id="independent", title="pass@k", notes=notes, tables=tuple(tables), drawings=drawn_as, facts=facts)
+        tables += [_best_table(found, drawn), _fast_table(found, drawn)]
+    return Part(
+        id="independent", title="pass@k", notes=_notes(drawn), tables=tuple(tables),
+        drawings=tuple(pass_at_k_charts(found)), facts=facts,
+    )  # fmt: skip
 
 
-def _num_draws(arm: ArmFigures) -> int:
-    return min(drawn.num for drawn in _draws(arm))
+def _facts(found: Comparison) -> Iterator[str]:
+    """What an arm has not, and why."""
+    for arm in found.arms:
+        if arm.draws is None:
+            yield f"{arm.arm}: no pass@k; {arm.why_no_draws}."
+        elif arm.fits is None:
+            yield f"{arm.arm}: hard and impossible problems are not told apart with fewer than {MIN_PROBLEMS} problems."
+
+
+def _notes(drawn: Sequence[ArmFigures]) -> tuple[str, ...]:
+    counts = ", ".join(f"{arm.arm} {_counts(arm)}" for arm in drawn)
+    return (
+        "Of drafts as judged, not confirmed: only a search's best is judged again. The unbiased estimate over the "
+        "first drafts of each search, all seeds together, as many as nine in ten searches have; a problem with a "
+        "shorter search counts as many as that one has, and at each k those problems count that have k answers (how "
+        "many stands beside it where not all have). A prompt that the sampler refuses is a failure of its problem.",
+        f"Answers to each problem: {counts}.",
+    )
+
+
+def _counts(arm: ArmFigures) -> str:
+    nums = [drawn.num for drawn in _draws(arm).values()]
+    return str(nums[0]) if min(nums) == max(nums) else f"{min(nums)} to {max(nums)}"
+
+
+def _pass_table(found: Comparison) -> Table:
+    total = len(found.problem_ids)
+    rows = {arm: {k: percent(at.interval) + _of(at, total=total) for k, at in by_k.items()}
+            for arm, by_k in pass_at_k(found).items()}  # fmt: skip
+    return _table(rows, caption="pass@k with intervals over problems, as judged, not confirmed")
+
+
+def _of(at: AtK, *, total: int) -> str:
+    return "" if at.num_problems == total else f", {at.num_problems} of {total} problems"
+
+
+def _table(rows: Mapping[str, Mapping[int, str]], *, caption: str) -> Table:
+    """`rows` are cells by k."""
+    ks = sorted({k for cells in rows.values() for k in cells})
+    told = tuple((name, *(cells.get(k, "") for k in ks)) for name, cells in rows.items())
+    return Table(caption=caption, head=("arm", *(f"@{k}" for k in ks)), rows=told)
 
 
 def _all_timed(arm: ArmFigures) -> bool:
     return arm.draws is not None and all(len(d.speedups) == d.num_passed for d in arm.draws.values())
 
 
-def _fits_table(drawn: list[ArmFigures]) -> Table:
-    rows = []
-    for arm in drawn:
-        assert arm.fits is not None
-        fit = arm.fits.with_impossible
-        far = f"{fit.pass_at_k(1000):.1%}"
-        shape = f"{fit.alpha:.3g}, {fit.beta:.3g}"
-        rows.append((arm.arm, f"{fit.impossible:.1%}", f"{arm.fits.p_value:.3f}", shape, far))
+def _fits_tables(drawn: Sequence[ArmFigures]) -> list[Table]:
+    """Of the arms with problems enough."""
+    rows = tuple((arm.arm, *_fits_cells(arm.fits)) for arm in drawn if arm.fits is not None)
     caption = (
         "Hard or impossible: each answer passes with a chance drawn from a beta distribution, and a share of problems "
-        "is impossible. p is of no impossible ones; few problems tell the two hardly apart"
+        "is impossible. p is of no impossible ones, and the intervals are of this model, both by parametric bootstrap "
+        f"({REPLICATES} replicates; percentile intervals of few problems are too narrow); beside it what the rival "
+        "says, for which all are merely hard. Where p is not small, the counts do not tell the two apart, and nothing "
+        "is known of so many answers"
     )
-    return Table(
-        caption=caption, head=("arm", "impossible", "p", "alpha, beta", "pass@1000 by the fit"), rows=tuple(rows)
+    far = f"pass@{FAR}"
+    head = ("arm", "impossible", "p", "alpha, beta", f"{far} by the fit", "alpha, beta if hard", f"{far} if hard")
+    return [Table(caption=caption, head=head, rows=rows)] if rows else []
+
+
+def _fits_cells(fits: HardOrImpossible) -> Iterator[str]:
+    yield percent(fits.impossible)
+    yield f"{fits.p_value:.3f}"
+    yield f"{fits.with_impossible.alpha:.3g}, {fits.with_impossible.beta:.3g}"
+    yield percent(fits.pass_far)
+    yield f"{fits.hard_only.alpha:.3g}, {fits.hard_only.beta:.3g}"
+    yield f"{fits.hard_only.pass_at_k(FAR):.1%}"
+
+
+def _best_table(found: Comparison, drawn: Sequence[ArmFigures]) -> Table:
+    total = len(found.problem_ids)
+    rows = {}
+    for arm in drawn:
+        by_k = found.at_k(arm, ks=KS_OF_SPEEDUPS, estimate=best_of)
+        rows[arm.arm] = {k: f"{at.interval}{_of(at, total=total)}" for k, at in by_k.items()}
+    caption = (
+        "best@k: the expected best speedup of k answers, 1 for a failed one, mean over problems with intervals over "
+        "them, as judged, not confirmed: the largest of k noisy figures lies above what it would be confirmed at"
     )
+    return _table(rows, caption=caption)
 
 
-def _best_table(drawn: Sequence[ArmFigures]) -> Table:
-    ks = _ks(drawn)
-    rows = tuple((arm.arm, *(f"{best_at_k(_draws(arm), k):.3f}" for k in ks)) for arm in drawn)
-    caption = "best@k: the expected best speedup of k answers, 1 for a failed one, mean over problems"
-    return Table(caption=caption, head=("arm", *(f"@{k}" for k in ks)), rows=rows)
-
-
-def _fast_table(drawn: Sequence[ArmFigures]) -> Table:
-    ks = _ks(drawn)
-    rows = tuple(
-        (f"{arm.arm}, p = {p:g}", *(f"{fast_p_at_k(_draws(arm), k, p=p):.1%}" for k in ks))
-        for arm in drawn
-        for p in FAST_P_LEVELS
+def _fast_table(found: Comparison, drawn: Sequence[ArmFigures]) -> Table:
+    total = len(found.problem_ids)
+    rows = {}
+    for arm, p in itertools.product(drawn, FAST_P_LEVELS):
+        by_k = found.at_k(arm, ks=KS_OF_SPEEDUPS, estimate=faster_than(p))
+        rows[f"{arm.arm}, p = {p:g}"] = {k: percent(at.interval) + _of(at, total=total) for k, at in by_k.items()}
+    caption = (
+        "fast_p@k: the chance that one of k answers is right and faster than p, mean over problems with intervals over "
+        "them, as judged, not confirmed"
     )
-    caption = "fast_p@k: the chance that one of k answers is right and faster than p, mean over problems"
-    return Table(caption=caption, head=("arm", *(f"@{k}" for k in ks)), rows=rows)
+    return _table(rows, caption=caption)
 
 
-def _ks(drawn: Sequence[ArmFigures]) -> list[int]:
-    most = min(_num_draws(arm) for arm in drawn)
-    return [k for k in (1, 2, 5, 10, 20, 50) if k < most] + [most]
-
-
-def _draws(arm: ArmFigures) -> list[Draws]:
+def _draws(arm: ArmFigures) -> Mapping[str, Draws]:
     assert arm.draws is not None
-    return list(arm.draws.values())
+    return arm.draws

@@ -16,6 +16,7 @@ from agent.compare_charts import (
     percent,
     published_chart,
     replica_charts,
+    speedup_charts,
 )
 from agent.compare_independent import independent_part
 from agent.compare_parts import Part, Table
@@ -82,8 +83,8 @@ def _arms_table(found: Comparison) -> Table:
         for arm in found.arms
     )
     caption = (
-        "Solved within the budget and not refuted by a confirmation. An area is the mean share of the budget that was "
-        "left when a problem's first pass came, 0 where none came"
+        "Solved within the budget and, where it was judged again, confirmed. An area is the mean share of the budget "
+        "that was left when a problem's first pass came, 0 where none came"
     )
     return Table(caption=caption, head=head, rows=rows)
 
@@ -100,7 +101,8 @@ def _speedup_table(found: Comparison) -> Table:
         rows.append((arm.arm, str(s.over_all), solved, *faster, *(str(arm.intervals[name]) for name in areas)))
     caption = (
         "Geometric means of the best speedups, over all searches with 1x for the unsolved, and over the solved alone, "
-        "which rises when hard problems are left unsolved. fast_p: the share of problems faster than p"
+        "which rises when hard problems are left unsolved. fast_p: the share of problems faster than p. All as "
+        "confirmed, where a search's best was judged again; in an area nothing counts above what was then confirmed"
     )
     return Table(caption=caption, head=head, rows=tuple(rows))
 
@@ -163,14 +165,22 @@ def _signed(d: Difference) -> str:
 
 
 def _curves(found: Comparison) -> Part:
-    notes = ["The share of problems solved by what each search had spent, mean over seeds; bands are intervals."]
+    notes = [
+        "The share of problems solved by what each search had spent, mean over seeds; bands are intervals. What a "
+        "confirmation refuted is left out, and a search of which nothing was confirmed solved nothing."
+    ]
     if "gpu_seconds" not in found.limits:
         notes.append("No GPU was used, so there are no curves by GPU seconds.")
+    if found.timed:
+        notes.append(
+            "A mean speedup is geometric, with 1x for what is not solved yet; a kernel counts as it was judged, but "
+            "not above what was confirmed in the end."
+        )
     return Part(
         id="curves",
         title="Best so far",
         notes=tuple(notes),
-        charts=tuple(coverage_charts(found)),
+        charts=(*coverage_charts(found), *(speedup_charts(found) if found.timed else ())),
         drawings=tuple(paired_coverage_charts(found)),
     )
 

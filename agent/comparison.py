@@ -9,16 +9,18 @@ resampling clusters whole).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from agent import difficulty
+from agent.at_k import AtK, Estimate, at_k, most_k
 from agent.cell_figures import SearchFigures
 from agent.curves import Curve, Replicas, coverage
 from agent.events import EndReason
+from agent.first_drafts import draws_of
+from agent.hard_or_impossible import HardOrImpossible, hard_or_impossible
 from agent.resampling import Interval, bootstrap_mean, bootstrap_means, paired_difference, sign_flip_p_value
 from agent.statistics import FAST_P_LEVELS, Draws
 from agent.verdict_cache import Asked
@@ -26,6 +28,7 @@ from sandbox.types import Spend
 
 CONFIDENCE = 0.95
 SEED = 0  # of the resampling: the same ledgers give the same page
+NO_FIRST_DRAFT = "of no problem did every search have its first draft judged"
 NUM_LIMITS = 40  # points of a coverage curve
 
 
@@ -44,9 +47,11 @@ class SpeedupFigures:
 class ArmFigures:
     """One arm over all seeds.
 
-    `solved` is the share of problems solved within the budget, `by_seed` how many in each. `measures` are the figures
-    that arms are compared in: by name, by problem. `draws` are its independent answers by problem, None where there are
-    none, with `why_no_draws`. `spend` and the counts are of all its searches together.
+    `solved` is the share of problems solved within the budget, `by_seed` how many in each; they, `speedups` and the end
+    of every curve are by confirmations where there are any, `draws` by the verdicts of the searches. `measures` are the
+    figures that arms are compared in: by name, by problem. `draws` are its independent answers by problem, None where
+    there are none, with `why_no_draws`; `fits` of them, None of too few problems. `spend` and the counts are of all its
+    searches together.
     """
 
     arm: str
@@ -63,7 +68,7 @@ class ArmFigures:
     replicas: Mapping[str, Replicas]
     draws: Mapping[str, Draws] | None
     why_no_draws: str | None
-    fits: difficulty.Comparison | None
+    fits: HardOrImpossible | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,18 +101,34 @@ class Comparison:
 
     def coverage(self, arm: ArmFigures, *, currency: str) -> tuple[list[float], list[Interval]]:
         """The share of problems solved within each of some limits, with intervals."""
-        top = self.limits[currency]
-        limits = [top * number / NUM_LIMITS for number in range(NUM_LIMITS + 1)]
+        limits = self._steps(currency)
         found = coverage(
             arm.replicas[currency], limits=limits, seed=SEED, resamples=self.resamples, confidence=CONFIDENCE
         )
         return limits, found
+
+    def mean_speedup(self, arm: ArmFigures, *, currency: str) -> tuple[list[float], list[Interval]]:
+        """The geometric mean of the best so far, 1 for the unsolved, within each of some limits, with intervals."""
+        limits = self._steps(currency)
+        by_limit = [arm.replicas[currency].log_speedup(limit) for limit in limits]
+        logs = self.means(np.array([[logs[id] for logs in by_limit] for id in self.problem_ids]))
+        return limits, [interval.mapped(np.exp) for interval in logs]
+
+    def _steps(self, currency: str) -> list[float]:
+        return [self.limits[currency] * number / NUM_LIMITS for number in range(NUM_LIMITS + 1)]
 
     def replica_curve(self, arm: ArmFigures) -> list[Interval]:
         """The share of problems that one of k replicas solves, for every k there is."""
         replicas = arm.replicas[self.currency]
         rows = [replicas.solved_by_any(self.limit, k=k) for k in range(1, len(self.seeds) + 1)]
         return self.means(np.array([[row[id] for row in rows] for id in self.problem_ids]))
+
+    def at_k(self, arm: ArmFigures, *, ks: Sequence[int], estimate: Estimate) -> dict[int, AtK]:
+        """An estimate over independent answers, at those of `ks` that are below the largest there is, and at that."""
+        assert arm.draws is not None
+        most = most_k(arm.draws)
+        ks = [k for k in ks if k < most] + [most]
+        return at_k(arm.draws, ks=ks, estimate=estimate, seed=SEED, resamples=self.resamples, confidence=CONFIDENCE)
 
     def means(self, values: Any) -> list[Interval]:
         """Of the columns of problems × columns."""
@@ -123,10 +144,12 @@ def compare(
     against: str,
     resamples: int,
     why_no_draws: Mapping[str, str | None],
+    recorded: Collection[str],
     asked: Mapping[str, Asked],
 ) -> Comparison:
     """`searches` are by arm: every problem with every seed. `why_no_draws` says of which arms answers are not
-    independent of each other. Raises ValueError if no problem could be judged."""
+    independent of each other, `recorded` are those whose answers come from a recording. Raises ValueError if no problem
+    could be judged."""
     everything = [search for found in searches.values() for search in found]
     left_out = {search.problem_id for search in everything if search.end is EndReason.INADMISSIBLE}
     problem_ids = tuple(dict.fromkeys(s.problem_id for s in everything if s.problem_id not in left_out))
@@ -138,7 +161,7 @@ def compare(
     arms = tuple(
         _arm_figures(
             arm, found, problem_ids=problem_ids, seeds=seeds, currency=currency, limits=limits, timed=timed,
-            resamples=resamples, why_no_draws=why_no_draws[arm], asked=asked[arm],
+            resamples=resamples, why_no_draws=why_no_draws[arm], recorded=arm in recorded, asked=asked[arm],
         )
         for arm, found in kept.items()
     )  # fmt: skip
@@ -179,13 +202,15 @@ def _limits(searches: Sequence[SearchFigures], *, currency: str, limit: float) -
 
 def _arm_figures(
     arm: str, searches: Sequence[SearchFigures], *, problem_ids: Sequence[str], seeds: Sequence[int], currency: str,
-    limits: Mapping[str, float], timed: bool, resamples: int, why_no_draws: str | None, asked: Asked,
+    limits: Mapping[str, float], timed: bool, resamples: int, why_no_draws: str | None,
+    recorded: bool, asked: Asked,
 ) -> ArmFigures:  # fmt: skip
     by_problem = {id: [s for s in searches if s.problem_id == id] for id in problem_ids}
     replicas = {name: replicas_of(by_problem, currency=name) for name in limits}
     measures = _measures(replicas, by_problem=by_problem, currency=currency, limits=limits, timed=timed)
     intervals = {name: _interval(values, resamples=resamples) for name, values in measures.items()}
-    draws = None if why_no_draws is not None else draws_of(by_problem)
+    drafts = {id: [search.drafts for search in found] for id, found in by_problem.items()}
+    draws = None if why_no_draws is not None else draws_of(drafts, recorded=recorded)
     answered = draws is not None and any(d.num for d in draws.values())
     return ArmFigures(
         arm=arm,
@@ -203,8 +228,11 @@ def _arm_figures(
         asked=asked,
         replicas=replicas,
         draws=draws if answered else None,
-        why_no_draws=why_no_draws or (None if answered else "nothing was judged"),
-        fits=difficulty.compare_fits(list(draws.values())) if answered and draws is not None else None,
+        why_no_draws=why_no_draws
+        or (None if answered else "of no problem did every search have its first draft judged"),
+        fits=hard_or_impossible(list(draws.values()), seed=SEED, confidence=CONFIDENCE)
+        if answered and draws is not None
+        else None,
     )
 
 
@@ -214,28 +242,6 @@ def replicas_of(by_problem: Mapping[str, Sequence[SearchFigures]], *, currency: 
 
 def _curves(searches: Sequence[SearchFigures], *, currency: str) -> tuple[Curve, ...]:
     return tuple(search.curves[currency] for search in searches)
-
-
-def draws_of(by_problem: Mapping[str, Sequence[SearchFigures]]) -> dict[str, Draws]:
-    """The first m drafts of every search, in the order in which they were proposed, all seeds of a problem together.
-
-    m is the most that every search has verdicts on. A search that ends by tokens has more answers where they were
-    short, so counting all it has would count the short ones more often; a fixed number, not in the order of arrival,
-    does not depend on how long they were.
-    """
-    m = min(_num_judged(search) for found in by_problem.values() for search in found)
-    drawn: dict[str, Draws] = {}
-    for problem_id, found in by_problem.items():
-        verdicts = [verdict for search in found for verdict in search.drafts[:m] if verdict is not None]
-        passed = [verdict for verdict in verdicts if verdict.passed]
-        speedups = tuple(verdict.speedup for verdict in passed if verdict.timed)
-        drawn[problem_id] = Draws(num=len(verdicts), num_passed=len(passed), speedups=speedups)
-    return drawn
-
-
-def _num_judged(search: SearchFigures) -> int:
-    """How many drafts have verdicts before the first that has none."""
-    return next((n for n, verdict in enumerate(search.drafts) if verdict is None), len(search.drafts))
 
 
 def _measures(

@@ -38,17 +38,10 @@ class Fit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Both fits, and `p_value` of the likelihood ratio: small where hardness alone does not explain the zeros."""
+    """Both fits. Which of them the counts speak for is said by `agent.hard_or_impossible`."""
 
     hard_only: Fit
     with_impossible: Fit
-
-    @property
-    def p_value(self) -> float:
-        """Of no impossible problems. That share lies on its boundary, so twice the gain in log-likelihood is zero half
-        of the time, else chi-squared with one degree of freedom (Self and Liang 1987): erfc(sqrt(gain)) / 2."""
-        gain = max(self.with_impossible.log_likelihood - self.hard_only.log_likelihood, 0.0)
-        return 0.5 * math.erfc(math.sqrt(gain)) if gain > 0 else 1.0
 
 
 def compare_fits(problems: Sequence[Draws]) -> Comparison:

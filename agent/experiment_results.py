@@ -76,6 +76,7 @@ def read_results(experiment: Experiment, *, folder: ExperimentFolder, problems: 
         searches, seeds=seeds, currency=experiment.currency, limit=experiment.limit, against=experiment.against,
         resamples=experiment.resamples, asked=asked,
         why_no_draws={arm: why_no_draws(config, num_seeds=len(seeds)) for arm, config in experiment.arms.items()},
+        recorded=[arm for arm, c in experiment.arms.items() if isinstance(c.sampler, RecordedSamplerConfig)],
     )  # fmt: skip
     first = Cell(arm=next(iter(experiment.arms)), seed=seeds[0])
     return Results(

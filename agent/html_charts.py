@@ -34,18 +34,18 @@ class ChartView:
 
 def progress_charts(figures: RunFigures, *, num_problems: int) -> Iterator[ChartView]:
     """Best so far against each currency that was spent."""
-    currencies: dict[str, Callable[[Spend], float]] = {
-        "samples": lambda spend: spend.samples,
-        "tokens": lambda spend: spend.tokens,
-        "GPU seconds": lambda spend: spend.gpu_seconds,
-        "wall seconds": lambda spend: spend.wall_seconds,
+    currencies: dict[str, tuple[Callable[[Spend], float], Sequence[CurvePoint]]] = {
+        "samples": (lambda spend: spend.samples, figures.curve_by_answers),
+        "tokens": (lambda spend: spend.tokens, figures.curve_by_answers),
+        "GPU seconds": (lambda spend: spend.gpu_seconds, figures.curve_by_verdicts),
+        "wall seconds": (lambda spend: spend.wall_seconds, figures.curve_by_verdicts),
     }
-    used = {name: of for name, of in currencies.items() if of(figures.curve[-1].spend) > 0}
-    for name, of in used.items():
-        yield _solved_chart(figures.curve, currency=name, of=of, num_problems=num_problems)
-    if figures.curve[-1].mean_speedup is not None:
-        for name, of in used.items():
-            yield _speedup_chart(figures.curve, currency=name, of=of)
+    used = {name: (of, curve) for name, (of, curve) in currencies.items() if of(curve[-1].spend) > 0}
+    for name, (of, curve) in used.items():
+        yield _solved_chart(curve, currency=name, of=of, num_problems=num_problems)
+    for name, (of, curve) in used.items():
+        if curve[-1].mean_speedup is not None:
+            yield _speedup_chart(curve, currency=name, of=of)
 
 
 def _solved_chart(

@@ -18,7 +18,7 @@ from agent.gpu_share import GpuShare
 from agent.html_charts import progress_charts, speedup_charts
 from agent.html_page import Environment, page_environment, page_policy, template_text
 from agent.html_problem import KINDS, problem_view
-from agent.html_samples import sample_charts, sample_note, why_not_independent
+from agent.html_samples import draws_of_run, sample_charts, sample_note, why_not_independent
 from agent.ledger import Ledger
 from agent.limits import currency_text, number_text
 from agent.run_figures import RunFigures, StageFlow, read_figures
@@ -133,11 +133,12 @@ def _tuning_rows(record: RunRecord) -> Iterator[tuple[str, ...]]:
 
 def _samples(figures: RunFigures, *, record: RunRecord) -> dict[str, Any]:
     """What the template is given of pass@k: curves with a note, or why there are none."""
-    why = why_not_independent(record.config, draws=figures.draws)
-    if why is not None or figures.draws is None:
+    all_ended = all(result.ended is not None for result in record.results)
+    why = why_not_independent(record.config, drafts=figures.drafts, all_ended=all_ended)
+    if why is not None or figures.drafts is None:
         return {"why_not_independent": why, "samples": (), "sample_note": ""}
-    charts, note = tuple(sample_charts(figures.draws)), sample_note(figures.draws)
-    return {"why_not_independent": None, "samples": charts, "sample_note": note}
+    draws = draws_of_run(record.config, drafts=figures.drafts)
+    return {"why_not_independent": None, "samples": tuple(sample_charts(draws)), "sample_note": sample_note(draws)}
 
 
 def _problems(environment: Environment, record: RunRecord, *, ledger: Ledger) -> tuple[Markup, int]:

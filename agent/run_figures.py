@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent.events import Judged, Proposed, Sampled, Unsampled
+from agent.first_drafts import Drafts, Drawn
 from agent.ledger import Ledger
 from agent.ledger_rows import Entry
 from agent.search import Standing
-from agent.statistics import Draws
 from sandbox.types import Candidate, Observation, Operator, Spend, Status, Verdict
 
 MAX_ANCESTORS = 16  # of one winner; a strategy that repairs longer chains than this is shown from the nearest on
@@ -50,7 +50,7 @@ class OperatorFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """Where the whole run stood when it had spent `spend`, by the verdicts of its searches (not by confirmations).
+    """Where the whole run stood with what `spend` brought, by the verdicts of its searches (not by confirmations).
 
     `mean_speedup` is the geometric mean over all problems of the best so far, 1 where none is timed; None as long as
     nothing is. `spend.wall_seconds` is the run's, over all its epochs.
@@ -75,15 +75,21 @@ class FailureClass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFigures:
-    """All of them. `draws` are every problem's judged answers, the same program as often as it was drawn; None where
-    some answer was no draft, so that not all are independent of each other."""
+    """All of them.
+
+    In `curve_by_answers` a program counts from when its answer came: how quickly judges were free changes nothing of
+    what tokens or samples brought. In `curve_by_verdicts` from its verdict, with what had been spent by then.
+    `drafts` are every problem's, the same program as often as it was drawn; None where some answer was no draft, so
+    that not all are independent of each other.
+    """
 
     flow: tuple[StageFlow, ...]
     operators: tuple[OperatorFigures, ...]
-    curve: tuple[CurvePoint, ...]
+    curve_by_answers: tuple[CurvePoint, ...]
+    curve_by_verdicts: tuple[CurvePoint, ...]
     failures: tuple[FailureClass, ...]
     stage_seconds: Mapping[str, float]
-    draws: Mapping[str, Draws] | None
+    drafts: Mapping[str, Drafts] | None
     num_repeated: int
     num_epochs: int
 
@@ -151,21 +157,22 @@ class _Adding:
         self._ended: dict[str, Counter[Status]] = {stage: Counter() for stage in STAGES}
         self._failures: dict[tuple[Status, str], _Failures] = {}
         self._stage_seconds: Counter[str] = Counter()
-        self._drawn: dict[str, list[str]] = {problem_id: [] for problem_id in problem_ids}  # candidate ids
+        self._drafted: dict[str, list[str]] = {problem_id: [] for problem_id in problem_ids}  # ids of proposals
+        self._refused: set[str] = set()  # problems
+        self._answers: dict[tuple[str, str], str] = {}  # candidate ids by problem and proposal
+        self._answered_at: dict[str, Spend] = {}  # by candidate id, of the whole run
         self._first_operator: dict[str, Operator] = {}  # by candidate id
-        self._speedups: dict[str, float | None] = {}  # by candidate id; None is a failure, 0 a pass that was not timed
+        self._judged: dict[str, Drawn] = {}  # by candidate id
         self._num_repeated = 0
-        self._log_speedups: dict[str, float] = {}  # by problem, of those timed
+        self._passes: list[tuple[str, str, Spend]] = []  # problem, candidate, and what had been spent at the verdict
         self._spend = Spend()
-        self._solved: set[str] = set()
-        self._curve = [CurvePoint(spend=Spend(), num_solved=0, mean_speedup=None)]
         self._epoch, self._seconds, self._seconds_before = 0, 0.0, 0.0
 
     def add(self, entry: Entry) -> None:
         self._pass_time(entry)
         event = entry.event
         standing = self._standings[event.problem_id]
-        before, best_before = standing.spend, standing.best
+        before = standing.spend
         standing.add(event, epoch=entry.epoch, seconds=entry.seconds)
         after = standing.spend
         self._spend = Spend(
@@ -177,27 +184,28 @@ class _Adding:
         )
         match event:
             case Proposed():
-                self._of(event.proposal.operator).proposed += 1
+                self._add_proposed(event)
             case Unsampled():
                 self._of(event.proposal.operator).unsampled += 1
+                self._refused.add(event.problem_id)
             case Sampled():
                 self._add_sampled(event)
             case Judged():
                 self._add_judged(event)
-        if standing.best is not best_before and standing.best is not None:
-            self._add_best(event.problem_id, best=standing.best)
 
     def figures(self) -> RunFigures:
-        self._curve.append(self._point())
+        by_answers = [(self._answered_at[candidate], problem, candidate) for problem, candidate, _ in self._passes]
+        by_verdicts = [(spend, problem, candidate) for problem, candidate, spend in self._passes]
         return RunFigures(
             flow=self._flow(),
             operators=tuple(
                 _operator_figures(name, self._operators[name]) for name in Operator if name in self._operators
             ),
-            curve=tuple(self._curve),
+            curve_by_answers=self._curve(sorted(by_answers, key=lambda passed: passed[0].samples)),
+            curve_by_verdicts=self._curve(by_verdicts),
             failures=self._failure_classes(),
             stage_seconds=dict(self._stage_seconds.most_common()),
-            draws=self._draws(),
+            drafts=self._drafts(),
             num_repeated=self._num_repeated,
             num_epochs=self._epoch,
         )
@@ -211,6 +219,11 @@ class _Adding:
     def _of(self, operator: Operator) -> _Counts:
         return self._operators.setdefault(operator, _Counts())
 
+    def _add_proposed(self, event: Proposed) -> None:
+        self._of(event.proposal.operator).proposed += 1
+        if event.proposal.operator is Operator.DRAFT:
+            self._drafted[event.problem_id].append(event.proposal.id)
+
     def _add_sampled(self, event: Sampled) -> None:
         counts = self._of(event.proposal.operator)
         counts.answered += 1
@@ -219,7 +232,8 @@ class _Adding:
         candidate_id = event.candidate.id
         self._num_repeated += event.candidate.source != "" and candidate_id in self._first_operator
         self._first_operator.setdefault(candidate_id, event.proposal.operator)
-        self._drawn[event.problem_id].append(candidate_id)
+        self._answers[event.problem_id, event.proposal.id] = candidate_id
+        self._answered_at.setdefault(candidate_id, self._spend)
 
     def _add_judged(self, event: Judged) -> None:
         verdict = event.verdict
@@ -228,23 +242,34 @@ class _Adding:
         counts.passed += verdict.passed
         self._ended[stage_of(verdict)][verdict.status] += 1
         self._stage_seconds.update(verdict.stage_seconds)
-        self._speedups[verdict.candidate_id] = verdict.speedup if verdict.passed else None
+        self._judged[verdict.candidate_id] = Drawn.of(verdict)
+        if verdict.passed:
+            self._passes.append((event.problem_id, verdict.candidate_id, self._spend))
         if verdict.failure is not None:
             key = (verdict.status, verdict.failure.error_class)
             found = self._failures.setdefault(key, _Failures(problem_id=event.problem_id, example=verdict))
             found.count += 1
             found.problem_ids.add(event.problem_id)
 
-    def _add_best(self, problem_id: str, *, best: Verdict) -> None:
-        self._solved.add(problem_id)
-        if best.timed:
-            self._log_speedups[problem_id] = math.log(best.speedup)
-        self._curve.append(self._point())
+    def _curve(self, passes: Iterable[tuple[Spend, str, str]]) -> tuple[CurvePoint, ...]:
+        """From nothing to the whole run's spend, with a point wherever a problem's best so far was surpassed. `passes`
+        are in the order in which they count: what had been spent, problem, candidate."""
+        best: dict[str, float] = {}  # speedups by problem; 0 is a pass that was not timed
+        logs: dict[str, float] = {}  # of those timed
 
-    def _point(self) -> CurvePoint:
-        logs = self._log_speedups
-        mean = math.exp(math.fsum(logs.values()) / len(self._standings)) if logs else None
-        return CurvePoint(spend=self._spend, num_solved=len(self._solved), mean_speedup=mean)
+        def point(spend: Spend) -> CurvePoint:
+            mean = math.exp(math.fsum(logs.values()) / len(self._standings)) if logs else None
+            return CurvePoint(spend=spend, num_solved=len(best), mean_speedup=mean)
+
+        points = [point(Spend())]
+        for spend, problem_id, candidate_id in passes:
+            speedup = self._judged[candidate_id].speedup or 0.0
+            if problem_id not in best or speedup > best[problem_id]:
+                best[problem_id] = speedup
+                if speedup:
+                    logs[problem_id] = math.log(speedup)
+                points.append(point(spend))
+        return (*points, point(self._spend))
 
     def _flow(self) -> tuple[StageFlow, ...]:
         left = sum(ended.total() for ended in self._ended.values())
@@ -269,16 +294,16 @@ class _Adding:
             for (status, error_class), found in ranked
         )
 
-    def _draws(self) -> dict[str, Draws] | None:
+    def _drafts(self) -> dict[str, Drafts] | None:
         if set(self._operators) - {Operator.DRAFT}:
             return None
-        found = {}
-        for problem_id, drawn in self._drawn.items():
-            judged = [self._speedups[candidate_id] for candidate_id in drawn if candidate_id in self._speedups]
-            passed = [speedup for speedup in judged if speedup is not None]
-            timed = tuple(speedup for speedup in passed if speedup)
-            found[problem_id] = Draws(num=len(judged), num_passed=len(passed), speedups=timed)
-        return found
+        return {
+            problem_id: Drafts(
+                drawn=tuple(self._judged.get(self._answers.get((problem_id, id), "")) for id in ids),
+                refused=problem_id in self._refused,
+            )
+            for problem_id, ids in self._drafted.items()
+        }
 
 
 def _operator_figures(operator: Operator, counts: _Counts) -> OperatorFigures:

@@ -9,7 +9,7 @@ import pytest
 
 from agent.compare_pages import write_pages
 from tests.agent.experiment_lab import new_lab, passing
-from tests.agent.test_html_in_browser import CONTRAST, LEAST_CONTRAST, open_everything
+from tests.agent.test_html_in_browser import CAPTIONS, CONTRAST, LEAST_CONTRAST, open_everything
 from tests.browser import Browser, open_browser
 
 pytestmark = pytest.mark.browser
@@ -46,6 +46,15 @@ def test_the_page_never_scrolls_sideways(browser: Browser, page: Path, width: in
     browser.open(page)
     open_everything(browser)
     assert browser.run("return document.documentElement.scrollWidth") <= width
+
+
+def test_a_caption_is_read_whole_on_a_phone_however_wide_its_table(browser: Browser, page: Path) -> None:
+    browser.resize(360, 740)
+    browser.open(page)
+    open_everything(browser)
+    wide, cut = browser.run(CAPTIONS)
+    assert wide
+    assert cut == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.at_k import passing
 from agent.cell_figures import SearchFigures, read_cell
 from agent.comparison import Comparison, compare
 from agent.curves import Curve, Replicas
 from agent.events import EndReason
 from agent.experiment_config import Cell
+from agent.first_drafts import Drafts, Drawn
 from agent.ledger import Ledger
 from agent.resampling import sign_flip_p_value
 from agent.verdict_cache import Asked
@@ -27,25 +29,29 @@ TOKENS = 150  # of each answer in a scripted run
 
 def search(
     arm: str, seed: int, problem_id: str, *, at: float | None = None, speedup: float | None = None,
-    drafts: Sequence[bool | None] = (), end: EndReason = EndReason.BUDGET, tokens: int = 100,
+    drafts: Sequence[bool | None] = (), refused: bool = False, end: EndReason = EndReason.BUDGET, tokens: int = 100,
 ) -> SearchFigures:  # fmt: skip
     """`at` is what had been spent at the first pass; None is unsolved."""
     value = speedup or 1.0
     curve = Curve(spent=() if at is None else (at,), best=() if at is None else (value,))
-    verdicts = {None: None, True: passed(speedup=speedup), False: failed()}
+    drawn = {None: None, True: Drawn(passed=True, speedup=speedup), False: Drawn(passed=False, speedup=None)}
     return SearchFigures(
         cell=Cell(arm=arm, seed=seed), problem_id=problem_id, curves={"tokens": curve, "gpu_seconds": curve},
         solved=at is not None, confirmed=False, speedup=speedup if at is not None else None, num_refuted=0,
-        spend=Spend(tokens=tokens), drafts=tuple(verdicts[draft] for draft in drafts), end=end,
+        spend=Spend(tokens=tokens), end=end,
+        drafts=Drafts(drawn=tuple(drawn[draft] for draft in drafts), refused=refused),
     )  # fmt: skip
 
 
-def compared(searches: Mapping[str, Sequence[SearchFigures]], *, seeds: Sequence[int] = (0, 1)) -> Comparison:
+def compared(
+    searches: Mapping[str, Sequence[SearchFigures]], *, seeds: Sequence[int] = (0, 1), limit: float = 100.0,
+    recorded: Sequence[str] = (),
+) -> Comparison:  # fmt: skip
     arms = list(searches)
     return compare(
-        searches, seeds=seeds, currency="tokens", limit=100.0, against=arms[0], resamples=500,
+        searches, seeds=seeds, currency="tokens", limit=limit, against=arms[0], resamples=500,
         why_no_draws={arm: None if arm.startswith("drafts") else "it repairs" for arm in arms},
-        asked=dict.fromkeys(arms, Asked(num=4, num_hits=1)),
+        recorded=recorded, asked=dict.fromkeys(arms, Asked(num=4, num_hits=1)),
     )  # fmt: skip
 
 
@@ -147,6 +153,39 @@ def test_as_many_first_drafts_of_every_search_are_the_draws() -> None:
     assert (arm[1].draws, arm[1].why_no_draws) == (None, "it repairs")
 
 
+def test_a_short_search_costs_its_own_problem_answers_and_no_other() -> None:
+    searches = [search("drafts", 0, f"p{n}", drafts=(True, False, False)) for n in range(9)]
+    searches.append(search("drafts", 0, "short", drafts=(True, None, False)))
+    searches.append(search("drafts", 0, "lost", drafts=(None, True, True)))
+    found = compared({"drafts": searches}, seeds=(0,))
+    arm = found.arms[0]
+    assert arm.draws is not None
+    assert {p: d.num for p, d in arm.draws.items()} == {**{f"p{n}": 3 for n in range(9)}, "short": 1, "lost": 0}
+    estimates = found.at_k(arm, ks=(1, 2), estimate=passing)
+    assert {k: at.num_problems for k, at in estimates.items()} == {1: 10, 2: 9, 3: 9}
+    assert estimates[1].interval.value == pytest.approx((9 / 3 + 1) / 10)
+    assert estimates[2].interval.value == pytest.approx(2 / 3)
+
+
+def test_a_prompt_that_is_refused_is_a_failure_and_a_recording_that_ends_is_none() -> None:
+    searches = [
+        search("drafts", seed, problem, drafts=drafts, refused=refused)
+        for seed in (0, 1)
+        for problem, drafts, refused in (("x", (True, False, True), False), ("long", (None,), True))
+    ]
+    arm = compared({"drafts": searches}).arms[0]
+    assert arm.draws is not None
+    assert {p: (d.num, d.num_passed) for p, d in arm.draws.items()} == {"x": (6, 4), "long": (6, 0)}
+    recorded = compared({"drafts": searches}, recorded=["drafts"]).arms[0]
+    assert recorded.draws is not None
+    assert {p: d.num for p, d in recorded.draws.items()} == {"x": 6, "long": 0}
+
+
+def test_no_first_draft_that_was_judged_is_no_estimate_and_the_reason_says_so() -> None:
+    arm = compared({"drafts": [search("drafts", s, "x", drafts=(None, True)) for s in (0, 1)]}).arms[0]
+    assert (arm.draws, arm.why_no_draws) == (None, "of no problem did every search have its first draft judged")
+
+
 def test_a_problem_that_cannot_be_judged_is_left_out_of_all_arms() -> None:
     searches = {
         "drafts": [search("drafts", s, p, at=1.0) for s in (0, 1) for p in "xy"],
@@ -197,9 +236,39 @@ def test_what_a_confirmation_refuted_is_unsolved_and_what_it_measured_stands(tmp
         run.confirm("x", slow, passed(speedup=1.5))
     found = read(run, limit=1000)
     assert (found.solved, found.confirmed, found.speedup, found.num_refuted) == (True, True, 1.5, 1)
-    assert found.curves["tokens"].best == (2.0,)
+    assert found.curves["tokens"].best == (1.5,)  # of `slow`, as confirmed
     alone = read(run, limit=TOKENS)
     assert (alone.solved, alone.speedup, alone.num_refuted) == (False, None, 1)
+
+
+def test_all_figures_of_the_end_are_by_the_confirmation(tmp_path: Path) -> None:
+    """Judged at 2.5x and confirmed at 0.97x: faster than PyTorch by no figure, while the draft counts as judged."""
+    with ScriptedRun(tmp_path, "x") as run:
+        fast = run.add("x", "fast", passed(speedup=2.5))
+        run.add("x", "slower", passed(speedup=1.4))
+        run.end("x")
+        run.confirm("x", fast, passed(speedup=0.97))
+    found = read(run, limit=100.0 * TOKENS)
+    (arm,) = compared({"drafts": [found]}, seeds=(0,), limit=100.0 * TOKENS).arms
+    assert arm.speedups is not None
+    assert arm.speedups.over_all.value == pytest.approx(0.97)
+    assert {p: share.value for p, share in arm.speedups.faster.items()} == dict.fromkeys((1.0, 1.2, 1.5, 2.0), 0.0)
+    assert arm.intervals["area of log speedup by tokens"].value == 0.0
+    assert arm.replicas["tokens"].log_speedup(100.0 * TOKENS)["x"] == pytest.approx(math.log(0.97))
+    assert arm.draws is not None
+    assert sorted(arm.draws["x"].speedups) == [1.4, 2.5]
+
+
+def test_a_search_of_which_nothing_was_confirmed_solved_nothing(tmp_path: Path) -> None:
+    """As in the report of its run: what was not put to the test does not stand in for what failed it."""
+    with ScriptedRun(tmp_path, "x") as run:
+        fast = run.add("x", "fast", passed(speedup=2.5))
+        run.add("x", "slower", passed(speedup=1.4))
+        run.end("x")
+        run.confirm("x", fast, failed())
+    found = read(run, limit=1000)
+    assert (found.solved, found.confirmed, found.speedup, found.num_refuted) == (False, False, None, 1)
+    assert found.first_pass("tokens") is None
 
 
 def test_drafts_are_in_the_order_of_their_proposals(tmp_path: Path) -> None:
@@ -210,4 +279,5 @@ def test_drafts_are_in_the_order_of_their_proposals(tmp_path: Path) -> None:
         run.refuse("x", "too long")
         run.sample("x", "never judged")
     found = read(run, limit=1000)
-    assert [None if verdict is None else verdict.passed for verdict in found.drafts] == [True, True, None, None]
+    assert [None if drawn is None else drawn.passed for drawn in found.drafts.drawn] == [True, True, None, None]
+    assert found.drafts.refused

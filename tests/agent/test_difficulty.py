@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 
 from agent.difficulty import Fit, climb, compare_fits
+from agent.difficulty_batch import fit_all
+from agent.hard_or_impossible import MIN_PROBLEMS, REPLICATES, HardOrImpossible, hard_or_impossible
 from agent.statistics import Draws, pass_at_k
 
 
@@ -54,16 +57,75 @@ def test_no_point_of_a_grid_is_likelier_than_the_fit() -> None:
 
 def test_impossible_problems_are_told_from_hard_ones() -> None:
     problems = drawn(num_problems=400, num=40, alpha=2.0, beta=4.0, impossible=0.3, seed=1)
-    fits = compare_fits(problems)
+    fits = judged(problems)
     assert fits.with_impossible.impossible == pytest.approx(0.3, abs=0.06)
-    assert fits.p_value < 1e-6
+    assert fits.p_value == 1 / (1 + REPLICATES)  # no replicate gained as much
+    assert fits.impossible.low > 0.2
+    assert fits.impossible.high < 0.4
+    assert fits.pass_far.low <= 0.7 <= fits.pass_far.high
 
 
 def test_hard_problems_are_not_called_impossible() -> None:
     problems = drawn(num_problems=400, num=40, alpha=0.4, beta=4.0, impossible=0.0, seed=2)
-    fits = compare_fits(problems)
+    fits = judged(problems)
     assert fits.p_value > 0.05
+    assert fits.impossible.low == pytest.approx(0.0, abs=1e-3)
     assert fits.hard_only.alpha == pytest.approx(0.4, abs=0.1)
+
+
+def judged(problems: list[Draws]) -> HardOrImpossible:
+    found = hard_or_impossible(problems, seed=0, confidence=0.95)
+    assert found is not None
+    return found
+
+
+def test_many_fits_at_once_are_those_of_one_by_one() -> None:
+    sets = [
+        drawn(num_problems=14, num=9, alpha=0.6, beta=2.0, impossible=z, seed=s) for s in range(6) for z in (0, 0.4)
+    ]
+    nums, counts = np.full(14, 9), np.array([[draws.num_passed for draws in problems] for problems in sets])
+    plain, inflated = fit_all(nums, counts)
+    for number, problems in enumerate(sets):
+        alone = compare_fits(problems)
+        assert plain.log_likelihood[number] == pytest.approx(alone.hard_only.log_likelihood, abs=1e-4)
+        assert inflated.log_likelihood[number] == pytest.approx(alone.with_impossible.log_likelihood, abs=1e-4)
+        assert inflated.impossible[number] == pytest.approx(alone.with_impossible.impossible, abs=1e-2)
+
+
+def test_problems_with_different_numbers_of_answers_are_fitted_at_once_too() -> None:
+    problems = [
+        *drawn(num_problems=8, num=12, alpha=1.0, beta=2.0, impossible=0.3, seed=4),
+        *drawn(num_problems=8, num=5, alpha=1.0, beta=2.0, impossible=0.3, seed=5),
+    ]
+    _, inflated = fit_all(np.array([d.num for d in problems]), np.array([[d.num_passed for d in problems]]))
+    assert inflated.log_likelihood[0] == pytest.approx(compare_fits(problems).with_impossible.log_likelihood, abs=1e-4)
+
+
+def test_a_p_value_of_few_problems_is_larger_than_the_law_of_many_says() -> None:
+    """Eight of twelve problems never passed, the others often: the asymptotic p would be below 0.05."""
+    problems = [Draws(num=15, num_passed=c, speedups=()) for c in (*[0] * 8, 3, 6, 9, 11)]
+    fits = judged(problems)
+    gain = fits.with_impossible.log_likelihood - fits.hard_only.log_likelihood
+    assert 0.5 * math.erfc(math.sqrt(gain)) < 0.05 < fits.p_value
+    assert fits.impossible.low < 0.67 < fits.impossible.high
+    assert fits.hard_only.pass_at_k(1000) > fits.with_impossible.pass_at_k(1000) + 0.1
+
+
+def test_the_same_answers_have_the_same_p_value() -> None:
+    problems = drawn(num_problems=20, num=8, alpha=1.0, beta=2.0, impossible=0.3, seed=6)
+    assert judged(problems) == judged(problems)
+
+
+def test_few_problems_are_not_fitted() -> None:
+    problems = drawn(num_problems=MIN_PROBLEMS - 1, num=8, alpha=1.0, beta=2.0, impossible=0.3, seed=0)
+    unanswered = Draws(num=0, num_passed=0, speedups=())
+    assert hard_or_impossible([*problems, unanswered], seed=0, confidence=0.95) is None
+
+
+@pytest.mark.parametrize("passed", [0, 5])
+def test_counts_that_say_nothing_are_no_evidence(passed: int) -> None:
+    fits = judged([Draws(num=5, num_passed=passed, speedups=())] * MIN_PROBLEMS)
+    assert fits.p_value == 1.0
 
 
 def test_the_curve_of_a_fit_meets_the_unbiased_estimate() -> None:

@@ -200,7 +200,12 @@ def test_the_pages_say_what_came_of_it_and_need_nothing_else(lab: Lab) -> None:
     assert "| drafts (reference) | 33.3% (0.0% to 100.0%) | 1 1 | 1 |" in markdown
     assert "| repair | 66.7% (0.0% to 100.0%) | 2 2 | 2 |" in markdown
     assert "| repair | solved | +0.333 [+0.000, +1.000] | 1 | 0 | 1.000 |" in markdown
-    assert "| drafts, p = 1.5 | 33.3% | 33.3% | 33.3% | 33.3% |" in markdown
+    assert "| drafts, p = 1.5 |" + 4 * " 33.3% (0.0% to 100.0%) |" in markdown
+    assert "as judged, not confirmed" in markdown
+    mean = re.search(r"\| drafts \| ([0-9.]+ \[[^|]*) \|", markdown[markdown.index("mean speedup, all") :])
+    curve = markdown[markdown.index("Mean speedup against samples.") :].split("\n\n")[1].splitlines()
+    assert mean is not None
+    assert curve[-1].split(" | ")[1] == mean[1], "a curve ends at the figure of the arm"
     assert "repair: no pass@k; repair decides by what came before." in markdown
     assert f"kernelloop compare {experiment.path}" in markdown
     for text in (markdown, page):

@@ -92,6 +92,20 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(run.folder)
 
 
+# How many tables are wider than what shows of them, and the captions that do not end within it.
+CAPTIONS = """
+const boxes = [...document.querySelectorAll('.scroll')].filter(box => box.querySelector('caption'));
+const wide = boxes.filter(box => box.scrollWidth > box.clientWidth);
+const ends = box => {
+    const range = document.createRange();
+    range.selectNodeContents(box.querySelector('caption'));
+    return range.getBoundingClientRect().right;
+};
+const cut = boxes.filter(box => ends(box) > box.getBoundingClientRect().right + 1);
+return [wide.length, cut.map(box => box.querySelector('caption').textContent)];
+"""
+
+
 def open_everything(browser: Browser) -> None:
     browser.run("for (const details of document.querySelectorAll('details')) details.open = true;")
 
@@ -182,6 +196,15 @@ def test_filtering_leaves_what_matches_and_opening_takes_only_that(browser: Brow
     browser.run("document.querySelector('[data-open=\"1\"]').click()")
     browser.run(type_in.format(""))
     assert browser.run(shown) == [[f"problem-{number}", number == 0] for number in range(4)]
+
+
+def test_a_caption_is_read_whole_on_a_phone_however_wide_its_table(browser: Browser, page: Path) -> None:
+    browser.resize(360, 740)
+    browser.open(page)
+    open_everything(browser)
+    wide, cut = browser.run(CAPTIONS)
+    assert wide
+    assert cut == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

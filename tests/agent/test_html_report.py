@@ -115,20 +115,56 @@ def independent(tmp_path: Path, *, speedup: float | None, stop: bool = False) ->
 def test_independent_drafts_get_pass_at_k_over_problems(tmp_path: Path) -> None:
     read = Reader(page(independent(tmp_path, speedup=None))).text
     assert "pass@k 37.5% at k = 1, 50.0% at k = 4" in read  # (3/4 + 0) / 2, and (1 + 0) / 2
-    assert "Over 2 problems with 4 judged answers each; 1 without any are left out." in read
+    assert "Over 2 problems with 4 drafts each; 1 without a judged draft are left out." in read
+    assert "As judged, not confirmed" in read
     assert "fast_p@k" not in read  # nothing was timed
 
 
 def test_timed_drafts_get_fast_p_at_k_too(tmp_path: Path) -> None:
     read = Reader(page(independent(tmp_path, speedup=1.3))).text
     assert "fast_p@k p = 1: 37.5% at k = 1, 50.0% at k = 4" in read
-    assert re.search(r"p = 1 p = 1.2 p = 1.5 p = 2 1 37.5% \([^)]*\) 37.5% \([^)]*\) 0.0% \(0.0% to 0.0%\)", read)
+    assert re.search(
+        r"p = 1 p = 1.2 p = 1.5 p = 2 problems 1 37.5% \([^)]*\) 37.5% \([^)]*\) 0.0% \(0.0% to 0.0%\)", read
+    )
 
 
 def test_a_search_that_stopped_at_a_pass_gets_no_pass_at_k(tmp_path: Path) -> None:
     read = Reader(page(independent(tmp_path, speedup=None, stop=True))).text
     assert "pass@k would come out too large" in read
     assert "at k = 1" not in read
+
+
+def test_turns_by_outcome_under_a_budget_of_the_run_get_no_pass_at_k(tmp_path: Path) -> None:
+    """Solved problems are drawn less often there. Without such a budget each search ends by its own."""
+    changes: dict[str, Any] = {"strategy": {"name": "best_of_n"}, "allocator": {"name": "expected_gain"}}
+    for limit, shown in ((None, True), (8, False)):
+        root = tmp_path / str(limit)
+        with ScriptedRun(root, "gelu", config=changes | {"run_budget": {"samples": limit}}) as run:
+            run.add("gelu", "x = 1", passed())
+            run.add("gelu", "x = 2", failed())
+            run.end("gelu")
+        read = Reader(page(run.folder)).text
+        assert ("at k = 1" in read, "Turns went to unsolved problems first" in read) == (shown, not shown)
+
+
+def test_of_one_problem_there_is_no_interval_over_problems(tmp_path: Path) -> None:
+    with ScriptedRun(tmp_path / "run", "gelu", config={"strategy": {"name": "best_of_n"}}) as run:
+        run.add("gelu", "x = 1", passed())
+        run.add("gelu", "x = 2", failed())
+    read = Reader(page(run.folder)).text
+    assert "k pass@k problems 1 50.0% 1 2 100.0% 1" in read
+    assert "intervals over problems" not in read
+
+
+def test_of_a_budget_by_tokens_as_many_drafts_count_of_every_problem(tmp_path: Path) -> None:
+    """Where short answers fail, a problem that has more of them would come out harder than it is."""
+    with ScriptedRun(tmp_path / "run", "long", "short", config={"strategy": {"name": "best_of_n"}}) as run:
+        for number in range(2):
+            run.add("long", f"x = {number}", passed())
+        for number in range(6):
+            run.add("short", f"x = {number}", passed() if number == 0 else failed())
+    read = Reader(page(run.folder)).text
+    assert "pass@k 75.0% at k = 1, 100.0% at k = 2" in read  # 2 of 2 and 1 of 2, not 1 of 6
 
 
 def test_a_run_that_timed_nothing_says_so_and_shows_no_speedup(tmp_path: Path) -> None:

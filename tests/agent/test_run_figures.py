@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.first_drafts import Drafts, Drawn
 from agent.ledger import Ledger
 from agent.run_figures import RunFigures, lineage, read_figures, stage_of
 from agent.run_folder import RunFolder
-from agent.statistics import Draws
 from sandbox.types import Operator, Status, Verdict
 from tests.scripted_run import ScriptedRun, failed, passed
 
@@ -58,7 +58,7 @@ def test_the_flow_loses_at_each_stage_what_ended_there(folder: RunFolder) -> Non
 
 
 def test_the_curve_rises_when_a_better_candidate_is_judged_and_counts_what_was_spent(folder: RunFolder) -> None:
-    start, best, end = figures_of(folder).curve
+    start, best, end = figures_of(folder).curve_by_verdicts
     assert (start.num_solved, start.mean_speedup) == (0, None)
     assert (best.num_solved, best.spend.samples, best.spend.tokens, best.spend.gpu_seconds) == (1, 2, 300, 0.5)
     assert best.mean_speedup == pytest.approx(math.sqrt(4.0 * 1.0))  # the unsolved problem counts as 1
@@ -81,14 +81,28 @@ def test_a_program_drawn_twice_counts_twice_among_the_draws(tmp_path: Path) -> N
         run.sample("gelu", "a")
         run.sample("sums", "c")  # without a verdict yet
         run.refuse("sums", "no more")
-    assert figures_of(run.folder).draws == {
-        "gelu": Draws(num=3, num_passed=2, speedups=(2.0, 2.0)),
-        "sums": Draws(num=0, num_passed=0, speedups=()),
-    }
+    drafts = figures_of(run.folder).drafts
+    assert drafts is not None
+    twice, failure = Drawn(passed=True, speedup=2.0), Drawn(passed=False, speedup=None)
+    assert drafts["gelu"] == Drafts(drawn=(twice, failure, twice), refused=False)
+    assert drafts["sums"] == Drafts(drawn=(None, None), refused=True)
+
+
+def test_how_late_a_judge_was_changes_nothing_of_what_tokens_brought(tmp_path: Path) -> None:
+    """The first answer is judged last: it counts from when it came, and against GPU seconds from its verdict."""
+    with ScriptedRun(tmp_path / "run", "a", "b") as run:
+        slow = run.sample("a", "x = 1")
+        run.add("b", "y = 1", passed(speedup=4.0))
+        run.judge("a", slow, passed(speedup=2.0))
+    figures = figures_of(run.folder)
+    assert [(p.spend.tokens, p.num_solved) for p in figures.curve_by_answers] == [(0, 0), (150, 1), (300, 2), (300, 2)]
+    assert [p.spend.gpu_seconds for p in figures.curve_by_verdicts] == [0.0, 0.5, 1.0, 1.0]
+    means = [point.mean_speedup for point in figures.curve_by_answers]
+    assert means == [None, *(pytest.approx(value) for value in (math.sqrt(2), math.sqrt(8), math.sqrt(8)))]
 
 
 def test_answers_that_depend_on_others_are_no_draws(folder: RunFolder) -> None:
-    assert figures_of(folder).draws is None
+    assert figures_of(folder).drafts is None
 
 
 def test_failures_are_classed_by_status_and_error_with_the_first_as_example(tmp_path: Path) -> None:
@@ -122,7 +136,7 @@ def test_seconds_go_on_over_a_resume(tmp_path: Path) -> None:
         run.add("a", "2", passed())  # at 3 s again
     figures = figures_of(run.folder)
     assert figures.num_epochs == 2
-    assert figures.curve[-1].spend.wall_seconds == 6.0
+    assert figures.curve_by_verdicts[-1].spend.wall_seconds == 6.0
 
 
 def test_an_empty_ledger_has_figures_too(tmp_path: Path) -> None:
@@ -130,4 +144,4 @@ def test_an_empty_ledger_has_figures_too(tmp_path: Path) -> None:
         pass
     figures = figures_of(run.folder)
     assert figures.failures == ()
-    assert figures.curve[-1].num_solved == 0
+    assert figures.curve_by_verdicts[-1].num_solved == 0
