@@ -90,11 +90,14 @@ def test_an_attempt_that_is_the_answer_but_for_a_slip_is_marked_at_the_slip(toke
 
 
 def test_a_run_sends_the_very_tokens_that_training_learnt_from(tmp_path: Path) -> None:
-    """With a checkpoint as training leaves it: the repository's own has the templates of its day."""
+    """With a checkpoint as training leaves it: the repository's own has the templates of its day, and a
+    tokenizer that has tokens of its own for few of today's names, so prompts are given more room."""
     checkpoint = tmp_path / "checkpoint"
     shutil.copytree(ROOT / "standin" / "checkpoint", checkpoint)
     copy_templates(checkpoint)
-    sampler = load_config(ROOT / "configs" / "quickstart.yaml", [f"sampler.model={checkpoint}"]).sampler
+    sampler = load_config(
+        ROOT / "configs" / "quickstart.yaml", [f"sampler.model={checkpoint}", "sampler.max_tokens=400"]
+    ).sampler
     assert isinstance(sampler, LocalModelSection)
     run, encode = open_prompt_writer(sampler), tokens_of(sampler).encode
     tokenizer = read_tokenizer(checkpoint)
