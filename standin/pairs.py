@@ -84,13 +84,11 @@ def pair(seed: int, *, split: Split, size: Size = "small") -> Pair:
     )  # fmt: skip
 
 
-def answers(pair_: Pair, count: int) -> list[str]:
-    """The pair's answer, and `count` others to its problem, each written anew; some may come out alike."""
+def plain_answers(pair_: Pair, count: int) -> list[str]:
+    """The pair's answer, and `count` others to its problem, in plain names; some may come out alike."""
     own = _settled(*_composition(pair_.seed, pair_.split), pair_)
-    seeds = [f"{pair_.split} {pair_.seed} {number}" for number in range(count)]
-    of_problem = draw_problem_naming(f"{pair_.split} {pair_.seed}")
-    others = ((draw_answer_naming(of_problem, seed), _answered(own, Random(f"answer {seed}"))[1]) for seed in seeds)
-    return [pair_.answer, *(naming.renamed(plain) for naming, plain in others)]
+    others = (Random(f"answer {pair_.split} {pair_.seed} {number}") for number in range(count))
+    return [pair_.plain, *(_answered(own, rng)[1] for rng in others)]
 
 
 def seed_range(text: str) -> range:
