@@ -21,6 +21,7 @@ from sandbox.replacements import Edit, Names, replacement
 from sandbox.size_literals import AssertedSize, asserted_sizes, output_sizes
 from sandbox.spans import Spans
 from sandbox.types import Failure, Finding, Status
+from sandbox.undefined_helpers import undefined_helpers
 from sandbox.unknown_names import Bindings, NameTable, UnknownName, unknown_names
 
 UNKNOWN_NAME = "unknown_name"
@@ -63,6 +64,7 @@ def _found(
 ) -> Iterator[Finding]:
     yield from name_findings(tree, spans, table)
     yield from missing_imports(tree, spans)
+    yield from undefined_helpers(tree, spans)
     yield from device_indices(tree, spans)
     yield from asserted_sizes(tree, spans, sizes)
     if plan is not None and spec is not None:

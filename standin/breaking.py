@@ -1,7 +1,7 @@
 """Breaks a right answer in the ways in which models break them. Standard library alone; a function of pair and seed.
 
-Works on the text, as a slip of the pen does. Some of what comes out is right all the same (a mask that nothing needs):
-only a judge can tell.
+Works on the text, as a slip of the pen does: on the answer in the generator's plain names, which then get the pair's.
+Some of what comes out is right all the same (a mask that nothing needs): only a judge can tell.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from standin import slips
 from standin.pairs import Pair, answer_to_another
 
 ANOTHER = "answer_to_another"
-_ANOTHER_SHARE = 0.5
+_ANOTHER_SHARE = 0.25
+_FURTHER = (0, 0, 1, 1, 2, 3)  # slips more than one, of which one is drawn
 _TEXT = Callable[[str, Random], str | None]  # the broken source, or None where that slip has no place in it
 
 
@@ -27,34 +29,43 @@ class Breakage:
 
 
 def broken(pair: Pair, *, seed: int) -> Breakage:
-    """The answer of `pair` with one slip, drawn from those that have a place in it; as often, the answer to another
-    problem, which is the slip that small models make most."""
+    """The answer of `pair` with one slip, drawn from those that have a place in it, or now and then the answer to
+    another problem."""
+    return _named(_broken(pair, seed=seed), pair)
+
+
+def broken_further(pair: Pair, *, seed: int) -> Breakage:
+    """The same, and in two of three cases one to three slips more: what models get wrong is rarely one thing."""
+    rng, result = Random(f"break further {pair.split} {pair.seed} {seed}"), _broken(pair, seed=seed)
+    for _ in range(rng.choice(_FURTHER)):
+        if (more := _slip(result.source, pair, rng)) is not None:
+            result = Breakage(name=f"{result.name} and {more.name}", source=more.source)
+    return _named(result, pair)
+
+
+def _named(slip: Breakage, pair: Pair) -> Breakage:
+    """With the names of the pair in place of plain ones."""
+    return Breakage(name=slip.name, source=pair.naming.renamed(slip.source))
+
+
+def _broken(pair: Pair, *, seed: int) -> Breakage:
     rng = Random(f"break {pair.split} {pair.seed} {seed}")
     if rng.random() < _ANOTHER_SHARE and (source := answer_to_another(pair, rng)) is not None:
         return Breakage(name=ANOTHER, source=source)
-    found = _slip(pair.answer, rng)
+    found = _slip(pair.plain, pair, rng)
     if found is None:
         raise ValueError(f"nothing can be broken in the answer to {pair.split} pair {pair.seed}")
     return found
 
 
-def broken_further(pair: Pair, *, seed: int) -> Breakage:
-    """The same, and in half of the cases one or two slips more: what models get wrong is rarely one thing."""
-    rng, result = Random(f"break further {pair.split} {pair.seed} {seed}"), broken(pair, seed=seed)
-    for _ in range(rng.choice((0, 0, 1, 2))):
-        if (more := _slip(result.source, rng)) is not None and more.source != pair.answer:
-            result = Breakage(name=f"{result.name} and {more.name}", source=more.source)
-    return result
-
-
-def _slip(answer: str, rng: Random) -> Breakage | None:
-    """One slip of the pen, of those that have a place in the answer."""
+def _slip(answer: str, pair: Pair, rng: Random) -> Breakage | None:
+    """One slip of the pen, of those that have a place in the answer and do not bring it back to what is right."""
     left = dict(_BREAKS)
     while left:
         (name,) = rng.choices(list(left), [weight for weight, _ in left.values()])
         _, change = left.pop(name)
         source = change(answer, rng)
-        if source is not None and source != answer:
+        if source is not None and source != answer and pair.naming.renamed(source) != pair.answer:
             return Breakage(name=name, source=source)
     return None
 
@@ -174,6 +185,17 @@ def _undefined(source: str, rng: Random) -> str | None:
 _ONE_NAME = r"(\w+)"
 # Name: how often it is drawn, beside the others, and what it does.
 _BREAKS: dict[str, tuple[float, _TEXT]] = {
+    "wrong_helper": (22, slips.wrong_helper),
+    "wrong_kernel": (6, slips.wrong_kernel),
+    "renamed_once": (12, slips.renamed_once),
+    "other_size": (8, slips.other_size),
+    "other_dimension": (7, slips.other_dimension),
+    "repeated_step": (4, slips.repeated_step),
+    "swapped_steps": (3, slips.swapped_steps),
+    "other_step": (8, slips.other_step),
+    "other_parameters": (6, slips.other_parameters),
+    "extra_argument": (4, slips.extra_argument),
+    "wrong_index": (6, slips.wrong_index),
     "invented_function": (5, _everywhere(
         (r"libdevice\.tanh\(", ("tl.tanh(", "tl.math.tanh(")),
         (r"\btl\.sigmoid\(", ("libdevice.sigmoid(", "tl.math.sigmoid(", "tl.nn.sigmoid(")),
@@ -239,7 +261,7 @@ _BREAKS: dict[str, tuple[float, _TEXT]] = {
     "wrong_divisor": (3, _swap(
         (r" / (n_cols|rnumel|n_rows|n|n_elements|xnumel)\b", ("", " / 2")), (r"\((\w+) - 1\)", (r"\1",)),
     )),
-    "swapped_branches": (1.5, _swap((r"tl\.where\((\w+ > \S+), (\w+), ([^()]+)\)$", (r"tl.where(\1, \3, \2)",)))),
+    "swapped_branches": (6, _swap((r"tl\.where\((\w+ > \S+), (\w+), ([^()]+)\)$", (r"tl.where(\1, \3, \2)",)))),
     "wrong_sign": (2, _swap(
         (r"(\w+) = (\w+) - (\w+)$", (r"\1 = \3 - \2", r"\1 = \2 + \3")), (r"\+ (\w+)$", (r"- \1",)),
     )),

@@ -18,24 +18,39 @@ from standin.batches import Batch
 from standin.model import IGNORED
 
 SPLITS = ("train", "held_out")
+# What a token of an answer is.
+DRAFTED, COPIED, CHANGED = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSequence:
-    """`ids` of prompt, answer and end; the first `num_prompt` are the prompt, which is given and not learnt."""
+    """`ids` of prompt, answer and end; the first `num_prompt` are the prompt, which is given and not learnt. `marks`
+    has a byte for each token of the answer: DRAFTED, or in a repair COPIED or CHANGED."""
 
     ids: tuple[int, ...]
     num_prompt: int
+    marks: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What a token of a repair's answer counts in the loss, where one of a draft counts 1: a repair is mostly copied,
+    and what is to be learnt are the places where it is not."""
+
+    copied: float
+    changed: float
 
 
 class Corpus:
     """The sequences of one split, by number."""
 
-    def __init__(self, ids: Tensor, lengths: Tensor, num_prompts: Tensor, *, pad: int) -> None:
-        """`ids` has all sequences one after the other; the other two have one figure a sequence. int32, one device."""
+    def __init__(self, ids: Tensor, marks: Tensor, lengths: Tensor, num_prompts: Tensor, *, pad: int) -> None:
+        """`ids` and `marks` have all sequences one after the other, a mark for each id, the prompts' too; the other two
+        have one figure a sequence. int32, marks uint8, one device."""
         self.lengths: list[int] = lengths.tolist()
         self.num_answer_tokens = int((lengths - num_prompts).sum())
         self._ids = ids
+        self._marks = marks
         self._starts = lengths.cumsum(0) - lengths
         self._lengths = lengths
         self._num_prompts = num_prompts
@@ -48,10 +63,25 @@ class Corpus:
         places = torch.arange(batch.width, device=device)
         lengths, num_prompts = self._lengths[rows, None], self._num_prompts[rows, None]
         inside = places < lengths
-        found = self._ids[(self._starts[rows, None] + places).clamp(max=len(self._ids) - 1)].long()
-        ids = torch.where(inside, found, self._pad)
+        ids = torch.where(inside, self._ids[self._at(rows, places)].long(), self._pad)
         learnt = torch.where(inside & (places >= num_prompts), ids, IGNORED)
-        return ids, torch.cat((learnt[:, 1:], learnt.new_full((len(batch.rows), 1), IGNORED)), dim=1)
+        return ids, _moved(learnt, IGNORED)
+
+    def weights(self, batch: Batch, weights: Weights) -> Tensor:
+        """(rows, width), float32: what each place's id to come counts; of places that are IGNORED, anything."""
+        device = self._ids.device
+        rows, places = torch.tensor(batch.rows, device=device), torch.arange(batch.width, device=device)
+        table = torch.tensor((1.0, weights.copied, weights.changed), device=device)
+        return _moved(table[self._marks[self._at(rows, places)].long()], 0.0)
+
+    def _at(self, rows: Tensor, places: Tensor) -> Tensor:
+        """Where the tokens of those rows lie; past a row's end, anywhere."""
+        return (self._starts[rows, None] + places).clamp(max=len(self._ids) - 1)
+
+
+def _moved(values: Tensor, last: float) -> Tensor:
+    """What belongs to the next place, at each place."""
+    return torch.cat((values[:, 1:], values.new_full((len(values), 1), last)), dim=1)
 
 
 def write_sequences(splits: Mapping[str, Sequence[TokenSequence]], path: Path) -> None:
@@ -59,6 +89,8 @@ def write_sequences(splits: Mapping[str, Sequence[TokenSequence]], path: Path) -
     for split, sequences in splits.items():
         ids = [token for sequence in sequences for token in sequence.ids]
         tensors[f"{split}.ids"] = torch.tensor(ids, dtype=torch.int16)
+        marks = b"".join(bytes(sequence.num_prompt) + sequence.marks for sequence in sequences)
+        tensors[f"{split}.marks"] = torch.frombuffer(bytearray(marks), dtype=torch.uint8)
         tensors[f"{split}.lengths"] = torch.tensor([len(s.ids) for s in sequences], dtype=torch.int32)
         tensors[f"{split}.num_prompts"] = torch.tensor([s.num_prompt for s in sequences], dtype=torch.int32)
     save_file(tensors, path)
@@ -70,4 +102,4 @@ def read_corpus(path: Path, *, split: str, device: str, pad: int) -> Corpus:
     ids, lengths, num_prompts = (
         tensors[f"{split}.{name}"].to(device, torch.int32) for name in ("ids", "lengths", "num_prompts")
     )
-    return Corpus(ids, lengths, num_prompts, pad=pad)
+    return Corpus(ids, tensors[f"{split}.marks"].to(device), lengths, num_prompts, pad=pad)

@@ -49,8 +49,10 @@ def passed_within(spend: float, *, draws: Sequence[tuple[int, bool]]) -> float |
     and whether it passed.
 
     The draw that the spend ends in counts with the share of it that is paid for. None where the draws cost less than
-    the spend in all and none of them passes.
+    the spend in all, also if one of them passes: what is left out must not depend on what came out.
     """
+    if sum(cost for cost, _ in draws) < spend:
+        return None
     left = spend
     for cost, passed in draws:
         if cost > left:
@@ -58,4 +60,4 @@ def passed_within(spend: float, *, draws: Sequence[tuple[int, bool]]) -> float |
         if passed:
             return 1.0
         left -= cost
-    return 0.0 if left <= 0 else None
+    return 0.0

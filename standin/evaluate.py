@@ -17,7 +17,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
@@ -37,7 +37,7 @@ from agent.sampling import open_prompt_writer, open_sampler
 from sandbox.problems import ProblemError
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Candidate, Observation, Operator, Problem, Proposal, Verdict
-from standin.evaluation import RecordError, Sample, SampleFile, evaluation_of, read_samples
+from standin.evaluation import RecordError, Sample, SampleFile, SampleKey, evaluation_of, read_samples, to_repair
 from standin.evaluation_page import evaluation_page
 from standin.judging import ProcessPool
 from standin.pairs import Pair, Split, pair, seed_range
@@ -92,16 +92,26 @@ class Evaluator:
         await self._all(tasks, deadline=deadline)
 
     async def repair(
-        self, problems: Iterable[Problem], *, num_drafts: int, most: int, deadline: float = math.inf
+        self,
+        problems: Iterable[Problem],
+        *,
+        num_drafts: int,
+        most: int,
+        deadline: float = math.inf,
+        only: Collection[SampleKey] | None = None,
     ) -> None:
-        """One repair of each problem's first `most` failures that have code and were not cut off. Raises as `draft`."""
+        """One repair of each of a problem's `most` drafts, chosen by lot, that failed; or of those of which a repair
+        has a key in `only`. Raises as `draft`."""
         tasks: list[Task] = []
         for problem in problems:
-            drafts = [self._file.samples.get((problem.id, Operator.DRAFT, number)) for number in range(num_drafts)]
-            failed = [d for d in drafts if d is not None and not d.passed and d.source and not d.truncated]
+            known = (self._file.samples.get((problem.id, Operator.DRAFT, number)) for number in range(num_drafts))
+            drafts = [draft for draft in known if draft is not None]
+            failed = to_repair(drafts, most=most, seed=self._seed)
+            if only is not None:
+                failed = [draft for draft in drafts if (problem.id, Operator.REPAIR, draft.number) in only]
             tasks += [
                 (problem, Operator.REPAIR, d.number, failed_attempt(d.source, problem=problem, feedback=d.feedback))
-                for d in failed[:most]
+                for d in failed
             ]
         await self._all(tasks, deadline=deadline)
 
@@ -209,16 +219,28 @@ async def evaluate(config: RunConfig, *, problems: Sequence[Problem], options: a
                 tell=lambda line: print(line, file=sys.stderr, flush=True),
                 clock=time.monotonic,
             )
-            drafted = started + seconds * (DRAFTS_SHARE if options.repairs else 1)
-            await evaluator.draft(problems, num_drafts=options.samples, deadline=drafted)
+            drafted, only = started + seconds * (DRAFTS_SHARE if options.repairs else 1), None
+            if options.after is None:
+                await evaluator.draft(problems, num_drafts=options.samples, deadline=drafted)
+            else:
+                only = take_drafts(options.after, file)
             await evaluator.repair(
-                problems, num_drafts=options.samples, most=options.repairs, deadline=started + seconds
+                problems, num_drafts=options.samples, most=options.repairs, deadline=started + seconds, only=only
             )
         finally:
             await sampler.close()
     finally:
         await pool.close()
         file.close()
+
+
+def take_drafts(folder: Path, file: SampleFile) -> set[SampleKey]:
+    """Puts the drafts of another evaluation into `file`; the keys of its repairs. Raises RecordError."""
+    samples = read_samples(folder / SAMPLES_FILE)
+    for key, sample in samples.items():
+        if sample.operator is Operator.DRAFT and key not in file.samples:
+            file.add(sample)
+    return {key for key in samples if key[1] is Operator.REPAIR}
 
 
 def conclude(config: RunConfig, *, problems: Sequence[Problem], options: argparse.Namespace) -> None:
@@ -256,7 +278,12 @@ def parse_options() -> argparse.Namespace:
         help="SPLIT:A..B, problems that the generator makes of those seeds; else the configuration's problems",
     )  # fmt: skip
     parser.add_argument("--samples", type=int, default=16, help="drafts of each problem")
-    parser.add_argument("--repairs", type=int, default=2, help="failed drafts of each problem to be repaired, at most")
+    parser.add_argument(
+        "--repairs", type=int, default=3, help="drafts of each problem that are repaired if they failed"
+    )
+    parser.add_argument(
+        "--after", type=Path, help="an evaluation whose drafts are taken, and of which the same drafts are repaired"
+    )
     parser.add_argument("--judges", type=int, default=os.cpu_count(), help="processes that judge")
     parser.add_argument("--minutes", type=float, default=math.inf, help="after which no answer is begun")
     return parser.parse_intermixed_args()

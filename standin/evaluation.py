@@ -6,6 +6,7 @@ Knows nothing of samplers or judges.
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -94,7 +95,7 @@ class Comparison:
     """One repair turn against drawing again for as many tokens, over the same failed drafts.
 
     `tokens` says what was counted. `compared` are the failures that both sides were asked to mend; `left_out` those
-    whose problem had too few other drafts to spend as much on.
+    whose problem had too few other drafts to spend as much on, whatever came of those.
     """
 
     tokens: str
@@ -107,7 +108,8 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Figures over `num_problems` problems with `num_drafts` drafts each, of `num_asked` that were to be had."""
+    """Figures over `num_problems` problems with `num_drafts` drafts each, of `num_asked` that were to be had.
+    `num_repairs` failures were to be mended, and `mended` is the share of them all that one repair mended."""
 
     num_asked: int
     num_problems: int
@@ -116,6 +118,8 @@ class Evaluation:
     pass_at_1_of: Mapping[str, Estimate]
     statuses: Mapping[str, int]
     repair_statuses: Mapping[str, int]
+    num_repairs: int
+    mended: Estimate | None
     comparisons: tuple[Comparison, ...]
     mean_prompt_tokens: float
     mean_completion_tokens: float
@@ -139,7 +143,7 @@ def evaluation_of(samples: Iterable[Sample], *, groups: Mapping[str, str], num_d
     counts = list(passed.values())
     by_group = {g: [n for name, n in passed.items() if groups[name] == g] for g in sorted({groups[p] for p in passed})}
     every = [sample for found in whole.values() for sample in found]
-    mended = [sample for (problem, _), sample in repairs.items() if problem in whole]
+    asked = [sample for (problem, _), sample in repairs.items() if problem in whole]
     return Evaluation(
         num_asked=len(groups),
         num_problems=len(whole),
@@ -147,12 +151,40 @@ def evaluation_of(samples: Iterable[Sample], *, groups: Mapping[str, str], num_d
         pass_at={k: _pass_at(counts, num_drafts=num_drafts, k=k, seed=seed) for k in _powers(num_drafts)},
         pass_at_1_of={group: _pass_at(each, num_drafts=num_drafts, k=1, seed=seed) for group, each in by_group.items()},
         statuses=_statuses(every),
-        repair_statuses=_statuses(mended),
+        repair_statuses=_statuses(asked),
+        num_repairs=len(asked),
+        mended=_mended(asked, seed=seed),
         comparisons=tuple(found for p in (True, False) if (found := _compare(whole, repairs, prompts=p, seed=seed))),
         mean_prompt_tokens=sum(s.prompt_tokens for s in every) / len(every),
         mean_completion_tokens=sum(s.completion_tokens for s in every) / len(every),
         truncated=sum(s.truncated for s in every),
     )
+
+
+def to_repair(drafts: Sequence[Sample], *, most: int, seed: int) -> list[Sample]:
+    """Of one problem's drafts, those to be repaired: `most` are chosen by lot, and of these the ones that failed with
+    their code whole.
+
+    The lot is drawn without a look at what came out. Were the first failures taken, the drafts before them would be
+    passes, and where few failed each would be chosen: either way the others would be better than chance, and it is
+    with them that repairs are compared.
+    """
+    chosen = _by_lot(drafts, f"repair {seed}")[:most]
+    return [draft for draft in chosen if not draft.passed and draft.source and not draft.truncated]
+
+
+def _by_lot(drafts: Sequence[Sample], seed: str) -> list[Sample]:
+    """In an order that depends on their problem and numbers alone."""
+    return sorted(drafts, key=lambda draft: random.Random(f"{seed} {draft.problem} {draft.number}").random())
+
+
+def _mended(repairs: Sequence[Sample], *, seed: int) -> Estimate | None:
+    """The share of repairs that passed; None without any."""
+    of: dict[str, list[bool]] = {}
+    for repair in repairs:
+        of.setdefault(repair.problem, []).append(repair.passed)
+    counts = [(float(sum(each)), float(len(each))) for each in of.values()]
+    return interval(counts, figure=ratio_of_sums, seed=seed) if counts else None
 
 
 def _pass_at(counts: Sequence[int], *, num_drafts: int, k: int, seed: int) -> Estimate:
@@ -179,18 +211,19 @@ def _compare(
 ) -> Comparison | None:
     """None where no failure can be compared.
 
-    The problem's other drafts, from the next one on, are what drawing again would have given: they were drawn without
-    knowing of this failure.
+    The problem's other drafts, in an order by lot, are what drawing again would have given: they were drawn without
+    knowing of this failure, and it was chosen without knowing of them.
     """
     per_problem: list[tuple[float, float, float]] = []
     left_out = 0
     for problem, found in drafts.items():
         repaired, redrawn, count = 0.0, 0.0, 0
-        for place, failed in enumerate(found):
+        for failed in found:
             repair = repairs.get((problem, failed.number))
             if repair is None:
                 continue
-            others = [(s.cost(prompts=prompts), s.passed) for s in (*found[place + 1 :], *found[:place])]
+            rest = _by_lot([s for s in found if s is not failed], f"again {failed.number} {seed}")
+            others = [(s.cost(prompts=prompts), s.passed) for s in rest]
             again = passed_within(repair.cost(prompts=prompts), draws=others)
             if again is None:
                 left_out += 1

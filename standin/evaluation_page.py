@@ -19,6 +19,8 @@ def evaluation_page(evaluation: Evaluation) -> str:
     ]
     if evaluation.repair_statuses:
         parts.append(f"Repairs: {_counts(evaluation.repair_statuses)}.")
+    if evaluation.mended is not None:
+        parts.append(f"Mended by one repair: {_percent(evaluation.mended)} of {evaluation.num_repairs} failures.")
     if evaluation.comparisons:
         parts.append(_comparison_table(evaluation.comparisons))
     return "\n\n".join(parts) + "\n"
@@ -37,7 +39,7 @@ def _comparison_table(comparisons: tuple[Comparison, ...]) -> str:
         f"| {_percent(c.difference)} |"
         for c in comparisons
     ]
-    head = "| tokens counted | failures | mended by one repair | by drawing again | difference |"
+    head = "| tokens counted | compared | mended by one repair | by drawing again | difference |"
     return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 

@@ -18,11 +18,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache, partial
-from multiprocessing import get_context, util
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from typing import get_args
 
+import sandbox
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Status, content_hash
 from sandbox.zygote import SandboxError
@@ -30,15 +31,14 @@ from standin.breaking import broken_further
 from standin.examples import Example, draft_of, repair_of, write_examples
 from standin.pairs import Pair, Split, composition, pair
 from standin.tally import Refusal, Tally, added, read_tally, summary, write_tally
-from standin.verify import Verifier
+from standin.verify import close_opened, opened
 
 SHARD_SEEDS = 10  # some seconds of a core, to lose or to wait for
 _ATTEMPTS = 3  # at a shard, where the sandbox fails
 _GENERATOR = (
-    "answer_text.py", "breaking.py", "operations.py", "pairs.py", "problem_text.py", "row_kernels.py", "row_kinds.py",
-    "shapes.py", "verify.py",
+    "answer_text.py", "breaking.py", "naming.py", "operations.py", "pairs.py", "problem_text.py", "row_kernels.py",
+    "row_kinds.py", "shapes.py", "slips.py", "verify.py", "words.py",
 )  # fmt: skip
-_verifier: Verifier | None = None  # a worker process's own: its pool hands it nothing from call to call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +64,16 @@ def make_shard(first: int, *, order: Order) -> Tally:
     if shard.exists():
         tally = read_tally(tally_file)
         if tally.made_by != made_by:
-            raise StaleShard(f"{shard}: was made by another generator or share of repairs; choose another folder")
+            raise StaleShard(
+                f"{shard}: was made by another generator, judge or share of repairs; choose another folder"
+            )
         return tally
     for attempt in range(_ATTEMPTS):
         try:
             examples, tally = _made(range(first, first + SHARD_SEEDS), order=order)
             break
         except SandboxError:
-            _close()
+            close_opened()
             if attempt == _ATTEMPTS - 1:
                 raise
     tally.made_by = made_by
@@ -84,9 +86,11 @@ def make_shard(first: int, *, order: Order) -> Tally:
 
 @cache
 def fingerprint(order: Order) -> str:
-    """Tells generators apart: what is mixed in one folder would be reproducible by none."""
+    """Tells generators and judges, whose words are in the examples, apart: what is mixed in one folder would be
+    reproducible by none."""
     folder = Path(__file__).parent
     files = [folder / name for name in _GENERATOR] + sorted((folder / "families").glob("*.py"))
+    files += sorted(Path(sandbox.__file__).parent.glob("*.py"))
     return content_hash(str(order.repairs), *(file.read_text(encoding="utf-8") for file in files))[:16]
 
 
@@ -118,7 +122,7 @@ def _made(seeds: Sequence[int], *, order: Order) -> tuple[list[Example], Tally]:
 def _verified(made: Pair, tally: Tally) -> bool:
     """Whether our judge passes the pair; anything else is a fault of the generator, and is noted as such."""
     try:
-        verdict = _opened().verdict(made.problem, made.answer)
+        verdict = opened().verdict(made.problem, made.answer)
     except ProblemFailed as error:
         status, told = "problem", str(error)
     else:
@@ -135,26 +139,11 @@ def _verified(made: Pair, tally: Tally) -> bool:
 def _repairs(made: Pair, tally: Tally, *, number: int) -> Iterator[Example]:
     """The pair as a repair, if its broken answer of that number fails."""
     slip = broken_further(made, seed=number)
-    verdict = _opened().verdict(made.problem, slip.source)
+    verdict = opened().verdict(made.problem, slip.source)
     tally.time(verdict.stage_seconds)
     tally.broken[f"{slip.name}: {verdict.status}"] += 1
     if verdict.status not in (Status.PASSED, Status.UNVERIFIED):
         yield repair_of(made, attempt=slip.source, feedback=verdict.feedback)
-
-
-def _opened() -> Verifier:
-    global _verifier
-    if _verifier is None:
-        _verifier = Verifier()
-        util.Finalize(None, _close, exitpriority=10)  # workers of multiprocessing leave without running atexit
-    return _verifier
-
-
-def _close() -> None:
-    global _verifier
-    known, _verifier = _verifier, None
-    if known is not None:
-        known.close()
 
 
 def make(firsts: Sequence[int], *, order: Order, workers: int, deadline: float = math.inf) -> Iterator[Tally]:
@@ -214,7 +203,7 @@ def main() -> None:
     except StaleShard as error:
         raise SystemExit(f"make: {error}") from error
     print(summary(total, elapsed_seconds=time.monotonic() - start))
-    _close()
+    close_opened()
     (options.out / f"{options.split}-summary.txt").write_text(summary(total, elapsed_seconds=None), encoding="utf-8")
     raise SystemExit(1 if total.refused else 0)
 

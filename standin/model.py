@@ -148,10 +148,13 @@ def logits_of(hidden: Tensor, embedding: Tensor) -> Tensor:
     return F.linear(hidden, embedding)
 
 
-def loss_of(hidden: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
-    """Sum of the cross entropies, in nats, over the targets that are not IGNORED."""
+def loss_of(hidden: Tensor, embedding: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sum of the cross entropies, in nats, over the targets that are not IGNORED, each times its weight if any."""
     logits = logits_of(hidden, embedding).flatten(0, 1).float()
-    return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    if weights is None:
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    each = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="none")
+    return (each * weights.flatten()).sum()
 
 
 def _turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ bring a held-out composition into the training set.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -25,6 +26,7 @@ from standin.families.planes import PlaneFamily
 from standin.families.pooling import PoolingFamily
 from standin.families.rows import NORM, REDUCTION, SOFTMAX
 from standin.families.scan import ScanFamily
+from standin.naming import HELPER, Naming, draw_answer_naming, draw_problem_naming
 from standin.operations import BINARY, GIVEN, UNARY, tells
 from standin.problem_text import write_problem
 from standin.shapes import Size
@@ -42,6 +44,8 @@ FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 HELD_OUT_PERCENT = 13
 # How many draws a neighbour is the nearest of: the more, the nearer.
 _NEIGHBOURS = (60, 60, 10, 3)
+_PARAMETERS = re.compile(r"_\d+(?=_|,|$)")  # a pool's window, stride and padding, which decide nothing
+_SHOWN = ("pooling: max_pool2d",)  # held out whatever its hash, as configs/problems_standin has one
 _LENGTHENED = ("elementwise", "broadcast", "matmul")  # which take any operation after their own, 5 at most in training
 _LONGER = (6, 7, 8)
 _LONGER_TRIES = 40  # at an operation that tells
@@ -51,7 +55,8 @@ _LONGER_TRIES = 40  # at an operation that tells
 class Pair:
     """A problem in KernelBench form and a whole file with a `ModelNew` that answers it.
 
-    `style` is how the answer is written and built. `family` is the problem's.
+    `style` is how the answer is written and built. `family` is the problem's. `plain` is the answer in the generator's
+    own names, `naming` what they were replaced by.
     """
 
     seed: int
@@ -60,6 +65,8 @@ class Pair:
     style: str
     problem: str
     answer: str
+    plain: str
+    naming: Naming
 
 
 def pair(seed: int, *, split: Split, size: Size = "small") -> Pair:
@@ -68,15 +75,20 @@ def pair(seed: int, *, split: Split, size: Size = "small") -> Pair:
     rng = Random(f"problem {split} {seed}")
     task = FAMILIES[family].settle(operations, rng, size)
     problem = write_problem(task.module, rng)
-    style, source = _answered(task, Random(f"answer {split} {seed}"))
-    return Pair(seed=seed, split=split, family=family, style=style, problem=problem, answer=source)
+    style, plain = _answered(task, Random(f"answer {split} {seed}"))
+    of_problem = draw_problem_naming(f"{split} {seed}")
+    naming = draw_answer_naming(of_problem, f"{split} {seed}")
+    return Pair(
+        seed=seed, split=split, family=family, style=style, problem=of_problem.renamed(problem),
+        answer=naming.renamed(plain), plain=plain, naming=naming,
+    )  # fmt: skip
 
 
-def answers(pair_: Pair, count: int) -> list[str]:
-    """The pair's answer, and `count` others to its problem, each written anew; some may come out alike."""
+def plain_answers(pair_: Pair, count: int) -> list[str]:
+    """The pair's answer, and `count` others to its problem, in plain names; some may come out alike."""
     own = _settled(*_composition(pair_.seed, pair_.split), pair_)
     others = (Random(f"answer {pair_.split} {pair_.seed} {number}") for number in range(count))
-    return [pair_.answer, *(_answered(own, rng)[1] for rng in others)]
+    return [pair_.plain, *(_answered(own, rng)[1] for rng in others)]
 
 
 def seed_range(text: str) -> range:
@@ -88,24 +100,25 @@ def seed_range(text: str) -> range:
 
 
 def _answered(task: Task, rng: Random) -> tuple[str, str]:
-    """How an answer is written and built, and its text."""
+    """How an answer is written and built, and its text in plain names."""
     dialect = draw_dialect(rng)
     answer = task.answer(rng, dialect)
-    name = rng.choice(("launch", "run", "forward_triton"))
-    return answer.style, write_answer(answer, task.module, dialect, helper_name=name)
+    return answer.style, write_answer(answer, task.module, dialect, helper_name=HELPER)
 
 
 def answer_to_another(pair_: Pair, rng: Random) -> str | None:
-    """A right answer, written as the pair's is, to a problem that differs in few of its operations and takes the same
-    tensors; None where the draws give none. May be of any composition: nobody is told that it is right."""
+    """A right answer, written as the pair's is and in plain names, to a problem that differs in few of its operations
+    and takes the same tensors; None where the draws give none. Of no composition that is held out: a model would see
+    it, if only as an attempt."""
     family, operations = _composition(pair_.seed, pair_.split)
     own = _settled(family, operations, pair_)
     drawn = {FAMILIES[family].draw(rng) for _ in range(rng.choice(_NEIGHBOURS))} - {operations}
+    drawn = {other for other in drawn if not held_out(family, other)}
     for other in sorted(drawn, key=lambda o: (-SequenceMatcher(None, o, operations).ratio(), o)):
         task = _settled(family, other, pair_)
         if (task.module.forward, task.module.inputs) == (own.module.forward, own.module.inputs):
             source = _answered(task, Random(f"answer {pair_.split} {pair_.seed}"))[1]
-            if source != pair_.answer:
+            if source != pair_.plain:
                 return source
     return None
 
@@ -129,8 +142,9 @@ def held_out(family: str, operations: tuple[str, ...]) -> bool:
     """Whether training never sees that composition."""
     if any(first in operations and second in operations for first, second in HELD_OUT_MEETINGS):
         return True
-    digest = hashlib.sha256(_key(family, operations).encode()).digest()
-    return int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT
+    key = _PARAMETERS.sub("", _key(family, operations))
+    digest = hashlib.sha256(key.encode()).digest()
+    return int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT or key in _SHOWN
 
 
 def _key(family: str, operations: tuple[str, ...]) -> str:

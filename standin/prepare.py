@@ -30,7 +30,7 @@ from standin.examples import Example, draft_of, read_examples
 from standin.pairs import Split, pair, seed_range
 from standin.prepared import FOLDER, SEQUENCES_FILE, PreparationError, Prepared, write_prepared
 from standin.prompt_files import TEMPLATE_FILES, TEMPLATES
-from standin.sequences import answer_of, encode, open_writer, prompt_of
+from standin.sequences import answer_of, attempt_of, encode, marks_of, open_writer, prompt_of
 from standin.tokenizer import read_tokenizer, train_tokenizer, write_tokenizer
 
 MAX_VOCABULARY = 2**15  # ids are kept in 16 bits
@@ -39,6 +39,9 @@ MAX_TOKENIZER_EXAMPLES = 4_000
 CHUNK = 256
 GivenT = TypeVar("GivenT")
 MadeT = TypeVar("MadeT")
+
+# Prompt, answer, and of a repair its marks.
+Rendered = tuple[str, str, bytes | None]
 
 
 def prepare(
@@ -61,19 +64,21 @@ def prepare(
     unjudged = {"train": _generated(drafts, "train", workers), "held_out": _generated(held_out, "held_out", workers)}
     examples = _sorted([*_read_all(data), *(example for made in unjudged.values() for example in made)])
     tokenizer = known or train_tokenizer(_texts_to_learn(examples), vocabulary=vocabulary)
-    texts = _render_all(examples, tokenizer=tokenizer, workers=workers)
-    by_split = {split: [t for e, t in zip(examples, texts, strict=True) if e.split == split] for split in SPLITS}
-    for split, found in by_split.items():
+    rendered = _render_all(examples, tokenizer=tokenizer, workers=workers)
+    all_of: dict[str, list[TokenSequence]] = {}
+    for split in SPLITS:
+        found = [each for example, each in zip(examples, rendered, strict=True) if example.split == split]
         if not found:
             raise PreparationError(f"{data}: holds no example of split {split!r}")
-    all_of = {split: encode(found, tokenizer=tokenizer) for split, found in by_split.items()}
+        texts, marks = [(prompt, answer) for prompt, answer, _ in found], [marks for *_, marks in found]
+        all_of[split] = encode(texts, tokenizer=tokenizer, marks=marks)
     kept = {split: [s for s in sequences if len(s.ids) <= context] for split, sequences in all_of.items()}
     folder = data / FOLDER
     folder.mkdir(exist_ok=True)
     write_tokenizer(tokenizer, folder, context=context)
     write_sequences(kept, folder / SEQUENCES_FILE)
     prepared = Prepared(
-        data_hash=_hash_of(texts, context=context, vocabulary=vocabulary),
+        data_hash=_hash_of(rendered, context=context, vocabulary=vocabulary),
         vocabulary=tokenizer.get_vocab_size(),
         context=context,
         num_examples={split: len(sequences) for split, sequences in kept.items()},
@@ -128,34 +133,45 @@ def _texts_to_learn(examples: Sequence[Example]) -> Iterator[str]:
         yield from (example.problem, example.answer, example.attempt or "", example.feedback or "")
 
 
-def _render_all(examples: Sequence[Example], *, tokenizer: Tokenizer, workers: int) -> list[tuple[str, str]]:
+def _render_all(examples: Sequence[Example], *, tokenizer: Tokenizer, workers: int) -> list[Rendered]:
     chunks = [examples[at : at + CHUNK] for at in range(0, len(examples), CHUNK)]
     render = partial(_render, tokenizer=tokenizer.to_str())
     return [text for texts in _each(render, chunks, workers=workers) for text in texts]
 
 
-def _render(examples: Sequence[Example], *, tokenizer: str) -> list[tuple[str, str]]:
-    writer = open_writer(Tokenizer.from_str(tokenizer))
-    return [(prompt_of(example, writer=writer), answer_of(example)) for example in examples]
+def _render(examples: Sequence[Example], *, tokenizer: str) -> list[Rendered]:
+    known = Tokenizer.from_str(tokenizer)
+    writer = open_writer(known)
+    return [
+        (prompt_of(each, writer=writer), answer_of(each), _marks(attempt_of(each), answer_of(each), tokenizer=known))
+        for each in examples
+    ]
+
+
+def _marks(attempt: str | None, answer: str, *, tokenizer: Tokenizer) -> bytes | None:
+    if attempt is None:
+        return None
+    old, new = (tokenizer.encode(text, add_special_tokens=False).ids for text in (attempt, answer))
+    return marks_of(old, new)
 
 
 def _count(sequences: Sequence[TokenSequence]) -> int:
     return sum(len(sequence.ids) for sequence in sequences)
 
 
-def _hash_of(texts: Sequence[tuple[str, str]], *, context: int, vocabulary: int) -> str:
+def _hash_of(rendered: Sequence[Rendered], *, context: int, vocabulary: int) -> str:
     digest = hashlib.sha256(f"{context} {vocabulary}".encode())
     for name in TEMPLATE_FILES:
         digest.update((TEMPLATES / name).read_bytes())
-    for prompt, answer in texts:
-        digest.update(f"{len(prompt)} {len(answer)} {prompt}{answer}".encode())
+    for prompt, answer, marks in rendered:
+        digest.update(f"{len(prompt)} {len(answer)} {prompt}{answer}".encode() + (marks or b""))
     return digest.hexdigest()[:32]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m standin.prepare", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of generated *.jsonl")
-    parser.add_argument("--vocabulary", type=int, default=2048)
+    parser.add_argument("--vocabulary", type=int, default=3072)
     parser.add_argument("--context", type=int, default=2048, help="longer examples are left out")
     parser.add_argument("--drafts", type=seed_range, default=range(0), help="seeds A..B of unjudged training pairs")
     parser.add_argument("--held-out", type=seed_range, default=range(0), help="seeds A..B of unjudged held-out pairs")

@@ -5,19 +5,22 @@
 #
 # WORK is an empty folder, SECONDS the time there is, SHARDS a folder of examples that were made before.
 # What is to be kept lies in $OUT (else WORK/out), at most 8 files of at most 16 MiB, whatever step ended it.
-# Steps: judged examples; a first training on them and, without SHARDS, on many unjudged drafts, while more are judged;
-# the first model's own answers to new training problems; a second training, with repairs of what was wrong in them;
-# evaluation. What it draws is a function of SEED; how much it makes depends on the machine.
+# Steps: judged examples; a first training on them and, without SHARDS and where they are few, on many unjudged drafts; the
+# first model's own answers to new training problems; a second training, with repairs of what was wrong in them and, without
+# SHARDS, with what was judged meanwhile; evaluation, left out with TEST_SEEDS empty. What it draws is a function of SEED;
+# how much it makes depends on the machine.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
 work=$(realpath -m "$1") total=$2 cores=$3 shards=${4:+$(realpath "$4")}
 : "${OUT:=$work/out}" "${PYTHON:=python3}" "${SEED:=0}" "${DEVICE:=cuda}" "${DROPOUT:=0.1}"
-: "${DRAFTS:=$([ -n "$shards" ] && echo 0 || echo 60000)}"  # unjudged, of the first training; given shards do without
-: "${LATER_DRAFTS:=$((DRAFTS / 3))}"                        # and of the second
-: "${COPIES:=2}"                               # of each repair of an attempt of its own
-: "${FIRST_SECONDS:=$((total * 14 / 100))}" "${OWN_SECONDS:=$((total * 16 / 100))}"
-: "${TEST_SEEDS:=held_out:0..90 longer:0..90}" "${TEST_SAMPLES:=6}"
-: "${BATCH:=128}"    # answers sampled at a time
+: "${JUDGED_SECONDS:=$([ -n "$shards" ] && echo 0 || echo $((total / 8)))}" # of judging before the first training
+: "${ENOUGH:=6000}"    # judged drafts, with which a training does without unjudged ones
+: "${DRAFTS:=$([ -n "$shards" ] && echo 0 || echo 60000)}" # unjudged, of the first training, where there are fewer
+: "${LATER_DRAFTS:=$((DRAFTS / 3))}" # and of the second
+: "${COPIES:=4}"       # of each repair of an attempt of its own
+: "${FIRST_SECONDS:=$((total * 14 / 100))}" "${OWN_SECONDS:=$((total * 14 / 100))}" "${FAILURES_SECONDS:=$((total * 8 / 100))}"
+: "${TEST_SEEDS=held_out:0..90 longer:0..90}" "${TEST_SAMPLES:=6}" "${TEST_REPAIRS:=4}"
+: "${BATCH:=512}"    # answers sampled at a time
 : "${TRAINING:=}"    # further options of both trainings
 : "${FIRST:=}"       # a checkpoint to take for the first training's
 OUT=$(realpath -m "$OUT") FIRST=${FIRST:+$(realpath "$FIRST")}
@@ -27,7 +30,13 @@ mkdir -p "$work/data" "$OUT"
 exec > >(tee -a "$OUT/recipe.log") 2>&1
 data=$work/data
 
-drafts() { [ "$2" = 0 ] || echo "--drafts $1..$(($1 + $2))"; } # FIRST-SEED COUNT
+judged() { cat "$data"/train-*.jsonl 2> /dev/null | grep -c '"kind": "draft"' || true; }
+drafts() { # FIRST-SEED COUNT: unjudged ones, if too few are judged
+    local there
+    there=$(judged)
+    echo "== $there judged drafts" >&2
+    [ "$there" -ge "$ENOUGH" ] || [ "$2" = 0 ] || echo "--drafts $1..$(($1 + $2))"
+}
 left() { echo $((total - SECONDS)); }
 minutes() { awk "BEGIN { print ($1 > 5 ? $1 : 5) / 60 }"; }
 step() { # NAME LIMIT COMMAND...: ends the recipe where the command fails or takes longer than LIMIT seconds
@@ -46,7 +55,7 @@ keep() { # what there is, also after a step that failed
         [ ! -s "$work/$page/evaluation.md" ] || cp "$work/$page/evaluation.md" "$OUT/evaluation-$page.md"
     done
     (cd "$work" && tar -czf "$OUT/records.tar.gz" --ignore-failed-read \
-        $(ls -d own/samples.jsonl {as_drafts,cooler}/{samples.jsonl,evaluation.json} data/*-summary.txt 2> /dev/null)) || true
+        $(ls -d own*/samples.jsonl {as_drafts,cooler}/{samples.jsonl,evaluation.json} data/*-summary.txt 2> /dev/null)) || true
     find "$OUT" -size +16M -name '*.gz' -exec split -b 16M -d {} {}. \; -delete
     echo "== kept after $SECONDS s"
     ls -l "$OUT"
@@ -76,31 +85,37 @@ if [ -n "$shards" ]; then
     cp "$shards"/*.jsonl "$data"
     [ ! -e "$data/attempts.jsonl" ] || mv "$data/attempts.jsonl" "$data/attempts-before-$SEED.jsonl"
 else
-    step "judged examples" "$((total / 4))" bash -c "examples $start $((10 * cores)) 2"
+    step "judged examples" "$((JUDGED_SECONDS + 90))" bash -c "examples $start 50000 $(minutes "$JUDGED_SECONDS")"
 fi
 if [ -z "$FIRST" ]; then
     step "preparing" "$((total / 4))" "$PYTHON" -m standin.prepare --data "$data" --workers "$cores" --held-out 0..400 \
         $(drafts $((start + 100000)) "$DRAFTS")
-    bash -c "examples $((start + 50000)) 50000 $(minutes $((FIRST_SECONDS - 25)))" &
+    # While the GPU trains the cores judge on; with shards there is nothing to add.
+    [ -n "$shards" ] || bash -c "examples $((start + 50000)) 50000 $(minutes $((FIRST_SECONDS - 25)))" &
     # shellcheck disable=SC2086
     step "first training" "$((FIRST_SECONDS + 60))" "$PYTHON" -m standin.train --data "$data" --out "$work/first" \
-        --state "$work/first.pt" --minutes "$(minutes "$FIRST_SECONDS")" --device "$DEVICE" --seed "$SEED" --widths 4 --batch-tokens 65536 $TRAINING
+        --state "$work/first.pt" --minutes "$(minutes "$FIRST_SECONDS")" --device "$DEVICE" --seed "$SEED" --batch-tokens 65536 \
+        --dropout "$DROPOUT" $TRAINING
     wait $! || exit 1
 fi
 first=${FIRST:-$work/first}
-step "its own answers" "$((OWN_SECONDS + 60))" bash -c "sample $first $(minutes "$OWN_SECONDS") $work/own \
-    sampler.temperature=1.0 --seeds train:$((start + 300000))..$((start + 303000)) --samples 3 --repairs 0"
-step "its failures" 60 "$PYTHON" -m standin.attempts --data "$data" --samples "$work/own" --copies "$COPIES" --workers "$cores"
+for temperature in 0.8 1.0; do # what a run would ask it for, and more of what it is unsure of
+    own=$((start + $([ "$temperature" = 0.8 ] && echo 300000 || echo 310000)))
+    step "its own answers at a temperature of $temperature" "$((OWN_SECONDS / 2 + 120))" bash -c "sample $first \
+        $(minutes $((OWN_SECONDS / 2))) $work/own-$temperature sampler.temperature=$temperature \
+        --seeds train:$own..$((own + 3000)) --samples 3 --repairs 0"
+done
+step "its failures" "$((FAILURES_SECONDS + 60))" "$PYTHON" -m standin.attempts --data "$data" --samples "$work/own-0.8" "$work/own-1.0" \
+    --copies "$COPIES" --workers "$cores" --minutes "$(minutes "$FAILURES_SECONDS")"
 step "preparing again" "$((total / 4))" "$PYTHON" -m standin.prepare --data "$data" --workers "$cores" --held-out 0..400 \
     $(drafts $((start + 200000)) "$LATER_DRAFTS") --tokenizer "$first"
-later=$(($(left) * 42 / 100))
+later=$(($(left) * $([ -n "$TEST_SEEDS" ] && echo 42 || echo 88) / 100))
 # shellcheck disable=SC2086
 step "second training" "$((later + 30))" "$PYTHON" -m standin.train --data "$data" --out "$work/final" --state "$work/final.pt" \
-    --minutes "$(minutes "$later")" --device "$DEVICE" --seed "$SEED" --widths 4 --batch-tokens 65536 --rate 1e-3 --warmup 50 \
+    --minutes "$(minutes "$later")" --device "$DEVICE" --seed "$SEED" --batch-tokens 65536 --rate 1e-3 --warmup 50 \
     --dropout "$DROPOUT" --begin-from "$first" $TRAINING
-test="--seeds $TEST_SEEDS --samples $TEST_SAMPLES --repairs 2"
-step "evaluation" "$(left)" bash -c "sample $work/final $(minutes $(($(left) - 80))) $work/as_drafts $test"
-mkdir -p "$work/cooler"
-grep -v '"operator": "repair"' "$work/as_drafts/samples.jsonl" > "$work/cooler/samples.jsonl"
-step "evaluation, repairs at a temperature of 0.3" "$(left)" bash -c "sample $work/final \
-    $(minutes $(($(left) - 30))) $work/cooler 'sampler.operator_temperatures={repair: 0.3}' $test"
+[ -n "$TEST_SEEDS" ] || exit 0
+test="--seeds $TEST_SEEDS --samples $TEST_SAMPLES --repairs $TEST_REPAIRS"
+step "evaluation" "$(left)" bash -c "sample $work/final $(minutes $(($(left) - 100))) $work/as_drafts $test"
+step "evaluation, the same repairs at a temperature of 0.3" "$(left)" bash -c "sample $work/final \
+    $(minutes $(($(left) - 30))) $work/cooler 'sampler.operator_temperatures={repair: 0.3}' $test --after $work/as_drafts"

@@ -6,12 +6,13 @@ Knows nothing of batches or models.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 
 from tokenizers import Tokenizer
 
-from agent.prompts import Limit, PromptWriter, load_prompt_writer
+from agent.prompts import Limit, PromptWriter, load_prompt_writer, strip_comments
 from sandbox.types import Candidate, Failure, Observation, Operator, Problem, Proposal, Status, Verdict
-from standin.corpus import TokenSequence
+from standin.corpus import CHANGED, COPIED, DRAFTED, TokenSequence
 from standin.examples import Example
 from standin.prompt_files import TEMPLATES
 from standin.tokenizer import END, id_of
@@ -56,12 +57,40 @@ def answer_of(example: Example) -> str:
     return example.answer.strip("\n") + "\n"
 
 
-def encode(texts: Sequence[tuple[str, str]], *, tokenizer: Tokenizer) -> list[TokenSequence]:
-    """Pairs of prompt and answer, each encoded by itself, as a run does, and the token that ends an answer put last."""
+def attempt_of(example: Example) -> str | None:
+    """What a repair's prompt shows of the attempt, ended as an answer is; None of a draft."""
+    return None if example.attempt is None else strip_comments(example.attempt).strip("\n") + "\n"
+
+
+def encode(
+    texts: Sequence[tuple[str, str]], *, tokenizer: Tokenizer, marks: Sequence[bytes | None] | None = None
+) -> list[TokenSequence]:
+    """Pairs of prompt and answer, each encoded by itself, as a run does, and the token that ends an answer put last.
+
+    `marks` are those of repairs, by `marks_of`; answers without are drafts.
+    """
     prompts = tokenizer.encode_batch([prompt for prompt, _ in texts], add_special_tokens=False)
     answers = tokenizer.encode_batch([answer for _, answer in texts], add_special_tokens=False)
     end = id_of(END, tokenizer=tokenizer)
+    known = marks or [None] * len(texts)
     return [
-        TokenSequence(ids=(*prompt.ids, *answer.ids, end), num_prompt=len(prompt.ids))
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
+        TokenSequence(
+            ids=(*prompt.ids, *answer.ids, end), num_prompt=len(prompt.ids),
+            marks=bytes([DRAFTED]) * (len(answer.ids) + 1) if found is None else found,
+        )
+        for prompt, answer, found in zip(prompts, answers, known, strict=True)
+    ]  # fmt: skip
+
+
+def marks_of(attempt: Sequence[int], answer: Sequence[int]) -> bytes:
+    """For each token of a repair's answer, and for its end, whether the attempt has it: CHANGED are those that it has
+    not, and the first one after each place where the two differ, which says where the change ends."""
+    marks = bytearray([COPIED]) * (len(answer) + 1)
+    shortest = min(len(attempt), len(answer))
+    head = next((i for i in range(shortest) if attempt[i] != answer[i]), shortest)
+    tail = next((i for i in range(shortest - head) if attempt[-1 - i] != answer[-1 - i]), shortest - head)
+    middle = attempt[head : len(attempt) - tail], answer[head : len(answer) - tail]
+    for kind, _, _, start, end in SequenceMatcher(None, *middle, autojunk=False).get_opcodes():
+        if kind != "equal":
+            marks[head + start : head + end + 1] = bytes([CHANGED]) * (end - start + 1)
+    return bytes(marks)

@@ -17,9 +17,12 @@ Size = Literal["small", "large"]
 _NAMES = {
     1: (("n",), ("size",), ("length",)),
     2: (("batch_size", "dim"), ("rows", "cols"), ("M", "N"), ("batch", "features"), ("batch_size", "hidden")),
-    3: (("batch_size", "seq_len", "dim"), ("B", "M", "N"), ("batch", "channels", "length")),
+    3: (("batch_size", "seq_len", "dim"), ("depth", "M", "N"), ("batch", "channels", "length")),
     4: (("batch_size", "channels", "height", "width"), ("N", "C", "H", "W")),
 }
+
+
+_ROUND = (32, 64, 128) * 30  # as often as any odd ones together, nearly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +63,18 @@ def name_shape(rng: Random, values: Sequence[int]) -> Shape:
 
 def draw_shape(rng: Random, rank: int, size: Size, *, rows: bool = False) -> Shape:
     """A shape of that rank. `rows` asks for few short rows, as one program walks along each."""
-    first = (4, 8, 16, 3, 6) if rows else (16, 32, 8, 20, 10)
-    last = (32, 64, 100, 128, 48, 127, 200) if rows else (64, 100, 128, 127, 32, 256)
+    first = (*range(2, 20), 4, 8, 16) if rows else (*range(4, 40), 8, 16, 32)
+    last = (*range(20, 260), *_ROUND) if rows else (*range(24, 300), *_ROUND)
     match rank:
         case 1:
-            values = [pick(rng, small=(1000, 1024, 2048, 2047, 4096), large=(1 << 24, 10_000_000), size=size)]
+            values = [
+                pick(
+                    rng,
+                    small=(*range(500, 4000, 7), *(1024, 2048, 4096) * 60),
+                    large=(1 << 24, 10_000_000),
+                    size=size,
+                )
+            ]
         case 2:
             values = [
                 pick(rng, small=first, large=(1024, 2048, 4096), size=size),
@@ -72,15 +82,15 @@ def draw_shape(rng: Random, rank: int, size: Size, *, rows: bool = False) -> Sha
             ]
         case 3:
             values = [
-                pick(rng, small=(2, 3, 4), large=(16, 32), size=size),
-                pick(rng, small=(4, 5, 8), large=(256, 512), size=size),
-                pick(rng, small=(32, 50, 64, 33), large=(512, 1024, 2048), size=size),
+                pick(rng, small=range(2, 7), large=(16, 32), size=size),
+                pick(rng, small=range(3, 14), large=(256, 512), size=size),
+                pick(rng, small=(*range(16, 100), *_ROUND[:60]), large=(512, 1024, 2048), size=size),
             ]
         case _:
             values = [
-                pick(rng, small=(2, 1, 3), large=(16, 32), size=size),
-                pick(rng, small=(4, 3, 8), large=(64, 128), size=size),
-                side := pick(rng, small=(8, 6, 10), large=(64, 128, 112), size=size),
+                pick(rng, small=range(1, 5), large=(16, 32), size=size),
+                pick(rng, small=range(2, 10), large=(64, 128), size=size),
+                side := pick(rng, small=range(5, 13), large=(64, 128, 112), size=size),
                 side,
             ]
     return name_shape(rng, values)

@@ -23,7 +23,7 @@ import torch
 from tokenizers import Tokenizer
 
 from standin.checkpoint import RECORD_FILE, write_checkpoint
-from standin.corpus import read_corpus
+from standin.corpus import Weights, read_corpus
 from standin.model import Shape
 from standin.prepared import FOLDER, SEQUENCES_FILE, PreparationError, Prepared, read_prepared
 from standin.schedule import Schedule
@@ -37,7 +37,9 @@ VOCABULARY_STEP = 64  # rows of the embedding come in multiples of this, which m
 RESERVE_SECONDS = 10.0
 SAVE_SECONDS = 60.0
 # What the record tells of the options.
-OPTIONS = ("batch_tokens", "widths", "rate", "warmup", "weight_decay", "dropout")
+OPTIONS = (
+    "batch_tokens", "widths", "rate", "warmup", "weight_decay", "dropout", "copied_weight", "changed_weight",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -100,6 +102,7 @@ def open_trainer(options: argparse.Namespace, *, prepared: Prepared, shape: Shap
         num_widths=options.widths,
         weight_decay=options.weight_decay,
         dropout=options.dropout,
+        weights=Weights(copied=options.copied_weight, changed=options.changed_weight),
         device=options.device,
         compiled=options.compile,
     )
@@ -141,7 +144,6 @@ def record_of(
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The defaults make the checkpoint of the repository."""
     parser = argparse.ArgumentParser(prog="python -m standin.train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder that python -m standin.prepare has prepared")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and state")
@@ -156,11 +158,15 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-tokens", type=int, default=131_072, help="places in a step, padding included")
-    parser.add_argument("--widths", type=int, default=6, help="row lengths that batches come in, at most")
+    parser.add_argument("--widths", type=int, default=4, help="row lengths that batches come in, at most")
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate at its peak")
     parser.add_argument("--warmup", type=int, default=150, help="steps")
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument(
+        "--copied-weight", type=float, default=0.3, help="of a repair's token that the attempt has; a draft's have 1"
+    )
+    parser.add_argument("--changed-weight", type=float, default=4.0, help="of one that it has not, or that comes after")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=9)
     parser.add_argument("--heads", type=int, default=8)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from standin.batches import Batch, plan_epoch, widths_of
 from standin.checkpoint import WEIGHTS_FILE
-from standin.corpus import Corpus
+from standin.corpus import Corpus, Weights
 from standin.model import IGNORED, Llama, Shape, loss_of
 from standin.schedule import Schedule
 
@@ -44,6 +44,7 @@ class Settings:
     num_widths: int
     weight_decay: float
     dropout: float
+    weights: Weights
     device: str
     compiled: bool
 
@@ -73,7 +74,8 @@ class Trainer:
         return len(self._epoch[1])
 
     def learn(self, schedule: Schedule) -> tuple[Tensor, int]:
-        """One step: its mean loss over answer tokens, in nats, left on the device, and its number of places."""
+        """One step: its mean loss over answer tokens by their weights, in nats, left on the device, and how many places
+        it had."""
         epoch, place = divmod(self.step, self.steps_per_epoch)
         if epoch != self._epoch[0]:
             self._epoch = (epoch, self._plan(epoch))
@@ -81,10 +83,12 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = schedule.rate(self.step)
         ids, targets = self._train.tensors(batch)
+        weights = self._train.weights(batch, self._settings.weights)
+        learnt = (weights * (targets != IGNORED)).sum()
         if self._settings.dropout:  # so that what is dropped depends on the step alone
             torch.manual_seed(self._settings.seed * 10**9 + self.step)
         with self._precision():
-            loss = self._loss_of(self.model(ids), self.model.embedding, targets) / (targets != IGNORED).sum()
+            loss = self._loss_of(self.model(ids), self.model.embedding, targets, weights) / learnt
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self._optimizer.step()

@@ -6,6 +6,7 @@ The isolation of the children is at its least here, since the programs are our o
 
 from __future__ import annotations
 
+from multiprocessing import util
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,9 @@ SETTINGS = JudgeSettings(
     timing_seconds=2.0, timing_interval=0.02, racing=False, cache_dir=None,
 )  # fmt: skip
 _SECRET = "the stand-in's examples"  # none: the same pair must get the same feedback on every machine
+
+
+_opened: Verifier | None = None  # a worker process's own: its pool hands it nothing from call to call
 
 
 class Verifier:
@@ -50,3 +54,20 @@ class Verifier:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def opened() -> Verifier:
+    """This process's verifier, which is closed when the process ends."""
+    global _opened
+    if _opened is None:
+        _opened = Verifier()
+        util.Finalize(None, close_opened, exitpriority=10)  # workers of multiprocessing leave without running atexit
+    return _opened
+
+
+def close_opened() -> None:
+    """After a fault, say: the next `opened` begins anew."""
+    global _opened
+    known, _opened = _opened, None
+    if known is not None:
+        known.close()

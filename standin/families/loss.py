@@ -215,11 +215,9 @@ class LossFamily:
 
 def _shape(rng: Random, size: Size, *, rows: bool) -> Shape:
     """At most 16 million elements: atomics add up a sum for each thousand of them, in single precision."""
-    small = (
-        ((4, 8, 16, 3, 6), (32, 64, 100, 128, 48, 127, 200)) if rows else ((16, 32, 8, 20), (64, 100, 128, 127, 256))
-    )
-    first = pick(rng, small=small[0], large=(512, 1024, 2048), size=size)
-    return name_shape(rng, [first, pick(rng, small=small[1], large=(1024, 4096, 8192), size=size)])
+    last = (*range(20 if rows else 40, 220), *(64, 128) * 30)
+    first = pick(rng, small=range(2, 20) if rows else range(6, 40), large=(512, 1024, 2048), size=size)
+    return name_shape(rng, [first, pick(rng, small=last, large=(1024, 4096, 8192), size=size)])
 
 
 def _torch(loss: str, reduction: str, names: tuple[str, str], rng: Random) -> tuple[list[str], str]:

@@ -158,7 +158,7 @@ class MatmulFamily:
 
 
 def draw_matmul_sizes(rng: Random, size: Size) -> dict[str, int]:
-    options = {"M": (16, 32, 24, 40), "N": (16, 32, 48, 20), "K": (32, 64, 40, 50), "B": (2, 3, 4)}
+    options = {"M": range(8, 50), "N": (*range(10, 60), 32, 48), "K": (*range(20, 80), 32, 64), "B": range(2, 6)}
     full = {"M": (1024, 2048, 4096), "N": (1024, 2048, 4096), "K": (1024, 2048), "B": (8, 16)}
     return {axis: pick(rng, small=options[axis], large=full[axis], size=size) for axis in "MNKB"}
 

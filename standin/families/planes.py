@@ -85,9 +85,9 @@ class PlaneFamily:
     def settle(self, operations: tuple[str, ...], rng: Random, size: Size) -> PlaneTask:
         at = next(i for i, name in enumerate(operations) if name in PLANES)
         kind = PLANES[operations[at]]
-        channels = pick(rng, small=(4, 6, 8), large=(64, 128), size=size)
-        side = pick(rng, small=(8, 6, 10, 9), large=(64, 112, 56), size=size)
-        shape = name_shape(rng, [pick(rng, small=(2, 1, 3), large=(16, 32), size=size), channels, side, side])
+        channels = pick(rng, small=range(4, 13, 2), large=(64, 128), size=size)
+        side = pick(rng, small=range(5, 13), large=(64, 112, 56), size=size)
+        shape = name_shape(rng, [pick(rng, small=range(1, 5), large=(16, 32), size=size), channels, side, side])
         groups = rng.choice((2, 2, channels // 2))
         before, after = draw_steps(rng, operations[:at]), draw_steps(rng, operations[at + 1 :])
         stateless, lines, value = write_steps(before, "x", rng)

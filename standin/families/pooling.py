@@ -61,23 +61,23 @@ class Pooling:
 
     def _window(self, pointer: str, d: Dialect) -> list[str]:
         padded, other = self.padding > 0, '-float("inf")' if self.maximum else "0.0"
-        update = "acc = tl.maximum(acc, v)" if self.maximum else "acc += v"
+        update = "acc = tl.maximum(acc, val)" if self.maximum else "acc += val"
         if self.flat:
             inside = f"{d.mask} & (pos >= 0) & (pos < length)" if padded else d.mask
             return [
                 f"for i in range({self.window}):",
                 f"    pos = {self._at('col', 'i')}",
-                f"    v = tl.load({pointer} + row * length + pos, mask={inside}, other={other})",
+                f"    val = tl.load({pointer} + row * length + pos, mask={inside}, other={other})",
                 f"    {update}",
             ]
-        inside = f"{d.mask} & (h >= 0) & (h < height) & (w >= 0) & (w < width)" if padded else d.mask
+        inside = f"{d.mask} & (ih >= 0) & (ih < height) & (iw >= 0) & (iw < width)" if padded else d.mask
         return [
             f"for i in range({self.window}):",
             f"    for j in range({self.window}):",
-            f"        h = {self._at('row', 'i')}",
-            f"        w = {self._at('col', 'j')}",
-            f"        at = plane * height * width + h * width + w",  # noqa: F541  the others are formatted too
-            f"        v = tl.load({pointer} + at, mask={inside}, other={other})",
+            f"        ih = {self._at('row', 'i')}",
+            f"        iw = {self._at('col', 'j')}",
+            f"        at = plane * height * width + ih * width + iw",  # noqa: F541  the others are formatted too
+            f"        val = tl.load({pointer} + at, mask={inside}, other={other})",
             f"        {update}",
         ]
 
@@ -115,10 +115,10 @@ class PoolingFamily:
         kind, pool, *numbers = operations[0].split("_")
         window, stride, padding = map(int, numbers)
         flat = pool == "pool1d"
-        values = [pick(rng, small=(2, 1, 4), large=(16, 32), size=size)]
-        values.append(pick(rng, small=(3, 4, 2), large=(64, 128), size=size))
-        sides = (pick(rng, small=(32, 50, 64), large=(4096, 8192), size=size),) if flat else ()
-        side = pick(rng, small=(10, 12, 15), large=(128, 256), size=size)
+        values = [pick(rng, small=range(1, 6), large=(16, 32), size=size)]
+        values.append(pick(rng, small=range(2, 7), large=(64, 128), size=size))
+        sides = (pick(rng, small=range(24, 80), large=(4096, 8192), size=size),) if flat else ()
+        side = pick(rng, small=range(8, 18), large=(128, 256), size=size)
         shape = name_shape(rng, [*values, *(sides or (side, side))])
         steps = draw_steps(rng, operations[1:])
         given = f"{window}, stride={stride}{f', padding={padding}' if padding else ''}"

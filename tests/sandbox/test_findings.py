@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from sandbox.launch_counts import WrongCount
 from sandbox.mend import mended, rules
 from sandbox.spans import Spans
 from sandbox.types import Failure, Finding, Status
+from tests.adversarial.layers import HONEST
 
 TL, LIBDEVICE = "triton.language", "triton.language.extra.libdevice"
 HELPERS, KERNELS = "torch._inductor.runtime.triton_helpers", "torch._inductor.select_algorithm.extern_kernels"
@@ -347,3 +349,63 @@ def test_findings_stand_where_the_parser_sees_them_whatever_ends_a_line(end: str
 def test_a_number_too_long_to_write_out_is_nothing_to_tell_of() -> None:
     source = f"assert_size_stride(x, (0x{'f' * 5000},), (1,))\n"
     assert find(source, table=TABLE, sizes=((1, (4,), (1,)),)) == ()
+
+
+HELPED = (
+    IMPORTS
+    + """
+
+@triton.jit
+def kernel(x, n):
+    helper(x)
+
+
+def launch(x, weight, *, eps=1e-5):
+    return kernel[(1,)](x, weight)
+
+
+def get_inputs():
+    return []
+
+
+class ModelNew(nn.Module):
+    def forward(self, x):
+        return CALL
+"""
+)
+
+
+@pytest.mark.parametrize("call", ["run(x, self.w)", "run(x, weight=self.w)", "run(run(x, 1), 2, eps=1e-6)"])
+def test_a_function_called_by_another_name_is_called_by_its_own(call: str) -> None:
+    source = HELPED.replace("CALL", call)
+    assert fixed(source) == source.replace("run(", "launch(")
+    assert {found.rule for found in find(source, table=TABLE)} == {"undefined_helper"}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "launch(x, self.w)",  # it is defined
+        "run(x)",  # another number of arguments
+        "run(x, self.w, 1)",
+        "run(x, w=self.w)",  # another name of one
+        "run(*x)",  # who knows how many
+        "run(x, 1) + go(x, 2)",  # either may be meant
+        "run(launch(x, 1), 2)",  # the one function is called already
+        "run()",  # what a problem's file has is called from outside
+        "self.run(x, self.w)",
+    ],
+)
+def test_a_function_is_called_by_another_name_where_that_is_not_sure(call: str) -> None:
+    source = HELPED.replace("CALL", call)
+    assert [found for found in find(source, table=TABLE) if found.rule == "undefined_helper"] == []
+
+
+def test_two_functions_that_fit_are_neither() -> None:
+    source = HELPED.replace("CALL", "run(x, 1)") + "\n\ndef other(a, b):\n    return a\n"
+    assert fixed(source) == source
+
+
+@pytest.mark.parametrize("path", HONEST, ids=lambda path: path.stem)
+def test_no_honest_program_calls_an_undefined_helper(path: Path) -> None:
+    assert "undefined_helper" not in rules(find(path.read_text(encoding="utf-8"), table=TABLE))

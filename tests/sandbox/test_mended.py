@@ -207,6 +207,12 @@ def test_imports_left_out_are_mended_at_once(bench: Bench) -> None:
     assert told(bench.rounds(RELU, source)) == [(Status.TRACE_ERROR, ("missing_import",)), (Status.PASSED, ())]
 
 
+def test_a_helper_called_by_another_name_is_mended(bench: Bench) -> None:
+    source = INDUCTOR.replace("call([input_0])", "launch([input_0])")
+    assert source != INDUCTOR
+    assert told(bench.rounds(RELU, source)) == [(Status.TRACE_ERROR, ("undefined_helper",)), (Status.PASSED, ())]
+
+
 def test_a_second_gpu_is_mended(bench: Bench) -> None:
     source = INDUCTOR.replace("call([input_0])", "call([input_0 + torch.zeros(50, device='cuda:1')])")
     assert told(bench.rounds(RELU, source)) == [(Status.TRACE_ERROR, ("device_index",)), (Status.PASSED, ())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 
 import pytest
@@ -39,6 +40,36 @@ def test_all_but_one_slip_leave_a_file_that_parses() -> None:
             assert slip.name == "does_not_parse"
 
 
+def test_a_helper_or_kernel_is_defined_by_one_name_and_called_by_another() -> None:
+    for made, slip in BROKEN:
+        if slip.name in ("wrong_helper", "wrong_kernel"):
+            defined = {node.name for node in ast.walk(ast.parse(slip.source)) if isinstance(node, ast.FunctionDef)}
+            assert all(f"def {name}(" in made.answer for name in defined)
+            (line,) = (new for old, new in _changed(made.answer, slip.source))
+            called = re.findall(r"(\w+)(?:\[.*\])?\(", line)
+            assert any(name not in defined for name in called), line
+    helpers = [slip.source for _, slip in BROKEN if slip.name == "wrong_helper"]
+    assert len(helpers) > 100 and len({re.findall(r"return (\w+)\(", each)[-1] for each in helpers}) > 60
+
+
+def test_a_name_that_is_another_in_one_place_keeps_its_first() -> None:
+    for before, after in _of("renamed_once"):
+        ((old, new),) = _changed(before, after)
+        (lost,) = Counter(re.findall(r"\w+", old)) - Counter(re.findall(r"\w+", new))
+        assert lost in before[: before.index(old)] or old.count(lost) > new.count(lost) > 0
+
+
+def test_parameters_and_arguments_no_longer_agree() -> None:
+    for before, after in (*_of("other_parameters"), *_of("extra_argument")):
+        ((old, new),) = _changed(before, after)
+        assert old.count(",") != new.count(",") or sorted(re.findall(r"\w+", old)) == sorted(re.findall(r"\w+", new))
+
+
+def _changed(before: str, after: str) -> list[tuple[str, str]]:
+    lines = zip(before.split("\n"), after.split("\n"), strict=True)
+    return [(old, new) for old, new in lines if old != new]
+
+
 @pytest.mark.parametrize(
     ("name", "lost"),
     [("missing_constexpr", ": tl.constexpr"), ("missing_jit", "@triton.jit"), ("missing_mask", "mask=")],
@@ -57,9 +88,9 @@ def test_invented_functions_are_none_of_triton_s() -> None:
         assert new and all("tl." in line or "libdevice." in line for line in new)
 
 
-def test_half_of_the_answers_are_broken_further_and_differ_in_more_places() -> None:
+def test_two_thirds_of_the_answers_are_broken_further_and_differ_in_more_places() -> None:
     further = [(slip, broken_further(made, seed=0)) for made, slip in BROKEN[::4]]
     more = [(once, often) for once, often in further if once.source != often.source]
-    assert 0.4 < len(more) / len(further) < 0.6
+    assert 0.55 < len(more) / len(further) < 0.75
     assert all(often.name.startswith(f"{once.name} and ") for once, often in more)
     assert all(often.source != made.answer for made, (_, often) in zip(PAIRS, further, strict=True))

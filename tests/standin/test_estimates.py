@@ -39,7 +39,8 @@ def test_a_ratio_of_sums_weighs_by_size() -> None:
         (30, [(60, True)], 0.5),
         (120, [(60, False), (60, False)], 0.0),
         (121, [(60, False), (60, False)], None),  # nobody knows what the next would have been
-        (500, [(60, False), (60, True)], 1.0),
+        (500, [(60, False), (60, True)], None),  # nor is it left in for having passed
+        (120, [(60, True), (60, False)], 1.0),
     ],
 )
 def test_drawing_again_is_paid_in_tokens(spend: float, draws: list[tuple[int, bool]], chance: float | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -12,8 +13,8 @@ from agent.prompts import in_characters, load_prompt_writer
 from agent.sampler import Completion, SampleRequest, SamplerError
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Candidate, Correctness, Failure, Operator, Problem, Status, Verdict
-from standin.evaluate import Evaluator, problems_of, split_and_seeds, split_of
-from standin.evaluation import RecordError, Sample, SampleFile, SampleKey, evaluation_of, read_samples
+from standin.evaluate import Evaluator, problems_of, split_and_seeds, split_of, take_drafts
+from standin.evaluation import RecordError, Sample, SampleFile, SampleKey, evaluation_of, read_samples, to_repair
 from standin.evaluation_page import evaluation_page
 from standin.pairs import pair
 from standin.prompt_files import TEMPLATES
@@ -73,6 +74,7 @@ def evaluate(
     most: int,
     deadline: float = math.inf,
     judge: ScriptedJudge | None = None,
+    only: set[SampleKey] | None = None,
 ) -> dict[SampleKey, Sample]:
     """On a clock that counts the answers asked for."""
     file = SampleFile(path)
@@ -84,7 +86,7 @@ def evaluate(
 
     async def work() -> None:
         await evaluator.draft(PROBLEMS, num_drafts=num_drafts, deadline=deadline)
-        await evaluator.repair(PROBLEMS, num_drafts=num_drafts, most=most)
+        await evaluator.repair(PROBLEMS, num_drafts=num_drafts, most=most, only=only)
 
     try:
         asyncio.run(work())
@@ -109,15 +111,15 @@ def test_failed_drafts_are_repaired_from_the_judges_words(tmp_path: Path) -> Non
 
 
 def test_an_evaluation_goes_on_where_it_broke_off(tmp_path: Path) -> None:
-    whole = evaluate(tmp_path / "whole.jsonl", ScriptedSampler(), num_drafts=4, most=1)
+    whole = evaluate(tmp_path / "whole.jsonl", ScriptedSampler(), num_drafts=4, most=4)
     broken = ScriptedSampler(most=5)
     with pytest.raises(ExceptionGroup, match="TaskGroup"):
-        evaluate(tmp_path / "parts.jsonl", broken, num_drafts=4, most=1)
+        evaluate(tmp_path / "parts.jsonl", broken, num_drafts=4, most=4)
     with (tmp_path / "parts.jsonl").open("ab") as file:
         file.write(b'{"problem": "fir')  # as a kill in mid-line leaves it
     kept = len(read_samples(tmp_path / "parts.jsonl"))
     rest = ScriptedSampler()
-    assert evaluate(tmp_path / "parts.jsonl", rest, num_drafts=4, most=1) == whole
+    assert evaluate(tmp_path / "parts.jsonl", rest, num_drafts=4, most=4) == whole
     assert 0 < kept == 10 - len(rest.asked)
     seeds = {(r.problem.id, r.proposal.id): r.seed for r in broken.asked}
     assert all(seeds.get((r.problem.id, r.proposal.id), r.seed) == r.seed for r in rest.asked)
@@ -130,12 +132,76 @@ def test_figures(tmp_path: Path) -> None:
     assert {group: estimate.value for group, estimate in found.pass_at_1_of.items()} == {"train": 0.5, "held_out": 0.5}
     assert found.statuses == {"passed": 4, "wrong_values": 4}
     assert (found.num_asked, found.num_problems, found.truncated) == (2, 2, 2)
+    assert found.num_repairs == 2 and found.mended is not None and found.mended.value == 0.5
     everything, written = found.comparisons
-    # A repair costs 50 tokens. The draft after number 1 passes, for 30 with its prompt and 20 without.
-    for comparison in (everything, written):
-        assert (comparison.repaired.value, comparison.redrawn.value, comparison.compared) == (0.5, 1.0, 2)
-        assert comparison.difference.value == -0.5
-        assert comparison.difference.low <= -0.5 <= comparison.difference.high
+    # A repair costs 50 tokens, a draft 30 with its prompt and 20 without, and of the three others two pass.
+    for comparison, cost, spend in ((everything, 30, 50), (written, 20, 20)):
+        assert (comparison.repaired.value, comparison.compared, comparison.left_out) == (0.5, 2, 0)
+        second = min(1.0, (spend - cost) / cost)  # the share of a second draft that is paid for
+        assert comparison.redrawn.value in [pytest.approx((a + b) / 2) for a in (1, second) for b in (1, second)]
+        assert comparison.difference.value == pytest.approx(0.5 - comparison.redrawn.value)
+        assert comparison.difference.low <= comparison.difference.value <= comparison.difference.high
+
+
+def drawn(problem: str, number: int, *, passed: bool, repair: bool = False, cost: int = 100) -> Sample:
+    return Sample(
+        problem=problem, operator=Operator.REPAIR if repair else Operator.DRAFT, number=number,
+        status=Status.PASSED if passed else Status.WRONG_VALUES, truncated=False, prompt_tokens=0,
+        completion_tokens=cost, finish_reason="stop", completion="", source=WORKS, feedback="",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("cost", "worth"), [(100, 0.0), (100, 0.3), (200, 0.0)])
+def test_a_repair_that_is_worth_a_draft_compares_as_one(cost: int, worth: float) -> None:
+    """A model whose repairs pass as often as drafts of the same problem for as many tokens, and then `worth` more."""
+    rng, samples = Random(1), list[Sample]()
+    names = [f"p{number}" for number in range(700)]
+    for name in names:
+        chance = rng.choice((0.05, 0.2, 0.4, 0.6, 0.65))
+        drafts = [drawn(name, number, passed=rng.random() < chance) for number in range(6)]
+        of_repair = 1 - (1 - chance) ** (cost // 100) + worth
+        samples += drafts
+        samples += [
+            drawn(name, failed.number, passed=rng.random() < of_repair, repair=True, cost=cost)
+            for failed in to_repair(drafts, most=3, seed=0)
+        ]
+    found = evaluation_of(samples, groups=dict.fromkeys(names, "held_out"), num_drafts=6, seed=0)
+    _, written = found.comparisons
+    assert written.left_out == 0 and written.compared == found.num_repairs > 1_000
+    assert written.difference.value == pytest.approx(worth, abs=0.045)
+
+
+def test_what_is_repaired_is_chosen_without_a_look_at_the_other_drafts() -> None:
+    """Else where few fail each failure would be repaired, and be compared with drafts that pass."""
+    few = [drawn("p", number, passed=number != 2) for number in range(6)]
+    many = [drawn("p", number, passed=False) for number in range(6)]
+    chosen = {draft.number for draft in to_repair(many, most=3, seed=4)}
+    assert len(chosen) == 3 and {d.number for d in to_repair(few, most=3, seed=4)} == chosen & {2}
+    assert len({tuple(d.number for d in to_repair(many, most=1, seed=seed)) for seed in range(40)}) == 6
+
+
+def test_failures_that_cannot_be_compared_count_among_the_mended() -> None:
+    drafts = [drawn("p", 0, passed=False), drawn("p", 1, passed=True)]
+    repair = drawn("p", 0, passed=True, repair=True, cost=101)
+    found = evaluation_of([*drafts, repair], groups={"p": "held_out"}, num_drafts=2, seed=0)
+    assert found.mended is not None and (found.mended.value, found.num_repairs) == (1.0, 1)
+    assert found.comparisons == ()
+    assert "Mended by one repair: 100.0 % (100.0 to 100.0) of 1 failures." in evaluation_page(found)
+
+
+def test_another_evaluation_repairs_the_same_drafts(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    before = evaluate(tmp_path / "first" / "samples.jsonl", ScriptedSampler(), num_drafts=4, most=4)
+    file = SampleFile(tmp_path / "second" / "samples.jsonl")
+    only = take_drafts(tmp_path / "first", file)
+    file.close()
+    assert only == {key for key in before if key[1] is Operator.REPAIR} and len(only) == 2
+    assert file.samples == {key: sample for key, sample in before.items() if key not in only}
+    only.discard(("second", Operator.REPAIR, 1))
+    again = ScriptedSampler()
+    evaluate(tmp_path / "second" / "samples.jsonl", again, num_drafts=4, most=0, only=only)
+    assert [(r.problem.id, r.proposal.id) for r in again.asked] == [("first", "repair-1")]
 
 
 def test_the_page_tells_the_figures(tmp_path: Path) -> None:
@@ -144,7 +210,8 @@ def test_the_page_tells_the_figures(tmp_path: Path) -> None:
     assert "2 problems of 2, 4 drafts each" in page
     assert "| 2 | 83.3 % (83.3 to 83.3) |" in page and "| 1, held_out alone | 50.0 % (50.0 to 50.0) |" in page
     assert "Drafts: passed 4, wrong_values 4." in page
-    assert "| completion | 2 (0 left out) | 50.0 % (0.0 to 100.0) | 100.0 % (100.0 to 100.0) |" in page
+    assert "Mended by one repair: 50.0 % (0.0 to 100.0) of 2 failures." in page
+    assert "| completion | 2 (0 left out) | 50.0 % (0.0 to 100.0) | " in page
     without = evaluation_page(
         evaluation_of((s for s in samples.values() if s.number != 1), groups=GROUPS, num_drafts=1, seed=0)
     )

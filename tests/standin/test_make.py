@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.feedback import MAX_FEEDBACK_CHARACTERS
 from sandbox.types import Candidate, Correctness, Failure, Operator, Status, Verdict
-from standin import make
+from standin import make, verify
 from standin.breaking import broken_further
 from standin.examples import Example, read_examples, write_examples
 from standin.make import SHARD_SEEDS, Order, StaleShard, make_shard, shard_path
@@ -47,7 +47,7 @@ class ScriptedVerifier:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Says], ScriptedVerifier]:
     def use(says: Says) -> ScriptedVerifier:
         verifier = ScriptedVerifier(says)
-        monkeypatch.setattr(make, "_verifier", verifier)
+        monkeypatch.setattr(verify, "_opened", verifier)
         return verifier
 
     return use

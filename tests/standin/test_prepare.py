@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from standin.corpus import CHANGED, DRAFTED
 from standin.examples import write_examples
 from standin.pairs import pair
 from standin.prepare import prepare
@@ -44,6 +45,14 @@ def test_preparing_needs_both_splits(tmp_path: Path) -> None:
         prepare(tmp_path, vocabulary=384, context=400, workers=1)
     with pytest.raises(PreparationError, match=r"standin\.prepare"):
         read_prepared(tmp_path)
+
+
+def test_repairs_are_marked_and_drafts_are_not(data: Path) -> None:
+    tensors = load_file(data / FOLDER / SEQUENCES_FILE)
+    assert tensors["train.marks"].dtype == torch.uint8 and tensors["train.marks"].shape == tensors["train.ids"].shape
+    pieces = tensors["train.marks"].split(tensors["train.lengths"].tolist())
+    marked = [int(piece.max()) for piece in pieces]
+    assert marked.count(CHANGED) == 6 and marked.count(DRAFTED) == 12
 
 
 def test_the_order_of_lines_does_not_matter(data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from agent.prompts import PromptWriter
 from agent.sampler_config import LocalModelSection
 from agent.sampling import open_prompt_writer, tokens_of
 from standin.breaking import broken
+from standin.checkpoint import copy_templates
+from standin.corpus import CHANGED, COPIED
 from standin.examples import draft_of, repair_of
 from standin.pairs import pair
 from standin.prompt_files import TEMPLATES
-from standin.sequences import answer_of, encode, open_writer, prompt_of
+from standin.sequences import answer_of, attempt_of, encode, marks_of, open_writer, prompt_of
 from standin.tokenizer import END, MARKERS, id_of, read_tokenizer, train_tokenizer
 from tests.standin.tiny_pairs import tiny_pair, tiny_repair
 
@@ -40,11 +43,11 @@ def test_a_draft_is_asked_with_the_problem_between_the_markers(writer: PromptWri
     assert prompt_of(DRAFT, writer=writer) == f"<|begin_of_text|><|problem|>\n{source}\n<|answer|>\n"
 
 
-def test_a_repair_goes_on_where_the_failed_answer_ended(writer: PromptWriter) -> None:
+def test_a_repair_goes_on_where_the_failed_answer_ended_and_states_the_problem_again(writer: PromptWriter) -> None:
     assert REPAIR.attempt is not None
     prompt = prompt_of(REPAIR, writer=writer)
     before = prompt_of(DRAFT, writer=writer) + REPAIR.attempt.strip("\n") + "\n"
-    assert prompt == f"{before}<|feedback|>\n{REPAIR.feedback}\n<|answer|>\n"
+    assert prompt == f"{before}<|feedback|>\n{REPAIR.feedback}\n{prompt_of(DRAFT, writer=writer)}"
 
 
 def test_a_repair_shows_the_attempt_without_its_comments(writer: PromptWriter) -> None:
@@ -69,9 +72,33 @@ def test_every_marker_is_used_by_a_template() -> None:
     assert [marker for marker in MARKERS if marker not in text] == []
 
 
-def test_a_run_sends_the_very_tokens_that_training_learnt_from() -> None:
-    checkpoint = ROOT / "standin" / "checkpoint"
-    sampler = load_config(ROOT / "configs" / "quickstart.yaml", [f"sampler.model={checkpoint}"]).sampler
+def test_marks_say_what_a_repair_has_that_the_attempt_has_not() -> None:
+    attempt, answer = [5, 6, 7, 8, 9, 10, 11], [5, 6, 20, 21, 8, 9, 11]
+    marks = marks_of(attempt, answer)
+    # 20 and 21 for 7; 10 is gone, so what comes in its place is as new; the last is the end.
+    assert list(marks) == [COPIED, COPIED, CHANGED, CHANGED, CHANGED, COPIED, CHANGED, COPIED]
+    assert list(marks_of([5, 6], [5, 6, 7])) == [COPIED, COPIED, CHANGED, CHANGED]
+    assert list(marks_of([5, 6, 7], [5, 6])) == [COPIED, COPIED, CHANGED]  # the end comes sooner
+
+
+def test_an_attempt_that_is_the_answer_but_for_a_slip_is_marked_at_the_slip(tokenizer: Tokenizer) -> None:
+    attempt = attempt_of(REPAIR)
+    assert attempt is not None and attempt_of(DRAFT) is None
+    old, new = (tokenizer.encode(text).ids for text in (attempt, answer_of(REPAIR)))
+    marks = marks_of(old, new)
+    changed = tokenizer.decode([token for token, mark in zip(new, marks, strict=False) if mark == CHANGED])
+    assert 0 < len(changed) < 40 and marks.count(COPIED) > 0.7 * len(marks)
+
+
+def test_a_run_sends_the_very_tokens_that_training_learnt_from(tmp_path: Path) -> None:
+    """With a checkpoint as training leaves it: the repository's own has the templates of its day, and a
+    tokenizer that has tokens of its own for few of today's names, so prompts are given more room."""
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(ROOT / "standin" / "checkpoint", checkpoint)
+    copy_templates(checkpoint)
+    sampler = load_config(
+        ROOT / "configs" / "quickstart.yaml", [f"sampler.model={checkpoint}", "sampler.max_tokens=400"]
+    ).sampler
     assert isinstance(sampler, LocalModelSection)
     run, encode = open_prompt_writer(sampler, engine=EngineConfig()), tokens_of(sampler).encode
     tokenizer = read_tokenizer(checkpoint)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from standin.batches import Batch
 from standin.checkpoint import WEIGHTS_FILE
-from standin.corpus import TokenSequence, read_corpus, write_sequences
+from standin.corpus import CHANGED, COPIED, TokenSequence, Weights, read_corpus, write_sequences
 from standin.model import IGNORED, Llama, Shape, loss_of
 from standin.schedule import Schedule
 from standin.trainer import Settings, StateError, Trainer
@@ -37,7 +37,9 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Answers that say their prompt again: there is something to learn."""
     draw = random.Random(0)
     copies = [tuple(draw.choices(range(3, 32), k=draw.randint(4, 25))) for _ in range(40)]
-    sequences = [TokenSequence(ids=(*copy, 1, *copy, 0), num_prompt=len(copy) + 1) for copy in copies]
+    sequences = [
+        TokenSequence(ids=(*copy, 1, *copy, 0), num_prompt=len(copy) + 1, marks=bytes(len(copy) + 1)) for copy in copies
+    ]
     path = tmp_path_factory.mktemp("encoded") / "sequences.safetensors"
     write_sequences({"train": sequences[:32], "held_out": sequences[32:]}, path)
     return path
@@ -47,8 +49,9 @@ def new_training(
     encoded: Path, state: Path, *, num_steps: int | None, seed: int = 1, clock: Callable[[], float] = lambda: 0.0
 ) -> tuple[Training, Trainer]:
     settings = Settings(
-        seed=seed, tokens_per_batch=256, num_widths=2, weight_decay=0.1, dropout=0.1, device="cpu", compiled=False
-    )
+        seed=seed, tokens_per_batch=256, num_widths=2, weight_decay=0.1, dropout=0.1, device="cpu", compiled=False,
+        weights=Weights(copied=0.5, changed=3.0),
+    )  # fmt: skip
     train, held_out = (read_corpus(encoded, split=split, device="cpu", pad=PAD_ID) for split in ("train", "held_out"))
     trainer = Trainer(SHAPE, settings=settings, train=train, held_out=held_out, data_hash="hash")
     schedule = Schedule(peak_rate=1e-2, warmup_steps=4, num_steps=num_steps)
@@ -154,13 +157,30 @@ def test_the_rate_warms_up_and_falls() -> None:
 
 
 def test_only_answers_are_targets_and_padding_is_none(tmp_path: Path) -> None:
-    sequences = [TokenSequence(ids=(5, 6, 7, 8), num_prompt=2), TokenSequence(ids=(9, 10), num_prompt=1)]
+    sequences = [
+        TokenSequence(ids=(5, 6, 7, 8), num_prompt=2, marks=bytes((COPIED, CHANGED))),
+        TokenSequence(ids=(9, 10), num_prompt=1, marks=bytes(1)),
+    ]
     write_sequences({"train": sequences}, tmp_path / "sequences.safetensors")
     corpus = read_corpus(tmp_path / "sequences.safetensors", split="train", device="cpu", pad=2)
     ids, targets = corpus.tensors(Batch(width=5, rows=(1, 0)))
     assert ids.tolist() == [[9, 10, 2, 2, 2], [5, 6, 7, 8, 2]]
     skip = IGNORED
     assert targets.tolist() == [[10, skip, skip, skip, skip], [skip, 7, 8, skip, skip]]
+    weights = corpus.weights(Batch(width=5, rows=(1, 0)), Weights(copied=0.25, changed=4.0))
+    assert weights[0, 0] == 1.0 and weights[1, 1:3].tolist() == [0.25, 4.0]
+
+
+def test_a_loss_counts_each_answer_token_by_its_weight() -> None:
+    torch.manual_seed(0)
+    model = Llama(SHAPE)
+    ids, targets = torch.randint(0, 32, (1, 6)), torch.tensor([[IGNORED, 4, 5, 6, 7, IGNORED]])
+    hidden, weights = model(ids).detach(), torch.tensor([[9.0, 1.0, 0.0, 3.0, 0.0, 9.0]])
+    first, third = torch.full_like(targets, IGNORED), torch.full_like(targets, IGNORED)
+    first[0, 1], third[0, 3] = 4, 6
+    alone = loss_of(hidden, model.embedding, first) + 3 * loss_of(hidden, model.embedding, third)
+    weighted = loss_of(hidden, model.embedding, targets, weights)
+    assert float(weighted.detach()) == pytest.approx(float(alone.detach()), rel=1e-5)
 
 
 def test_padding_changes_nothing() -> None:
