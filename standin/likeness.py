@@ -18,7 +18,7 @@ _PIECES = re.compile(r"\.[A-Za-z_]\w*|[A-Za-z_]\w*=(?!=)|[A-Za-z_]\w*|\d+(?:\.\d
 _FIXED = frozenset(
     {
         "import", "from", "as", "class", "def", "return", "for", "in", "range", "self", "super", "None", "float",
-        "torch", "nn", "triton", "tl", "libdevice", "ModelNew",
+        "torch", "nn", "triton", "tl", "libdevice", "ModelNew", "forward", "__init__",
     }
 )  # fmt: skip
 _OPEN, _OPEN_BLOCK = "a name", "a block="

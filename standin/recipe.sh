@@ -117,5 +117,6 @@ step "second training" "$((later + 30))" "$PYTHON" -m standin.train --data "$dat
 [ -n "$TEST_SEEDS" ] || exit 0
 test="--seeds $TEST_SEEDS --samples $TEST_SAMPLES --repairs $TEST_REPAIRS"
 step "evaluation" "$(left)" bash -c "sample $work/final $(minutes $(($(left) - 100))) $work/as_drafts $test"
+[ "$(left)" -gt 45 ] || { echo "== no time is left for cooler repairs"; exit 0; }
 step "evaluation, the same repairs at a temperature of 0.3" "$(left)" bash -c "sample $work/final \
     $(minutes $(($(left) - 30))) $work/cooler 'sampler.operator_temperatures={repair: 0.3}' $test --after $work/as_drafts"

@@ -59,6 +59,11 @@ def test_two_things_that_an_attempt_calls_alike_get_two_names() -> None:
         assert len({a for a, _ in names}) == len({b for _, b in names}) == len(names)
 
 
+def test_what_every_answer_has_keeps_its_name() -> None:
+    attempt = MADE.answer.replace("def forward(", "def __init__(")
+    assert named_as(attempt, MADE.plain, naming=MADE.naming) == MADE.answer
+
+
 def test_an_answer_is_used_only_if_it_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = MADE.answer.replace("tl.load", "tl.loads", 1)
     good, late = (judged_repair(sample(name_of(MADE), wrong), deadline=d) for d in (math.inf, -math.inf))
