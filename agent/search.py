@@ -26,6 +26,7 @@ from agent.ledger import ResumeError
 from agent.ledger_rows import Entry
 from agent.run_budget import OF_MODELS, RunBudget
 from agent.sampler import WITHOUT_MODEL
+from agent.unspent import UnspentCount
 from sandbox.types import Budget, Candidate, Observation, Operator, Prices, Problem, Proposal, Spend, Status, Verdict
 from strategies.base import FixesFirst, Strategy, TunesFirst
 
@@ -147,6 +148,7 @@ class Search:
         self._prices = prices
         self._run_budget = run_budget
         self._observation_of = observation_of
+        self._unspent = UnspentCount(budget, run_budget=run_budget.limits, prices=run_budget.prices)
         self._asked: dict[str, Asked] = {}  # by proposal id
         self._waiting: dict[str, list[tuple[Proposal, Candidate]]] = {}  # for a verdict, by candidate id
         self._judged: set[str] = set()
@@ -216,8 +218,10 @@ class Search:
 
         A verdict is told for every proposal that led to its program, in the order in which they were sampled.
         """
+        before = self.standing.spend
         self._charge(event, epoch=epoch, seconds=seconds)
         to_judge = self._tell(event)
+        self._unspent.spent(before, self.standing.spend)
         self._reserve()
         return to_judge
 
@@ -234,8 +238,12 @@ class Search:
             case Judged(verdict=verdict):
                 self._judged.add(verdict.candidate_id)
                 for proposal, candidate in self._waiting.pop(verdict.candidate_id, ()):
-                    self._strategy.tell(proposal, Observation(candidate=candidate, verdict=verdict))
+                    self._tell_verdict(proposal, candidate=candidate, verdict=verdict)
         return None
+
+    def _tell_verdict(self, proposal: Proposal, *, candidate: Candidate, verdict: Verdict) -> None:
+        self._unspent.answered(proposal.operator)
+        self._strategy.tell(proposal, Observation(candidate=candidate, verdict=verdict))
 
     def abandon(self, reason: str) -> None:
         """The problem itself is at fault: nothing more is proposed or judged, and nothing in flight is waited for."""
@@ -250,7 +258,7 @@ class Search:
             return None
         if candidate.id in self._judged:
             verdict = self._observation_of(candidate.id).verdict
-            self._strategy.tell(proposal, Observation(candidate=candidate, verdict=verdict))
+            self._tell_verdict(proposal, candidate=candidate, verdict=verdict)
             return None
         waiting = self._waiting.setdefault(candidate.id, [])
         waiting.append((proposal, candidate))
@@ -281,8 +289,14 @@ class Search:
             if self._idle:
                 self._close(EndReason.BUDGET, limit)
             return False
-        if self._run_budget.reached(but=but) is None or self._strategy.finished:
-            return True  # of a strategy that is done `ask` finds that out: the run's limit changes nothing for it
+        if self._strategy.finished:
+            return True  # `ask` finds that out: what else there is changes nothing for it
+        if self._unspent.too_many and not but:
+            if self._idle:
+                self._close(EndReason.UNSPENT, self._unspent.text)
+            return False
+        if self._run_budget.reached(but=but) is None:
+            return True
         if self._idle and (limit := self._run_budget.used_up(but=but)) is not None:
             self._close(EndReason.RUN_BUDGET, limit)
         return False

@@ -19,6 +19,7 @@ from agent.ledger import Ledger
 from agent.resampling import Interval
 from agent.run_command import open_folder
 from agent.simulation import CONFIDENCE, Cell, SimulationConfig, load_simulation, order, simulate
+from agent.unspent import TOLD
 
 HEADER = "| arm | {currency} | solved | to {against} | speedup over all | times {against}'s | depth |"
 
@@ -42,6 +43,9 @@ def run(path: Path, *, overrides: list[str], fit: Path | None, as_json: bool) ->
         num_results += found[0].num_results
         for cell in found:
             print(json.dumps(cell.to_json()) if as_json else line_of(cell), flush=True)
+        if found[0].num_unspent:
+            of = f"{found[0].num_unspent} of {config.problems} searches ended"
+            print(f"kernelloop: {arm}: {of} with {TOLD} ({config.currency})", file=sys.stderr)
     print(f"{num_results} results in {time.monotonic() - started_at:.1f} s", file=sys.stderr)
     return 0
 

@@ -65,7 +65,7 @@ class Cell:
 
     `solved` is the share of problems with a pass, `log_speedup` the mean logarithm of the best speedup over all
     problems with 0 for the unsolved. The differences are to the arm compared with, problem by problem; None for that
-    arm itself.
+    arm itself. `num_unspent` searches ended because their last answers took nothing of the budget.
     """
 
     arm: str
@@ -76,6 +76,7 @@ class Cell:
     log_speedup_difference: Interval | None
     mean_depth: float
     num_results: int
+    num_unspent: int
 
     def to_json(self) -> dict[str, Any]:
         intervals = {
@@ -87,7 +88,8 @@ class Cell:
             else self.log_speedup_difference.mapped(np.exp),
         }
         told = {name: None if i is None else [i.value, i.low, i.high] for name, i in intervals.items()}
-        return {"arm": self.arm, "budget": self.budget, **told, "mean_depth": self.mean_depth}
+        counts = {"mean_depth": self.mean_depth, "unspent": self.num_unspent}
+        return {"arm": self.arm, "budget": self.budget, **told, **counts}
 
 
 def order(config: SimulationConfig) -> list[str]:
@@ -128,6 +130,7 @@ class Outcomes:
     log_speedup: Floats
     depths: tuple[float, ...]  # means over the problems' results, by budget
     num_results: int
+    num_unspent: int
 
     @classmethod
     def of(cls, trajectories: Sequence[Trajectory], *, config: SimulationConfig) -> Outcomes:
@@ -141,6 +144,7 @@ class Outcomes:
             log_speedup=np.log(np.where(best > 0, best, 1.0)),
             depths=tuple(depths),
             num_results=sum(len(t.steps) for t in trajectories),
+            num_unspent=sum(t.unspent for t in trajectories),
         )
 
 
@@ -161,6 +165,7 @@ def cells(outcomes: Outcomes, *, arm: str, base: Outcomes, config: SimulationCon
             log_speedup_difference=others[index][1],
             mean_depth=outcomes.depths[index],
             num_results=outcomes.num_results,
+            num_unspent=outcomes.num_unspent,
         )
         for index, budget in enumerate(config.budgets)
     ]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 
 MILLION = 1e6
 SECONDS_AN_HOUR = 3600.0
+# So many answers of a model in a row that took nothing of what bounds a search end it: it would never reach a limit.
+MAX_UNSPENT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

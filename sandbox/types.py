@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from sandbox.spend import MAX_UNSPENT as MAX_UNSPENT
 from sandbox.spend import Budget as Budget  # handed on: they are words that every layer shares
 from sandbox.spend import Prices as Prices
 from sandbox.spend import Spend as Spend

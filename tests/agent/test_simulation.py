@@ -151,6 +151,31 @@ def test_the_impossible_is_solved_by_nobody() -> None:
     assert {cell.solved.value for cell in cells(config).values()} == {0.0}
 
 
+@pytest.mark.parametrize("arm", STATED.arms)
+def test_a_budget_that_an_impossible_problem_does_not_spend_ends_and_says_so(
+    arm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = ["world.difficulty.impossible=1.0", "world.failed_gpu_seconds={}", "world.fixes.share={}"]
+    overrides = ["problems=2", "currency=gpu_seconds", "budgets=[10]", f"against={arm}", "resamples=50", *world]
+    assert main(["simulate", str(CONFIG), *overrides, "--json"]) == 0
+    captured = capsys.readouterr()
+    told = f"{arm}: 2 of 2 searches ended with nothing of its budget spent by the last 200 answers (gpu_seconds)\n"
+    assert told in captured.err
+    assert {json.loads(line)["unspent"] for line in captured.out.splitlines()} == {2}
+
+
+def test_a_failure_that_reaches_the_gpu_spends_its_time() -> None:
+    impossible = replace(STATED.world.difficulty, impossible=1.0)
+    costs = {Status.WRONG_VALUES: 0.5, Status.LAUNCH_ERROR: 0.25}
+    world = replace(STATED.world, difficulty=impossible, failed_gpu_seconds=costs)
+    config = STATED.model_copy(update={"world": world, "problems": 1, "currency": "gpu_seconds", "budgets": [10.0]})
+    (trajectory,) = played(config, arm="best_of_n")
+    spent = sum(costs.get(step.status, 0.0) for step in trajectory.steps)
+    assert trajectory.steps[-1].used.gpu_seconds == pytest.approx(spent)
+    assert spent >= 10.0
+    assert not trajectory.unspent
+
+
 def test_failures_come_as_often_as_they_are_weighed() -> None:
     world = replace(STATED.world, failures={Status.COMPILE_ERROR: 3.0, Status.WRONG_VALUES: 1.0})
     steps = drafts_only(world, samples=1000).steps
