@@ -14,7 +14,8 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from agent.fitted_world import FitReport, fit_world
+from agent.config_section import ConfigError
+from agent.fitted_world import FitReport, NothingToFit, fit_world
 from agent.ledger import Ledger
 from agent.resampling import Interval
 from agent.run_command import open_folder
@@ -51,9 +52,12 @@ def run(path: Path, *, overrides: list[str], fit: Path | None, as_json: bool) ->
 
 
 def with_fitted_world(config: SimulationConfig, *, run: Path) -> SimulationConfig:
-    """What the run has on record in place of what is stated; told on standard error."""
+    """What the run has on record in place of what is stated; told on standard error. Raises ConfigError."""
     with Ledger.open_read_only(open_folder(run).ledger) as ledger:
-        report: FitReport = fit_world((entry.event for entry in ledger.events()), stated=config.world)
+        try:
+            report: FitReport = fit_world((entry.event for entry in ledger.events()), stated=config.world)
+        except NothingToFit as error:
+            raise ConfigError(f"--fit {run}: {error}") from error
     for line in report.lines:
         print(f"kernelloop: {line}", file=sys.stderr)
     return config.model_copy(update={"world": report.world})

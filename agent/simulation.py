@@ -5,32 +5,55 @@ Knows nothing of the command line or of ledgers. Strategies are played by `strat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from agent.config import apply_override, read_mapping
 from agent.config_section import ConfigError, Count, Positive, PositiveFloat, Section, one_line
 from agent.resampling import Floats, Interval, bootstrap_means
 from agent.strategy_config import StrategyConfig
+from sandbox.types import Operator
 from strategies import STRATEGIES
 from strategies.simulator import NewStrategy, Trajectory, play
-from strategies.world import World
+from strategies.world import Cost, World
 
 CONFIDENCE = 0.95
+
+
+def _refuse_unknown_keys(raw: object) -> object:
+    """As sections do: of the world's records, plain dataclasses, pydantic does not tell what keys they know."""
+    _refuse_in(raw, record=World, at="")
+    return raw
+
+
+def _refuse_in(raw: object, *, record: type[Any], at: str) -> None:
+    if not isinstance(raw, Mapping):
+        return
+    types = get_type_hints(record)
+    known = [item.name for item in fields(record)]
+    for key, inner in raw.items():
+        if key not in known:
+            told = {"key": f"{at}{key}", "known": ", ".join(known)}
+            raise PydanticCustomError("unknown_key", "unknown key {key}; known keys: {known}", told)
+        if is_dataclass(types[key]):
+            _refuse_in(inner, record=types[key], at=f"{at}{key}.")
+        elif types[key] == Mapping[Operator, Cost] and isinstance(inner, Mapping):
+            for operator, cost in inner.items():
+                _refuse_in(cost, record=Cost, at=f"{at}{key}.{operator}.")
 
 
 class SimulationConfig(Section):
     """What to play. `budgets` are limits on each problem, in `currency`. `against` names the arm that the others are
     compared with. `tune` is every arm's."""
 
-    world: World
+    world: Annotated[World, BeforeValidator(_refuse_unknown_keys)]
     arms: Annotated[dict[str, StrategyConfig], Field(min_length=1)]
     against: str
     currency: Literal["samples", "tokens", "judged", "gpu_seconds", "wall_seconds"] = "tokens"

@@ -106,6 +106,23 @@ def test_what_was_in_flight_is_told_apart(folder: Path, capsys: pytest.CaptureFi
     assert (spent - 1, line.endswith("were in flight")) == (over, True)
 
 
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_a_limit_of_the_run_that_was_passed_is_told_when_searches_end_by_another(
+    folder: Path, capsys: pytest.CaptureFixture[str], json_lines: bool
+) -> None:
+    """Two answers to each problem are asked for at once, and have more tokens than the run may."""
+    assert run("budget.samples=2", "run_budget.tokens=4", *(["--json"] if json_lines else [])) == 0
+    if json_lines:
+        summary = summary_of(capsys)
+        assert {problem["end_detail"] for problem in summary["problems"]} == {"samples"}
+        (reached,) = summary["limits_reached"]
+        assert (reached["currency"], reached["spent"]) == ("tokens", summary["spend"]["tokens"])
+        return
+    told = "imit reached: tokens of the run 4; spent "
+    assert f"\nl{told}" in capsys.readouterr().out
+    assert f"\nL{told}" in (folder / "out" / "report.md").read_text()
+
+
 def test_a_run_whose_budget_nothing_spends_ends_well_and_says_so(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -123,9 +123,11 @@ def unspent(candidate: Candidate) -> Verdict:
     return replace(always_wrong(candidate), spend=Spend())
 
 
-@pytest.mark.parametrize("budgets", [{"budget": Budget(gpu_seconds=1.0)}, {"run_budget": Budget(gpu_seconds=1.0)}])
-def test_a_budget_that_nothing_spends_ends_the_search(bench: Bench, budgets: dict[str, Budget]) -> None:
-    plan, sampler = plan_of(**{"budget": Budget(), **budgets}), ScriptedSampler()
+@pytest.mark.parametrize(
+    ("budget", "run_budget"), [(Budget(gpu_seconds=1.0), Budget()), (Budget(), Budget(gpu_seconds=1.0))]
+)
+def test_a_budget_that_nothing_spends_ends_the_search(bench: Bench, budget: Budget, run_budget: Budget) -> None:
+    plan, sampler = plan_of(budget=budget, run_budget=run_budget), ScriptedSampler()
     summary = bench.run(plan, sampler=sampler, pool=ScriptedPool(unspent))
     assert (summary.outcome, len(sampler.requests)) == (Outcome.COMPLETED, MAX_UNSPENT)
     (search,) = summary.searches

@@ -253,7 +253,13 @@ def test_the_command_prints_arms_by_budgets(capsys: pytest.CaptureFixture[str]) 
     ("override", "line"),
     [
         ("against=nobody", "simulate.yaml: against is nobody, which is none of the arms best_of_n"),
-        ("world.repairs.worht={}", "world.repairs.worht: unknown key"),
+        ("world.repairs.worht={}", "world.repairs.worht: unknown key; known keys: worth, decay, keeps\n"),
+        (
+            "world.improve.gian=3",
+            "world.improve.gian: unknown key; known keys: gain, spread, keeps, breaks",
+        ),
+        ("world.difficult={}", "world.difficult: unknown key; known keys: difficulty, failures, repairs, fixes"),
+        ("world.costs.draft.token=3", "world.costs.draft.token: unknown key; known keys: tokens, seconds\n"),
         ("world.costs={}", "world: costs lacks draft"),
         ("world.speeds.num_styles=0", "world.speeds: speeds.num_styles must be 1 to"),
         ("world.failures={lost: 1.0}", "world.failures.lost: input should be 'no_kernel'"),
