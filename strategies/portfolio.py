@@ -6,6 +6,7 @@ the best program so far is stuck at.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from strategies.ab_mcts import AbMcts
 from strategies.beam import Beam
 from strategies.evolve import Evolve
 from strategies.informed import Choice, Informed, Tried
+from strategies.ranking import Ranking
 
 MEMBERS: Mapping[str, type[Informed]] = {"ab_mcts": AbMcts, "beam": Beam, "evolve": Evolve}
 OPERATORS = (Operator.DRAFT, Operator.REPAIR, Operator.IMPROVE, Operator.MERGE)
@@ -79,6 +81,8 @@ class Portfolio(Informed):
         self._arms: dict[tuple[Status | None, str], Arm] = {}
         self._pulls: dict[str, Pull] = {}  # by id of the open proposal
         self._num_repairs: dict[str, int] = {}  # asked for, by candidate id
+        self._passes = Ranking()  # that can be improved
+        self._failures: list[tuple[int, float, int, Tried]] = []  # a heap of what can be repaired; some out of date
         self._best: Tried | None = None
 
     def end_drafts(self) -> None:
@@ -110,12 +114,17 @@ class Portfolio(Informed):
 
     def _opened(self, proposal: Proposal) -> None:
         if proposal.operator is Operator.REPAIR:
-            self._num_repairs[proposal.parents[0]] = self._num_repairs.get(proposal.parents[0], 0) + 1
+            parent = proposal.parents[0]
+            self._num_repairs[parent] = self._num_repairs.get(parent, 0) + 1
+            if parent in self._tried:
+                self._queue_repair(self._tried[parent])
 
     def _learn(self, proposal: Proposal, observation: Observation | None) -> None:
         pull = self._pulls.pop(proposal.id)
         pull.arm.num_open -= 1
         tried = None if observation is None else self._note(observation)
+        if tried is not None:
+            self._keep(tried)
         if observation is not None:
             success = tried is not None and tried.reward > pull.to_beat
             pull.arm.num_successes += success
@@ -151,21 +160,40 @@ class Portfolio(Informed):
             return self._draft_choice()
         if operator is Operator.REPAIR:
             return self._repair()
-        passes = [tried for tried in self._tried.values() if tried.passed and self._next_choice(tried) is not None]
-        passes.sort(key=lambda tried: (-tried.reward, tried.number))
-        if operator is Operator.IMPROVE:
-            return self._next_choice(self._drawn_by_rank(passes)) if passes else None
-        return self._merge_drawn(passes)
+        if operator is Operator.MERGE:
+            return self._merge_drawn(self._passes)
+        if not self._passes:
+            return None
+        num_open_from = {self._tried[parent]: num for parent, num in self._num_open_from.items()}
+        return self._next_choice(self._passes.drawn(self._rng, num_open_from=num_open_from))
 
     def _repair(self) -> Choice | None:
-        failures = (tried for tried in self._tried.values() if not tried.passed)
-        usable = [tried for tried in failures if self._next_choice(tried) is not None]
-        if not usable:
-            return None
-        return self._next_choice(min(usable, key=self._repair_order))
+        """Of the failure with the fewest repairs, of those the most advanced, of those the newest."""
+        while self._failures:
+            num_repairs, _, _, tried = self._failures[0]
+            choice = self._next_choice(tried)
+            if choice is not None and num_repairs == self._num_repairs.get(tried.candidate_id, 0):
+                return choice
+            heapq.heappop(self._failures)
+        return None
 
-    def _repair_order(self, tried: Tried) -> tuple[int, float, int]:
-        return (self._num_repairs.get(tried.candidate_id, 0), -tried.reward, -tried.number)
+    def _keep(self, tried: Tried) -> None:
+        """Where it is found when something is to be taken further."""
+        if self._next_choice(tried) is None:
+            return
+        if tried.passed:
+            self._passes.add(tried)
+        else:
+            self._queue_repair(tried)
+
+    def _queue_repair(self, tried: Tried) -> None:
+        num_repairs = self._num_repairs.get(tried.candidate_id, 0)
+        heapq.heappush(self._failures, (num_repairs, -tried.reward, -tried.number, tried))
+
+    def _bar(self, choice: Choice) -> None:
+        super()._bar(choice)
+        if choice.operator is Operator.IMPROVE:
+            self._passes.discard(self._tried[choice.parents[0]])
 
 
 def _new_member(member: Mapping[str, Any], *, seed: int, in_flight: int) -> Informed:
