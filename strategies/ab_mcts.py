@@ -51,6 +51,7 @@ class Node:
     wider: Arm = field(default_factory=Arm)
     deeper: Arm = field(default_factory=Arm)
     all: Arm = field(default_factory=Arm)
+    num_hasty: int = 0  # new children that were asked for because none was there yet, while others were open
     num_usable: int = 0  # nodes, itself and below, at which something can be asked for
     ranked: list[tuple[float, int, Node]] = field(default_factory=list)  # negative mean, number
     key: tuple[float, int] = (0.0, 0)  # under which its parent has it
@@ -85,6 +86,9 @@ class AbMcts(Informed):
     What is open counts as told at the mean less the share `virtual_loss` of it (virtual loss: Chaslot et al. 2008):
     against another new child of the same node, and against the children it is below, so that work in flight spreads
     over the children. It never counts against going deeper, or hundreds in flight would flatten the tree into drafts.
+    What was asked for in haste, because a node had no child yet and others of its new children were open, is made good:
+    of later draws for a new child there, each stands for one of those, and the next is drawn.
+    Of a node's children the `MAX_DRAWN` with the highest means are drawn for.
     Options: `in_flight`, the most proposals open at a time; `virtual_loss` in [0, 1]; `stop_when_passed`, end the
     search at the first pass; `fix`, mend by rule first; `tune`, points for the fastest.
     """
@@ -99,11 +103,13 @@ class AbMcts(Informed):
         self._root = Node(number=0, parent=None, tried=None, num_usable=1)
         self._num_nodes = 1
         self._chosen = self._root
+        self._made_good: list[tuple[Node, int]] = []  # on the way to the last choice
         self._node_of: dict[str, Node] = {}  # that is being widened, by id of the open proposal
         self._nodes: dict[str, Node] = {}  # by candidate id
 
     def _choose(self) -> Choice | None:
         node = self._root
+        self._made_good = []
         while True:
             choice = self._choice_at(node)
             if choice is None and not node.ranked:
@@ -114,7 +120,11 @@ class AbMcts(Informed):
             node = max(node.promising, key=lambda child: self._drawn(child.all))
 
     def _opened(self, proposal: Proposal) -> None:
-        self._node_of[proposal.id] = self._chosen
+        node = self._chosen
+        for above, num in self._made_good:
+            above.num_hasty -= num
+        node.num_hasty += node.wider.num_open > 0 and not node.ranked
+        self._node_of[proposal.id] = node
         self._count_open(self._chosen, change=1)
 
     def _learn(self, proposal: Proposal, observation: Observation | None) -> None:
@@ -141,7 +151,13 @@ class AbMcts(Informed):
         return self._draft_choice() if node.tried is None else self._next_choice(node.tried)
 
     def _goes_deeper(self, node: Node) -> bool:
-        return self._drawn(node.deeper) > self._drawn(node.wider)
+        """Draws until it does; a draw for a new child stands for one of those that were asked for in haste."""
+        for num in range(node.num_hasty + 1):
+            if self._drawn(node.deeper) > self._drawn(node.wider):
+                self._made_good.append((node, num))
+                return True
+        self._made_good.append((node, node.num_hasty))
+        return False
 
     def _drawn(self, arm: Arm) -> float:
         return self._rng.betavariate(*arm.counts(virtual_loss=self._virtual_loss))

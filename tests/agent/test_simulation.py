@@ -38,6 +38,12 @@ HURTS = replace(
     improve=replace(STATED.world.improve, breaks=1.0),
     merge=replace(STATED.world.merge, breaks=1.0),
 )
+# Half of all drafts pass, and what passes is soon faster.
+EASY = replace(
+    STATED.world,
+    difficulty=replace(STATED.world.difficulty, alpha=3.0, beta=3.0, impossible=0.0),
+    improve=replace(STATED.world.improve, gain=0.2, keeps=1.0, breaks=0.1),
+)
 CLEVER = ("repair", "beam", "evolve", "ab_mcts", "portfolio")
 
 
@@ -104,28 +110,33 @@ def test_a_portfolio_learns_what_does_not_pay(hurts: dict[tuple[str, float], Cel
     assert repair.value < portfolio.value
 
 
-@pytest.mark.parametrize("world", [STATED.world, PAYS], ids=["stated", "pays"])
-def test_ab_mcts_goes_as_deep_with_a_hundred_in_flight_as_with_one(world: World) -> None:
+def depths(world: World, *, samples: int, in_flight: int) -> list[float]:
+    """Mean depths of `ab_mcts` on some problems."""
     options = AbMctsConfig(name="ab_mcts").model_dump(exclude={"name", "in_flight"})
+    trajectories = [
+        play(
+            world,
+            problem_number=number,
+            new_strategy=lambda seed: AbMcts(seed=seed, in_flight=in_flight, **options),
+            limits={"samples": samples},
+            in_flight=in_flight,
+            seed=1,
+        )
+        for number in range(6)
+    ]
+    assert {trajectory.most_open for trajectory in trajectories} == {in_flight}
+    return [trajectory.mean_depth for trajectory in trajectories]
 
-    def depth(in_flight: int) -> float:
-        trajectories = [
-            play(
-                world,
-                problem_number=number,
-                new_strategy=lambda seed: AbMcts(seed=seed, in_flight=in_flight, **options),
-                limits={"samples": 600},
-                in_flight=in_flight,
-                seed=1,
-            )
-            for number in range(2)
-        ]
-        assert {trajectory.most_open for trajectory in trajectories} == {in_flight}
-        return sum(trajectory.mean_depth for trajectory in trajectories) / 2
 
-    alone, crowded = depth(1), depth(100)
-    assert alone > 1.5, "a tree that never goes deeper would prove nothing"
-    assert abs(crowded - alone) <= 0.2 * alone
+@pytest.mark.parametrize("samples", [400, 600])
+@pytest.mark.parametrize("world", [STATED.world, PAYS, EASY], ids=["stated", "pays", "easy"])
+def test_ab_mcts_goes_as_deep_with_a_hundred_in_flight_as_with_one(world: World, samples: int) -> None:
+    """From four times as many samples as are in flight on. With twice as many, half of them are drafts that nothing was
+    told before, and no tree can make up for that."""
+    alone = sum(depths(world, samples=samples, in_flight=1))
+    crowded = sum(depths(world, samples=samples, in_flight=100))
+    assert alone > 6 * 1.5, "a tree that never goes deeper would prove nothing"
+    assert abs(crowded - alone) <= (0.2 if samples < 600 else 0.15) * alone
 
 
 def test_drafts_pass_as_often_as_their_problem_says() -> None:
