@@ -121,6 +121,15 @@ class Asked:
     repeat: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of a proposal, before its verdict is told."""
+
+    proposal: Proposal
+    candidate: Candidate
+    num_tokens: int
+
+
 class Search:
     """Decides for one problem. Its budget is held here by reserve and commit; the run's, which it shares, it asks.
 
@@ -150,7 +159,7 @@ class Search:
         self._observation_of = observation_of
         self._unspent = UnspentCount(budget, run_budget=run_budget.limits, prices=run_budget.prices)
         self._asked: dict[str, Asked] = {}  # by proposal id
-        self._waiting: dict[str, list[tuple[Proposal, Candidate]]] = {}  # for a verdict, by candidate id
+        self._waiting: dict[str, list[Answer]] = {}  # for a verdict, by candidate id
         self._judged: set[str] = set()
         self._num_asked: Counter[tuple[Operator, tuple[str, ...] | None]] = Counter()
         self._drafts_exhausted: str | None = None  # the sampler's reason
@@ -174,7 +183,7 @@ class Search:
     @property
     def unjudged(self) -> list[Candidate]:
         """What was sampled and has no verdict yet, each program once."""
-        return [waiting[0][1] for waiting in self._waiting.values()]
+        return [waiting[0].candidate for waiting in self._waiting.values()]
 
     @property
     def held_back(self) -> bool:
@@ -229,7 +238,7 @@ class Search:
         match event:
             case Sampled(proposal=proposal, candidate=candidate):
                 self._asked.pop(proposal.id, None)  # abandoned searches wait for nothing
-                return self._sampled(proposal, candidate=candidate)
+                return self._sampled(Answer(proposal=proposal, candidate=candidate, num_tokens=event.num_tokens))
             case Unsampled(proposal=proposal, reason=reason):
                 self._asked.pop(proposal.id, None)
                 if proposal.operator is Operator.DRAFT:
@@ -237,13 +246,14 @@ class Search:
                 self._strategy.tell(proposal, None)
             case Judged(verdict=verdict):
                 self._judged.add(verdict.candidate_id)
-                for proposal, candidate in self._waiting.pop(verdict.candidate_id, ()):
-                    self._tell_verdict(proposal, candidate=candidate, verdict=verdict)
+                for answer in self._waiting.pop(verdict.candidate_id, ()):
+                    self._tell_verdict(answer, verdict=verdict)
         return None
 
-    def _tell_verdict(self, proposal: Proposal, *, candidate: Candidate, verdict: Verdict) -> None:
-        self._unspent.answered(proposal.operator)
-        self._strategy.tell(proposal, Observation(candidate=candidate, verdict=verdict))
+    def _tell_verdict(self, answer: Answer, *, verdict: Verdict) -> None:
+        self._unspent.answered(answer.proposal.operator)
+        observation = Observation(candidate=answer.candidate, verdict=verdict, num_tokens=answer.num_tokens)
+        self._strategy.tell(answer.proposal, observation)
 
     def abandon(self, reason: str) -> None:
         """The problem itself is at fault: nothing more is proposed or judged, and nothing in flight is waited for."""
@@ -252,16 +262,16 @@ class Search:
         self._reserve()
         self._close(EndReason.INADMISSIBLE, reason)
 
-    def _sampled(self, proposal: Proposal, *, candidate: Candidate) -> Candidate | None:
+    def _sampled(self, answer: Answer) -> Candidate | None:
         """A program that was judged before gets the same verdict again; one that is being judged waits for it."""
         if self.ended is not None and self.ended.end is EndReason.INADMISSIBLE:
             return None
+        candidate = answer.candidate
         if candidate.id in self._judged:
-            verdict = self._observation_of(candidate.id).verdict
-            self._tell_verdict(proposal, candidate=candidate, verdict=verdict)
+            self._tell_verdict(answer, verdict=self._observation_of(candidate.id).verdict)
             return None
         waiting = self._waiting.setdefault(candidate.id, [])
-        waiting.append((proposal, candidate))
+        waiting.append(answer)
         return candidate if len(waiting) == 1 else None
 
     @property

@@ -375,10 +375,12 @@ def failure_from_json(raw: Mapping[str, Any] | None) -> Failure | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """A candidate and what was said of it."""
+    """A candidate and what was said of it. `num_tokens` is what asking for it took, prompt and answer; None where that
+    is not told."""
 
     candidate: Candidate
     verdict: Verdict
+    num_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.candidate.id != self.verdict.candidate_id:

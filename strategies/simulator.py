@@ -179,7 +179,7 @@ class _Play:
         return random.Random(text)
 
     def _observation(self, proposal: Proposal, *, hidden: Hidden, rng: random.Random) -> Observation:
-        style = STYLES[hidden.style][1]
+        style, num_tokens = STYLES[hidden.style][1], self.world.costs[proposal.operator].tokens
         candidate = Candidate(
             problem_id=f"synthetic{self.problem.number}",
             source=f"{style} {rng.getrandbits(64)}",
@@ -191,7 +191,7 @@ class _Play:
             verdict = Verdict(
                 candidate_id=candidate.id, status=hidden.status, failure=FAILURE, findings=findings, spend=NOTHING
             )
-            return Observation(candidate=candidate, verdict=verdict)
+            return Observation(candidate=candidate, verdict=verdict, num_tokens=num_tokens)
         speedup = math.exp(rng.gauss(hidden.log_speed, self.world.speeds.noise))
         verdict = Verdict(
             candidate_id=candidate.id,
@@ -210,7 +210,7 @@ class _Play:
             kernels=(KERNEL,),
             spend=NOTHING,
         )
-        return Observation(candidate=candidate, verdict=verdict)
+        return Observation(candidate=candidate, verdict=verdict, num_tokens=num_tokens)
 
 
 def play(

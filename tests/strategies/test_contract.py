@@ -48,6 +48,8 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "members": [
             {**INFORMED, "name": "ab_mcts", "virtual_loss": 0.2},
             {**INFORMED, "name": "beam", "width": 1, "branch": 2, "depth": 2},
+            {"name": "best_of_n", "in_flight": IN_FLIGHT, "stop_when_passed": False, "fix": False},
+            {**INFORMED, "name": "repair", "max_repairs": 2},
         ],
     },
 }
