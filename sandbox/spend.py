@@ -27,14 +27,14 @@ class Spend:
     wall_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            if not getattr(self, item.name) >= 0:
-                raise ValueError(f"spend.{item.name} must not be negative")
+        for name in self.__slots__:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"spend.{name} must not be negative")
         if self.completion_tokens > self.tokens:
             raise ValueError(f"of {self.tokens} tokens, {self.completion_tokens} cannot be completions'")
 
     def __add__(self, other: Spend) -> Spend:
-        return Spend(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+        return Spend(**{name: getattr(self, name) + getattr(other, name) for name in self.__slots__})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
