@@ -101,6 +101,7 @@ class EndReason(StrEnum):
     EXHAUSTED = "exhausted"  # the sampler has no more answers, or takes none of its prompts
     BUDGET = "budget"  # a limit on each problem's search
     RUN_BUDGET = "run_budget"  # a limit on the whole run
+    UNSPENT = "unspent"  # answer after answer took nothing of any limit
     INADMISSIBLE = "inadmissible"  # the problem's own code cannot be judged; a resume tries again
     IDLE = "idle"  # nothing open, nothing proposed: a strategy that breaks its contract
 

@@ -27,6 +27,10 @@ LOGITS = np.linspace(-14.0, 8.0, 221)  # of p; the Jacobian of the logit is p (1
 LOG_PASS, LOG_MISS = -np.log1p(np.exp(-LOGITS)), -np.log1p(np.exp(LOGITS))
 
 
+class NothingToFit(ValueError):
+    """A ledger holds no judged draft."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitReport:
     """`lines` say of each figure what it was taken from, or that it stays as stated."""
@@ -93,10 +97,12 @@ class Records:
 
 
 def fit_world(events: Iterable[DurableEvent], *, stated: World) -> FitReport:
-    """From a ledger's events, in their order. Raises ValueError where no draft was judged."""
+    """From a ledger's events, in their order. Raises NothingToFit where no draft was judged."""
     records = Records.of(events)
     drafts = records.drafts()
-    hardness = compare_fits([_counts(verdicts) for verdicts in drafts.values()]).with_impossible
+    if not drafts:
+        raise NothingToFit("nothing to fit: no draft of the run was judged")
+    hardness = _hardness(drafts, stated=stated)
     world, lines = stated, []
     steps: tuple[Callable[[Records, World], tuple[World, str]], ...] = (
         lambda _, world: _with_difficulty(world, fit=hardness, drafts=drafts),
@@ -105,6 +111,7 @@ def fit_world(events: Iterable[DurableEvent], *, stated: World) -> FitReport:
         lambda _, world: _with_speeds(world, drafts=drafts),
         _with_improvements,
         _with_costs,
+        _with_gpu_seconds,
     )
     for step in steps:
         world, line = step(records, world)
@@ -112,11 +119,22 @@ def fit_world(events: Iterable[DurableEvent], *, stated: World) -> FitReport:
     return FitReport(world=world, lines=tuple(lines))
 
 
+def _hardness(drafts: dict[str, list[Verdict]], *, stated: World) -> Fit:
+    """How hard problems are; as stated where there are too few to tell three figures of their distribution."""
+    if len(drafts) < MIN_TRIALS:
+        given = stated.difficulty
+        return Fit(alpha=given.alpha, beta=given.beta, impossible=given.impossible, log_likelihood=math.nan)
+    return compare_fits([_counts(verdicts) for verdicts in drafts.values()]).with_impossible
+
+
 def _counts(verdicts: Sequence[Verdict]) -> Draws:
     return Draws(num=len(verdicts), num_passed=sum(verdict.passed for verdict in verdicts), speedups=())
 
 
 def _with_difficulty(world: World, *, fit: Fit, drafts: dict[str, list[Verdict]]) -> tuple[World, str]:
+    if len(drafts) < MIN_TRIALS:
+        told = f"FITTED TO LITTLE: drafts of {len(drafts)} problems were judged, {MIN_TRIALS} are needed for it"
+        return world, f"difficulty as stated, the run's problems may be quite different. {told}"
     difficulty = replace(world.difficulty, alpha=fit.alpha, beta=fit.beta, impossible=fit.impossible)
     num = sum(len(verdicts) for verdicts in drafts.values())
     told = f"alpha {fit.alpha:.3g}, beta {fit.beta:.3g}, impossible {fit.impossible:.3g}"
@@ -272,3 +290,17 @@ def _with_costs(records: Records, world: World) -> tuple[World, str]:
     }
     told = ", ".join(f"{operator} {tokens}" for operator, tokens in means.items())
     return replace(world, costs=costs), f"tokens of an answer from the ledger: {told}; seconds as stated"
+
+
+def _with_gpu_seconds(records: Records, world: World) -> tuple[World, str]:
+    """Means by status of what judging took of the GPU, for those that were judged often enough."""
+    found: dict[Status, list[float]] = {}
+    for verdict in records.verdicts.values():
+        found.setdefault(verdict.status, []).append(verdict.spend.gpu_seconds)
+    if not any(map(any, found.values())):
+        return world, "GPU seconds as stated: no candidate took any"
+    means = {status: math.fsum(taken) / len(taken) for status, taken in found.items() if len(taken) >= MIN_TRIALS}
+    passed = means.pop(Status.PASSED, world.gpu_seconds)
+    failed = {**world.failed_gpu_seconds, **means}
+    told = ", ".join(f"{status} {mean:.2g}" for status, mean in sorted({Status.PASSED: passed, **means}.items()))
+    return replace(world, gpu_seconds=passed, failed_gpu_seconds=failed), f"GPU seconds of a verdict: {told}"

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from agent import report, wording
 from agent.gpu_share import GpuShare
 from agent.html_charts import progress_charts, speedup_charts
+from agent.html_costs import cost_tables
 from agent.html_page import Environment, page_environment, page_policy, template_text
 from agent.html_problem import KINDS, problem_view
 from agent.html_samples import draws_of_run, sample_charts, sample_note, why_not_independent
@@ -105,6 +106,7 @@ def report_html(record: RunRecord, *, ledger: Ledger) -> str:
         num_failure_classes=len(figures.failures),
         stages=tuple(_stage_rows(figures)),
         operators=tuple(_operator_rows(figures)),
+        costs=tuple(cost_tables(record, figures=figures)),
         rules=tuple((visible(rule.rule), f"{rule.num_applied:,}", f"{rule.num_passed:,}") for rule in record.rules),
         gpus=tuple(_gpu_row(share) for share in record.gpus),
         faults=tuple(visible(cut(line)) for line in report.fault_lines(record.faults)),

@@ -6,7 +6,7 @@ Pure: knows nothing of ledgers, nor of how a limit is held while a run goes on.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,15 +43,13 @@ class LimitReached:
         return {"currency": self.currency, "limit": self.limit, "spent": self.spent, "in_flight": self.overshoot}
 
 
-def limits_reached(
-    run_budget: Budget, spend: Spend, *, prices: Prices, named: Collection[str | None]
-) -> tuple[LimitReached, ...]:
-    """The limits of the run that searches ended by, which are `named`, as far as they still are limits: one that was
-    raised since is none."""
+def limits_reached(run_budget: Budget, spend: Spend, *, prices: Prices) -> tuple[LimitReached, ...]:
+    """The limits of the run that what is spent has come to, whether searches ended by them or, at the same time, by
+    another."""
     found = []
     for currency in Budget.__slots__:
         limit, spent = getattr(run_budget, currency), amount(currency, spend, prices=prices)
-        if currency not in named or limit is None or spent is None:
+        if limit is None or spent is None:
             continue
         # The same figures added up in another order differ in the last digits.
         if spent >= limit or math.isclose(spent, limit, rel_tol=1e-9):

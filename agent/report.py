@@ -27,6 +27,7 @@ from agent.run_record import (
     RunRecord,
 )
 from agent.tuning_record import TuningResult
+from agent.unspent import TOLD
 from sandbox.types import Prices, Spend, Verdict
 
 FAULT_WORDS = {
@@ -94,6 +95,8 @@ def closing_lines(record: RunRecord) -> Iterator[str]:
 def limit_lines(record: RunRecord) -> Iterator[str]:
     """Limits of the run that were reached, and what went over those of the problems, without stops."""
     yield from (limit.text for limit in record.limits_reached)
+    if unspent := [result.problem_id for result in record.results if result.end is EndReason.UNSPENT]:
+        yield f"{len(unspent)} of {len(record.results)} searches ended with {TOLD}: {', '.join(unspent[:MAX_NAMED])}"
     spends = {result.problem_id: result.spend for result in record.results}
     yield from overshoot_lines(record.budget, spends, prices=record.prices.of_a_problem)
 

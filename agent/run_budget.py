@@ -30,6 +30,14 @@ class RunBudget:
         self._num_samples = self._num_judged = 0  # of all of them
         self._bounded = limits != Budget()
 
+    @property
+    def limits(self) -> Budget:
+        return self._limits
+
+    @property
+    def prices(self) -> Prices:
+        return self._prices
+
     def charge(self, event: DurableEvent, *, epoch: int, seconds: float) -> None:
         self._account.charge(event, epoch=epoch, seconds=seconds)
 

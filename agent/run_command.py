@@ -112,6 +112,7 @@ def check_parts(config: RunConfig, *, path: Path) -> list[Problem]:
         problems = find_problems(config.problems)
         check_weights(config, problems=problems)
         settings = settings_of(config)
+        check_gpu_seconds(config, mode=settings.mode)
         check_engines(config, replaying=settings.mode == "replay")
         open_prompt_writer(config.sampler, engine=config.engine)
         check_sampler(config.sampler, engine=config.engine)
@@ -126,6 +127,14 @@ def check_weights(config: RunConfig, *, problems: list[Problem]) -> None:
     known = {problem.id for problem in problems}
     if unknown := sorted(set(config.allocator.weights) - known):
         raise ConfigError(f"allocator.weights: no problem {unknown[0]!r}; there are: {', '.join(sorted(known))}")
+
+
+def check_gpu_seconds(config: RunConfig, *, mode: str) -> None:
+    """Raises ConfigError where a limit is on what nothing takes any of: without a GPU it would never be reached."""
+    for name in ("budget", "run_budget"):
+        if mode == "interpret" and getattr(config, name).gpu_seconds is not None:
+            told = "judging is by judge.mode: interpret here, which takes no GPU seconds"
+            raise ConfigError(f"{name}.gpu_seconds: {told}; allowed: samples, tokens, judged")
 
 
 def check_gpu_is_left_alone(config: RunConfig) -> None:

@@ -36,7 +36,8 @@ class StageFlow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorFigures:
-    """What one operator was asked for, brought and cost. A program that was there before counts where it came first."""
+    """What one operator was asked for, brought and cost: its answers' tokens, its candidates' verdicts. A program that
+    was there before counts where it came first."""
 
     operator: Operator
     num_proposed: int
@@ -46,6 +47,13 @@ class OperatorFigures:
     num_passed: int
     prompt_tokens: int
     completion_tokens: int
+    gpu_seconds: float
+
+    @property
+    def spend(self) -> Spend:
+        """What has a price of it."""
+        tokens = self.prompt_tokens + self.completion_tokens
+        return Spend(tokens=tokens, completion_tokens=self.completion_tokens, gpu_seconds=self.gpu_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +144,7 @@ class _Counts:
     passed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    gpu_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -240,6 +249,7 @@ class _Adding:
         counts = self._of(self._first_operator[verdict.candidate_id])
         counts.judged += 1
         counts.passed += verdict.passed
+        counts.gpu_seconds += verdict.spend.gpu_seconds
         self._ended[stage_of(verdict)][verdict.status] += 1
         self._stage_seconds.update(verdict.stage_seconds)
         self._judged[verdict.candidate_id] = Drawn.of(verdict)
@@ -316,4 +326,5 @@ def _operator_figures(operator: Operator, counts: _Counts) -> OperatorFigures:
         num_passed=counts.passed,
         prompt_tokens=counts.prompt_tokens,
         completion_tokens=counts.completion_tokens,
+        gpu_seconds=counts.gpu_seconds,
     )

@@ -118,10 +118,8 @@ class RunRecord:
 
     @property
     def limits_reached(self) -> tuple[LimitReached, ...]:
-        """The limits of the run that ended searches."""
-        ends = (result.ended for result in self.results)
-        named = {ended.detail for ended in ends if ended is not None and ended.end is EndReason.RUN_BUDGET}
-        return limits_reached(self.run_budget, self.spend, prices=self.prices, named=named)
+        """The limits of the run that were come to, or passed."""
+        return limits_reached(self.run_budget, self.spend, prices=self.prices)
 
     @property
     def num_without_code(self) -> int:

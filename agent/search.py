@@ -26,6 +26,7 @@ from agent.ledger import ResumeError
 from agent.ledger_rows import Entry
 from agent.run_budget import OF_MODELS, RunBudget
 from agent.sampler import WITHOUT_MODEL
+from agent.unspent import UnspentCount
 from sandbox.types import Budget, Candidate, Observation, Operator, Prices, Problem, Proposal, Spend, Status, Verdict
 from strategies.base import FixesFirst, Strategy, TunesFirst
 
@@ -120,6 +121,15 @@ class Asked:
     repeat: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of a proposal, before its verdict is told."""
+
+    proposal: Proposal
+    candidate: Candidate
+    num_tokens: int
+
+
 class Search:
     """Decides for one problem. Its budget is held here by reserve and commit; the run's, which it shares, it asks.
 
@@ -147,8 +157,9 @@ class Search:
         self._prices = prices
         self._run_budget = run_budget
         self._observation_of = observation_of
+        self._unspent = UnspentCount(budget, run_budget=run_budget.limits, prices=run_budget.prices)
         self._asked: dict[str, Asked] = {}  # by proposal id
-        self._waiting: dict[str, list[tuple[Proposal, Candidate]]] = {}  # for a verdict, by candidate id
+        self._waiting: dict[str, list[Answer]] = {}  # for a verdict, by candidate id
         self._judged: set[str] = set()
         self._num_asked: Counter[tuple[Operator, tuple[str, ...] | None]] = Counter()
         self._drafts_exhausted: str | None = None  # the sampler's reason
@@ -172,7 +183,7 @@ class Search:
     @property
     def unjudged(self) -> list[Candidate]:
         """What was sampled and has no verdict yet, each program once."""
-        return [waiting[0][1] for waiting in self._waiting.values()]
+        return [waiting[0].candidate for waiting in self._waiting.values()]
 
     @property
     def held_back(self) -> bool:
@@ -216,8 +227,10 @@ class Search:
 
         A verdict is told for every proposal that led to its program, in the order in which they were sampled.
         """
+        before = self.standing.spend
         self._charge(event, epoch=epoch, seconds=seconds)
         to_judge = self._tell(event)
+        self._unspent.spent(before, self.standing.spend)
         self._reserve()
         return to_judge
 
@@ -225,7 +238,7 @@ class Search:
         match event:
             case Sampled(proposal=proposal, candidate=candidate):
                 self._asked.pop(proposal.id, None)  # abandoned searches wait for nothing
-                return self._sampled(proposal, candidate=candidate)
+                return self._sampled(Answer(proposal=proposal, candidate=candidate, num_tokens=event.num_tokens))
             case Unsampled(proposal=proposal, reason=reason):
                 self._asked.pop(proposal.id, None)
                 if proposal.operator is Operator.DRAFT:
@@ -233,9 +246,14 @@ class Search:
                 self._strategy.tell(proposal, None)
             case Judged(verdict=verdict):
                 self._judged.add(verdict.candidate_id)
-                for proposal, candidate in self._waiting.pop(verdict.candidate_id, ()):
-                    self._strategy.tell(proposal, Observation(candidate=candidate, verdict=verdict))
+                for answer in self._waiting.pop(verdict.candidate_id, ()):
+                    self._tell_verdict(answer, verdict=verdict)
         return None
+
+    def _tell_verdict(self, answer: Answer, *, verdict: Verdict) -> None:
+        self._unspent.answered(answer.proposal.operator)
+        observation = Observation(candidate=answer.candidate, verdict=verdict, num_tokens=answer.num_tokens)
+        self._strategy.tell(answer.proposal, observation)
 
     def abandon(self, reason: str) -> None:
         """The problem itself is at fault: nothing more is proposed or judged, and nothing in flight is waited for."""
@@ -244,16 +262,16 @@ class Search:
         self._reserve()
         self._close(EndReason.INADMISSIBLE, reason)
 
-    def _sampled(self, proposal: Proposal, *, candidate: Candidate) -> Candidate | None:
+    def _sampled(self, answer: Answer) -> Candidate | None:
         """A program that was judged before gets the same verdict again; one that is being judged waits for it."""
         if self.ended is not None and self.ended.end is EndReason.INADMISSIBLE:
             return None
+        candidate = answer.candidate
         if candidate.id in self._judged:
-            verdict = self._observation_of(candidate.id).verdict
-            self._strategy.tell(proposal, Observation(candidate=candidate, verdict=verdict))
+            self._tell_verdict(answer, verdict=self._observation_of(candidate.id).verdict)
             return None
         waiting = self._waiting.setdefault(candidate.id, [])
-        waiting.append((proposal, candidate))
+        waiting.append(answer)
         return candidate if len(waiting) == 1 else None
 
     @property
@@ -281,8 +299,14 @@ class Search:
             if self._idle:
                 self._close(EndReason.BUDGET, limit)
             return False
-        if self._run_budget.reached(but=but) is None or self._strategy.finished:
-            return True  # of a strategy that is done `ask` finds that out: the run's limit changes nothing for it
+        if self._strategy.finished:
+            return True  # `ask` finds that out: what else there is changes nothing for it
+        if self._unspent.too_many and not but:
+            if self._idle:
+                self._close(EndReason.UNSPENT, self._unspent.text)
+            return False
+        if self._run_budget.reached(but=but) is None:
+            return True
         if self._idle and (limit := self._run_budget.used_up(but=but)) is not None:
             self._close(EndReason.RUN_BUDGET, limit)
         return False

@@ -13,11 +13,13 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from agent.fitted_world import FitReport, fit_world
+from agent.config_section import ConfigError
+from agent.fitted_world import FitReport, NothingToFit, fit_world
 from agent.ledger import Ledger
 from agent.resampling import Interval
 from agent.run_command import open_folder
 from agent.simulation import CONFIDENCE, Cell, SimulationConfig, load_simulation, order, simulate
+from agent.unspent import TOLD
 from sandbox import strict_json
 
 HEADER = "| arm | {currency} | solved | to {against} | speedup over all | times {against}'s | depth |"
@@ -42,14 +44,20 @@ def run(path: Path, *, overrides: list[str], fit: Path | None, as_json: bool) ->
         num_results += found[0].num_results
         for cell in found:
             print(strict_json.dumps(cell.to_json()) if as_json else line_of(cell), flush=True)
+        if found[0].num_unspent:
+            of = f"{found[0].num_unspent} of {config.problems} searches ended"
+            print(f"kernelloop: {arm}: {of} with {TOLD} ({config.currency})", file=sys.stderr)
     print(f"{num_results} results in {time.monotonic() - started_at:.1f} s", file=sys.stderr)
     return 0
 
 
 def with_fitted_world(config: SimulationConfig, *, run: Path) -> SimulationConfig:
-    """What the run has on record in place of what is stated; told on standard error."""
+    """What the run has on record in place of what is stated; told on standard error. Raises ConfigError."""
     with Ledger.open_read_only(open_folder(run).ledger) as ledger:
-        report: FitReport = fit_world((entry.event for entry in ledger.events()), stated=config.world)
+        try:
+            report: FitReport = fit_world((entry.event for entry in ledger.events()), stated=config.world)
+        except NothingToFit as error:
+            raise ConfigError(f"--fit {run}: {error}") from error
     for line in report.lines:
         print(f"kernelloop: {line}", file=sys.stderr)
     return config.model_copy(update={"world": report.world})

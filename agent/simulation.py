@@ -5,32 +5,55 @@ Knows nothing of the command line or of ledgers. Strategies are played by `strat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from agent.config import apply_override, read_mapping
 from agent.config_section import ConfigError, Count, Positive, PositiveFloat, Section, one_line
 from agent.resampling import Floats, Interval, bootstrap_means
 from agent.strategy_config import StrategyConfig
+from sandbox.types import Operator
 from strategies import STRATEGIES
 from strategies.simulator import NewStrategy, Trajectory, play
-from strategies.world import World
+from strategies.world import Cost, World
 
 CONFIDENCE = 0.95
+
+
+def _refuse_unknown_keys(raw: object) -> object:
+    """As sections do: of the world's records, plain dataclasses, pydantic does not tell what keys they know."""
+    _refuse_in(raw, record=World, at="")
+    return raw
+
+
+def _refuse_in(raw: object, *, record: type[Any], at: str) -> None:
+    if not isinstance(raw, Mapping):
+        return
+    types = get_type_hints(record)
+    known = [item.name for item in fields(record)]
+    for key, inner in raw.items():
+        if key not in known:
+            told = {"key": f"{at}{key}", "known": ", ".join(known)}
+            raise PydanticCustomError("unknown_key", "unknown key {key}; known keys: {known}", told)
+        if is_dataclass(types[key]):
+            _refuse_in(inner, record=types[key], at=f"{at}{key}.")
+        elif types[key] == Mapping[Operator, Cost] and isinstance(inner, Mapping):
+            for operator, cost in inner.items():
+                _refuse_in(cost, record=Cost, at=f"{at}{key}.{operator}.")
 
 
 class SimulationConfig(Section):
     """What to play. `budgets` are limits on each problem, in `currency`. `against` names the arm that the others are
     compared with. `tune` is every arm's."""
 
-    world: World
+    world: Annotated[World, BeforeValidator(_refuse_unknown_keys)]
     arms: Annotated[dict[str, StrategyConfig], Field(min_length=1)]
     against: str
     currency: Literal["samples", "tokens", "judged", "gpu_seconds", "wall_seconds"] = "tokens"
@@ -65,7 +88,7 @@ class Cell:
 
     `solved` is the share of problems with a pass, `log_speedup` the mean logarithm of the best speedup over all
     problems with 0 for the unsolved. The differences are to the arm compared with, problem by problem; None for that
-    arm itself.
+    arm itself. `num_unspent` searches ended because their last answers took nothing of the budget.
     """
 
     arm: str
@@ -76,6 +99,7 @@ class Cell:
     log_speedup_difference: Interval | None
     mean_depth: float
     num_results: int
+    num_unspent: int
 
     def to_json(self) -> dict[str, Any]:
         intervals = {
@@ -87,7 +111,8 @@ class Cell:
             else self.log_speedup_difference.mapped(np.exp),
         }
         told = {name: None if i is None else [i.value, i.low, i.high] for name, i in intervals.items()}
-        return {"arm": self.arm, "budget": self.budget, **told, "mean_depth": self.mean_depth}
+        counts = {"mean_depth": self.mean_depth, "unspent": self.num_unspent}
+        return {"arm": self.arm, "budget": self.budget, **told, **counts}
 
 
 def order(config: SimulationConfig) -> list[str]:
@@ -128,6 +153,7 @@ class Outcomes:
     log_speedup: Floats
     depths: tuple[float, ...]  # means over the problems' results, by budget
     num_results: int
+    num_unspent: int
 
     @classmethod
     def of(cls, trajectories: Sequence[Trajectory], *, config: SimulationConfig) -> Outcomes:
@@ -141,6 +167,7 @@ class Outcomes:
             log_speedup=np.log(np.where(best > 0, best, 1.0)),
             depths=tuple(depths),
             num_results=sum(len(t.steps) for t in trajectories),
+            num_unspent=sum(t.unspent for t in trajectories),
         )
 
 
@@ -161,6 +188,7 @@ def cells(outcomes: Outcomes, *, arm: str, base: Outcomes, config: SimulationCon
             log_speedup_difference=others[index][1],
             mean_depth=outcomes.depths[index],
             num_results=outcomes.num_results,
+            num_unspent=outcomes.num_unspent,
         )
         for index, budget in enumerate(config.budgets)
     ]

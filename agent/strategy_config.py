@@ -69,11 +69,14 @@ class AbMctsConfig(InformedConfig):
     virtual_loss: Share = 0.7
 
 
-MemberConfig = Annotated[BeamConfig | EvolveConfig | AbMctsConfig, Field(discriminator="name")]
+MemberConfig = Annotated[
+    BestOfNConfig | RepairConfig | BeamConfig | EvolveConfig | AbMctsConfig, Field(discriminator="name")
+]
 
 
 class PortfolioConfig(InformedConfig):
-    """Options of `strategies.Portfolio`. `costs` are in drafts; an operator without one is no arm. What members share
+    """Options of `strategies.Portfolio`. `costs` are in drafts, and count as four answers beside
+    the tokens that are measured; an operator without one is no arm. What members share
     with the portfolio (`in_flight`, ends, `fix`) is the portfolio's."""
 
     name: Literal["portfolio"]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 
 MILLION = 1e6
 SECONDS_AN_HOUR = 3600.0
+# So many answers of a model in a row that took nothing of what bounds a search end it: it would never reach a limit.
+MAX_UNSPENT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +27,14 @@ class Spend:
     wall_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            if not getattr(self, item.name) >= 0:
-                raise ValueError(f"spend.{item.name} must not be negative")
+        for name in self.__slots__:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"spend.{name} must not be negative")
         if self.completion_tokens > self.tokens:
             raise ValueError(f"of {self.tokens} tokens, {self.completion_tokens} cannot be completions'")
 
     def __add__(self, other: Spend) -> Spend:
-        return Spend(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+        return Spend(**{name: getattr(self, name) + getattr(other, name) for name in self.__slots__})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from sandbox.spend import MAX_UNSPENT as MAX_UNSPENT
 from sandbox.spend import Budget as Budget  # handed on: they are words that every layer shares
 from sandbox.spend import Prices as Prices
 from sandbox.spend import Spend as Spend
@@ -379,10 +380,12 @@ def failure_from_json(raw: Mapping[str, Any] | None) -> Failure | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """A candidate and what was said of it."""
+    """A candidate and what was said of it. `num_tokens` is what asking for it took, prompt and answer; None where that
+    is not told."""
 
     candidate: Candidate
     verdict: Verdict
+    num_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.candidate.id != self.verdict.candidate_id:

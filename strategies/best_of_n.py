@@ -53,6 +53,10 @@ class BestOfN:
         elif self._fixable(observation, chain=chain):
             self._to_fix.append((*chain, observation.candidate.id))
 
+    def end_drafts(self) -> None:
+        """No draft can be sampled any more; for whoever asks on behalf of several strategies and was told so."""
+        self._drafts_dry = True
+
     def _fixable(self, observation: Observation, *, chain: tuple[str, ...]) -> bool:
         fixable = self._fix and observation.verdict.fixable and mendable(observation)
         return fixable and len(chain) < MAX_FIXES and observation.candidate.id not in chain

@@ -92,8 +92,10 @@ class Evolve(Informed):
         parents = self._parents(island)
         if not parents:
             return draft
-        if self._rng.random() < self._merge_share and (merge := self._merge_drawn(parents)) is not None:
-            return merge
+        if self._rng.random() < self._merge_share:
+            merge = self._merge_drawn([tried for tried in parents if tried.passed])
+            if merge is not None:
+                return merge
         return self._next_choice(self._drawn_by_rank(parents))
 
     def _opened(self, proposal: Proposal) -> None:

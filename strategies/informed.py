@@ -120,7 +120,7 @@ class Informed(ABC):
             self._take_in_mended(mending, observation)
             return
         if observation is None:
-            self._barren.add(self._choices[proposal.id])
+            self._bar(self._choices[proposal.id])
             if proposal.operator is Operator.DRAFT:
                 self.end_drafts()
         self._take_in(proposal, observation, num_rounds=0)
@@ -156,7 +156,11 @@ class Informed(ABC):
     def end_drafts(self) -> None:
         """No draft can be sampled any more; for whoever asks on behalf of several strategies and was told so."""
         self._drafts_dry = True
-        self._barren.add(DRAFT)
+        self._bar(DRAFT)
+
+    def _bar(self, choice: Choice) -> None:
+        """It cannot be sampled any more. For subclasses that keep count of what can; may be told twice."""
+        self._barren.add(choice)
 
     @property
     def finished(self) -> bool:
@@ -185,7 +189,10 @@ class Informed(ABC):
         return proposal
 
     def _settle(self, proposal: Proposal, observation: Observation | None) -> None:
-        self._num_open_from.subtract(self._choices.pop(proposal.id).parents[:1])
+        for parent in self._choices.pop(proposal.id).parents[:1]:
+            self._num_open_from[parent] -= 1
+            if not self._num_open_from[parent]:
+                del self._num_open_from[parent]
         self._learn(proposal, observation)
 
     def _could_go_on(self) -> bool:
@@ -235,9 +242,8 @@ class Informed(ABC):
         weights = [1 / (1 + rank + self._num_open_from[tried.candidate_id]) for rank, tried in enumerate(ranked)]
         return self._rng.choices(ranked, weights)[0]
 
-    def _merge_drawn(self, ranked: Sequence[Tried]) -> Choice | None:
-        """Two of the passes among `ranked`, the better first."""
-        passes = [tried for tried in ranked if tried.passed]
+    def _merge_drawn(self, passes: Sequence[Tried]) -> Choice | None:
+        """Two of `passes`, which are ranked, the better first."""
         if len(passes) < 2:
             return None
         first, second = sorted(self._rng.sample(range(len(passes)), 2))

@@ -6,30 +6,47 @@ the best program so far is stuck at.
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from sandbox.types import Observation, Operator, Proposal, Status
 from strategies.ab_mcts import AbMcts
+from strategies.base import Strategy
 from strategies.beam import Beam
+from strategies.best_of_n import BestOfN
 from strategies.evolve import Evolve
 from strategies.informed import Choice, Informed, Tried
+from strategies.operator_costs import OperatorCosts
+from strategies.ranking import Ranking
+from strategies.repair import Repair
 
-MEMBERS: Mapping[str, type[Informed]] = {"ab_mcts": AbMcts, "beam": Beam, "evolve": Evolve}
+
+class Member(Strategy, Protocol):
+    """A strategy that another asks for proposals."""
+
+    def end_drafts(self) -> None:
+        """No draft can be sampled any more."""
+        ...
+
+
+MEMBERS: Mapping[str, type[Member]] = {
+    "best_of_n": BestOfN, "repair": Repair, "beam": Beam, "evolve": Evolve, "ab_mcts": AbMcts,
+}  # fmt: skip
 OPERATORS = (Operator.DRAFT, Operator.REPAIR, Operator.IMPROVE, Operator.MERGE)
 MIN_COST = 1e-3  # of an arm, in drafts; nothing is so cheap that its success would not count
 
 
 @dataclass(slots=True)
 class Arm:
-    """What came of one arm in one situation. `cost` is the sum over all that was asked for, in drafts."""
+    """What came of one arm in one situation, and what was asked for."""
 
     num_successes: int = 0
     num_failures: int = 0
     num_open: int = 0
-    num_asked: int = 0
-    cost: float = 0.0
+    asked: Counter[Operator] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,21 +55,24 @@ class Pull:
 
     arm: Arm
     to_beat: float
-    member: Informed | None
+    member: Member | None
     asked: Proposal | None
 
 
 class Portfolio(Informed):
     """Draws a success rate for each arm that can propose, divides it by the arm's mean cost, and pulls the best.
 
+    Costs are in drafts, of what the arm asked for: the tokens that its operators' answers took on this problem, with
+    what was stated beside them (`OperatorCosts`).
+
     The situation is the status of the best program so far, passes by their speedup; each has arms of its own. A pull
     succeeds when its program beats what was the best when it was asked for. What is open counts as failed, so that
     work in flight spreads over the arms. Arms are operators, which share all programs (repairs of the failure with the
     fewest repairs, the most advanced first; improvements and merges drawn by rank), and members: whole strategies with
     their own programs.
-    Options: `in_flight`, the most proposals open at a time; `costs`, of the operators in drafts; those that have one
-    are arms; `members`, a `name` and the options of its constructor each; `stop_when_passed`, end the search at the
-    first pass; `fix`, mend by rule first, for members too; `tune`, points for the fastest.
+    Options: `in_flight`, the most proposals open at a time; `costs`, of the operators in drafts, as stated; those that
+    have one are arms; `members`, a `name` and the options of its constructor each; `stop_when_passed`, end the search
+    at the first pass; `fix`, mend by rule first, for members too; `tune`, points for the fastest.
     """
 
     def __init__(
@@ -71,7 +91,8 @@ class Portfolio(Informed):
             raise ValueError(f"costs: {unknown[0]!r} is not allowed; allowed: {', '.join(OPERATORS)}")
         if Operator.DRAFT not in costs or min(costs.values()) <= 0:
             raise ValueError("costs must hold draft, and all must be above 0")
-        self._costs = {Operator(name): cost for name, cost in costs.items()}
+        self._operators = tuple(map(Operator, costs))
+        self._costs = OperatorCosts({Operator(name): cost for name, cost in costs.items()})
         self._members = {
             f"{number} {member['name']}": _new_member(member, seed=seed + number, in_flight=in_flight)
             for number, member in enumerate(members, start=1)
@@ -79,7 +100,14 @@ class Portfolio(Informed):
         self._arms: dict[tuple[Status | None, str], Arm] = {}
         self._pulls: dict[str, Pull] = {}  # by id of the open proposal
         self._num_repairs: dict[str, int] = {}  # asked for, by candidate id
+        self._passes = Ranking()  # that can be improved
+        self._failures: list[tuple[int, float, int, Tried]] = []  # a heap of what can be repaired; some out of date
         self._best: Tried | None = None
+
+    def tell(self, proposal: Proposal, observation: Observation | None) -> None:
+        if observation is not None and observation.num_tokens is not None:
+            self._costs.note(proposal.operator, num_tokens=observation.num_tokens)
+        super().tell(proposal, observation)
 
     def end_drafts(self) -> None:
         super().end_drafts()
@@ -88,7 +116,9 @@ class Portfolio(Informed):
 
     def _propose(self) -> Proposal | None:
         state = self._rng.getstate()
-        choices = {operator: choice for operator in self._costs if (choice := self._choice_of(operator)) is not None}
+        choices = {
+            operator: choice for operator in self._operators if (choice := self._choice_of(operator)) is not None
+        }
         for name in sorted((*choices, *self._members), key=self._drawn_value, reverse=True):
             if name in self._members:
                 asked = self._members[name].ask()
@@ -102,7 +132,7 @@ class Portfolio(Informed):
 
     def _choose(self) -> Choice | None:
         """An operator's choice, for whether there is one; what is proposed is found in `_propose`."""
-        choices = (self._choice_of(operator) for operator in self._costs)
+        choices = (self._choice_of(operator) for operator in self._operators)
         return next((choice for choice in choices if choice is not None), None)
 
     def _could_go_on(self) -> bool:
@@ -110,12 +140,17 @@ class Portfolio(Informed):
 
     def _opened(self, proposal: Proposal) -> None:
         if proposal.operator is Operator.REPAIR:
-            self._num_repairs[proposal.parents[0]] = self._num_repairs.get(proposal.parents[0], 0) + 1
+            parent = proposal.parents[0]
+            self._num_repairs[parent] = self._num_repairs.get(parent, 0) + 1
+            if parent in self._tried:
+                self._queue_repair(self._tried[parent])
 
     def _learn(self, proposal: Proposal, observation: Observation | None) -> None:
         pull = self._pulls.pop(proposal.id)
         pull.arm.num_open -= 1
         tried = None if observation is None else self._note(observation)
+        if tried is not None:
+            self._keep(tried)
         if observation is not None:
             success = tried is not None and tried.reward > pull.to_beat
             pull.arm.num_successes += success
@@ -125,12 +160,11 @@ class Portfolio(Informed):
         if pull.member is not None and pull.asked is not None:
             pull.member.tell(pull.asked, observation)
 
-    def _pulled(self, name: str, *, choice: Choice, member: Informed | None, asked: Proposal | None) -> Proposal:
+    def _pulled(self, name: str, *, choice: Choice, member: Member | None, asked: Proposal | None) -> Proposal:
         proposal = self._open_choice(choice)
         arm = self._arms.setdefault((self._situation, name), Arm())
         arm.num_open += 1
-        arm.num_asked += 1
-        arm.cost += self._costs.get(choice.operator, 1.0)
+        arm.asked[choice.operator] += 1
         to_beat = 0.0 if self._best is None else self._best.reward
         self._pulls[proposal.id] = Pull(arm=arm, to_beat=to_beat, member=member, asked=asked)
         self._opened(proposal)
@@ -143,33 +177,53 @@ class Portfolio(Informed):
     def _drawn_value(self, name: str) -> float:
         arm = self._arms.get((self._situation, name), Arm())
         rate = self._rng.betavariate(1.0 + arm.num_successes, 1.0 + arm.num_failures + arm.num_open)
-        usual = self._costs[Operator(name)] if name not in self._members else 1.0
-        return rate / max((arm.cost + usual) / (arm.num_asked + 1), MIN_COST)
+        usual = self._costs.of(Operator.DRAFT if name in self._members else Operator(name))
+        cost = sum(num * self._costs.of(operator) for operator, num in arm.asked.items())
+        return rate / max((cost + usual) / (arm.asked.total() + 1), MIN_COST)
 
     def _choice_of(self, operator: Operator) -> Choice | None:
         if operator is Operator.DRAFT:
             return self._draft_choice()
         if operator is Operator.REPAIR:
             return self._repair()
-        passes = [tried for tried in self._tried.values() if tried.passed and self._next_choice(tried) is not None]
-        passes.sort(key=lambda tried: (-tried.reward, tried.number))
-        if operator is Operator.IMPROVE:
-            return self._next_choice(self._drawn_by_rank(passes)) if passes else None
-        return self._merge_drawn(passes)
+        if operator is Operator.MERGE:
+            return self._merge_drawn(self._passes)
+        if not self._passes:
+            return None
+        num_open_from = {self._tried[parent]: num for parent, num in self._num_open_from.items()}
+        return self._next_choice(self._passes.drawn(self._rng, num_open_from=num_open_from))
 
     def _repair(self) -> Choice | None:
-        failures = (tried for tried in self._tried.values() if not tried.passed)
-        usable = [tried for tried in failures if self._next_choice(tried) is not None]
-        if not usable:
-            return None
-        return self._next_choice(min(usable, key=self._repair_order))
+        """Of the failure with the fewest repairs, of those the most advanced, of those the newest."""
+        while self._failures:
+            num_repairs, _, _, tried = self._failures[0]
+            choice = self._next_choice(tried)
+            if choice is not None and num_repairs == self._num_repairs.get(tried.candidate_id, 0):
+                return choice
+            heapq.heappop(self._failures)
+        return None
 
-    def _repair_order(self, tried: Tried) -> tuple[int, float, int]:
-        return (self._num_repairs.get(tried.candidate_id, 0), -tried.reward, -tried.number)
+    def _keep(self, tried: Tried) -> None:
+        """Where it is found when something is to be taken further."""
+        if self._next_choice(tried) is None:
+            return
+        if tried.passed:
+            self._passes.add(tried)
+        else:
+            self._queue_repair(tried)
+
+    def _queue_repair(self, tried: Tried) -> None:
+        num_repairs = self._num_repairs.get(tried.candidate_id, 0)
+        heapq.heappush(self._failures, (num_repairs, -tried.reward, -tried.number, tried))
+
+    def _bar(self, choice: Choice) -> None:
+        super()._bar(choice)
+        if choice.operator is Operator.IMPROVE:
+            self._passes.discard(self._tried[choice.parents[0]])
 
 
-def _new_member(member: Mapping[str, Any], *, seed: int, in_flight: int) -> Informed:
+def _new_member(member: Mapping[str, Any], *, seed: int, in_flight: int) -> Member:
     """Limits, ends, mending and tuning are the portfolio's."""
-    options = {**member, "in_flight": in_flight, "stop_when_passed": False, "fix": False, "tune": 0}
-    del options["name"]
+    own = {"in_flight": in_flight, "stop_when_passed": False, "fix": False, "tune": 0}
+    options = {key: own.get(key, value) for key, value in member.items() if key != "name"}
     return MEMBERS[member["name"]](seed=seed, **options)

@@ -95,6 +95,10 @@ class Repair:
         elif proposal.operator is Operator.FIX:
             self._to_repair_by_model(chain)
 
+    def end_drafts(self) -> None:
+        """No draft can be sampled any more; for whoever asks on behalf of several strategies and was told so."""
+        self._drafts_dry = True
+
     def _go_on(self, chain: Chain, *, observation: Observation) -> None:
         if self._fix and observation.verdict.fixable and chain.num_fixes < MAX_FIXES:
             self._to_fix.append(chain)

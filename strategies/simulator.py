@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sandbox.types import (
+    MAX_UNSPENT,
     Candidate,
     Correctness,
     Failure,
@@ -69,11 +70,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """One search on one problem, result by result. `most_open` is the most proposals that were in flight at once."""
+    """One search on one problem, result by result. `most_open` is the most proposals that were in flight at once;
+    `unspent` says that it ended because its last answers took nothing of its budget."""
 
     problem: SyntheticProblem
     steps: tuple[Step, ...]
     most_open: int
+    unspent: bool
 
     @property
     def mean_depth(self) -> float:
@@ -104,6 +107,7 @@ class _Play:
     used: Used = field(default_factory=Used)
     num_open: int = 0
     num_sampling: int = 0  # of those open, what a model is asked for
+    num_unspent: int = 0  # answers of a model in a row that took nothing of any limit
     best_measured: float = 0.0
     best_speedup: float = 0.0
 
@@ -118,7 +122,15 @@ class _Play:
         self.num_sampling += proposal.operator not in WITHOUT_MODEL
         return hidden, self._observation(proposal, hidden=hidden, rng=rng), seconds
 
-    def take_in(self, hidden: Hidden, *, proposal: Proposal, observation: Observation, now: float) -> Step:
+    def take_in(
+        self,
+        hidden: Hidden,
+        *,
+        proposal: Proposal,
+        observation: Observation,
+        now: float,
+        limits: Mapping[str, float],
+    ) -> Step:
         self.hidden[observation.candidate.id] = hidden
         operator, used = proposal.operator, self.used
         self.num_open -= 1
@@ -127,9 +139,13 @@ class _Play:
             samples=used.samples + (operator not in WITHOUT_MODEL),
             tokens=used.tokens + self.world.costs[operator].tokens,
             judged=used.judged + 1,
-            gpu_seconds=used.gpu_seconds + (self.world.gpu_seconds if hidden.log_speed is not None else 0.0),
+            gpu_seconds=used.gpu_seconds + self.world.gpu_seconds_of(hidden.status),
             wall_seconds=now,
         )
+        if any(getattr(used, currency) != getattr(self.used, currency) for currency in limits):
+            self.num_unspent = 0
+        else:
+            self.num_unspent += operator not in WITHOUT_MODEL
         if observation.verdict.speedup > self.best_measured:
             self.best_measured = observation.verdict.speedup
             self.best_speedup = speedup_of(hidden.log_speed)
@@ -149,7 +165,10 @@ class _Play:
             reserved = {"samples": self.num_sampling, "judged": self.num_open}.get(currency, 0)
             if getattr(self.used, currency) + reserved >= limit:
                 return False
-        return True
+        return fixes_next or not self.unspent(limits)
+
+    def unspent(self, limits: Mapping[str, float]) -> bool:
+        return bool(limits) and self.num_unspent >= MAX_UNSPENT
 
     def _rng(self, proposal: Proposal) -> random.Random:
         """The same for the same draft of the same problem, whatever the strategy: paired comparisons vary less."""
@@ -160,7 +179,7 @@ class _Play:
         return random.Random(text)
 
     def _observation(self, proposal: Proposal, *, hidden: Hidden, rng: random.Random) -> Observation:
-        style = STYLES[hidden.style][1]
+        style, num_tokens = STYLES[hidden.style][1], self.world.costs[proposal.operator].tokens
         candidate = Candidate(
             problem_id=f"synthetic{self.problem.number}",
             source=f"{style} {rng.getrandbits(64)}",
@@ -172,7 +191,7 @@ class _Play:
             verdict = Verdict(
                 candidate_id=candidate.id, status=hidden.status, failure=FAILURE, findings=findings, spend=NOTHING
             )
-            return Observation(candidate=candidate, verdict=verdict)
+            return Observation(candidate=candidate, verdict=verdict, num_tokens=num_tokens)
         speedup = math.exp(rng.gauss(hidden.log_speed, self.world.speeds.noise))
         verdict = Verdict(
             candidate_id=candidate.id,
@@ -191,7 +210,7 @@ class _Play:
             kernels=(KERNEL,),
             spend=NOTHING,
         )
-        return Observation(candidate=candidate, verdict=verdict)
+        return Observation(candidate=candidate, verdict=verdict, num_tokens=num_tokens)
 
 
 def play(
@@ -206,7 +225,7 @@ def play(
     """One search on problem `problem_number` of the world that `seed` draws, with at most `in_flight` proposals open.
 
     `limits` are by the names of a budget; without any it ends when the strategy does. Each result is told at its time,
-    so out of order.
+    so out of order. It ends too when the model's last `MAX_UNSPENT` answers took nothing of what is limited.
     """
     rng = random.Random(f"{seed} problem {problem_number}")
     problem = SyntheticProblem.drawn(world, number=problem_number, rng=rng)
@@ -225,9 +244,10 @@ def play(
             num_asked += 1
         most_open = max(most_open, len(due))
         if not due:
-            return Trajectory(problem=problem, steps=tuple(steps), most_open=most_open)
+            unspent = state.unspent(limits) and not strategy.finished
+            return Trajectory(problem=problem, steps=tuple(steps), most_open=most_open, unspent=unspent)
         now, _, proposal, hidden, observation = heapq.heappop(due)
-        steps.append(state.take_in(hidden, proposal=proposal, observation=observation, now=now))
+        steps.append(state.take_in(hidden, proposal=proposal, observation=observation, now=now, limits=limits))
         strategy.tell(proposal, observation)
 
 

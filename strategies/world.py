@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sandbox.types import Operator, Status
@@ -114,7 +114,8 @@ class World:
     """Everything that is stated.
 
     `failures` are weights of a failed draft's statuses. `costs` has every operator, `judge_seconds` is the mean of a
-    verdict's, `gpu_seconds` what timing one pass takes.
+    verdict's, `gpu_seconds` what judging one pass takes of the GPU, `failed_gpu_seconds` one failure, by status; 0 for
+    those left out, which never reach it.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, object]] = FORBID_UNKNOWN
@@ -129,6 +130,7 @@ class World:
     costs: Mapping[Operator, Cost]
     judge_seconds: float
     gpu_seconds: float
+    failed_gpu_seconds: Mapping[Status, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if missing := sorted(set(Operator) - set(self.costs)):
@@ -139,6 +141,11 @@ class World:
         happens = {status for status, weight in self.failures.items() if weight > 0}
         if unknown := sorted(happens - set(self.repairs.worth)):
             raise ValueError(f"repairs.worth lacks {', '.join(unknown)}")
+        if Status.PASSED in self.failed_gpu_seconds or any(not cost >= 0 for cost in self.failed_gpu_seconds.values()):
+            raise ValueError("failed_gpu_seconds must be of statuses other than passed, and none below 0")
+
+    def gpu_seconds_of(self, status: Status) -> float:
+        return self.gpu_seconds if status is Status.PASSED else self.failed_gpu_seconds.get(status, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,6 +106,64 @@ def test_what_was_in_flight_is_told_apart(folder: Path, capsys: pytest.CaptureFi
     assert (spent - 1, line.endswith("were in flight")) == (over, True)
 
 
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_a_limit_of_the_run_that_was_passed_is_told_when_searches_end_by_another(
+    folder: Path, capsys: pytest.CaptureFixture[str], json_lines: bool
+) -> None:
+    """Two answers to each problem are asked for at once, and have more tokens than the run may."""
+    assert run("budget.samples=2", "run_budget.tokens=4", *(["--json"] if json_lines else [])) == 0
+    if json_lines:
+        summary = summary_of(capsys)
+        assert {problem["end_detail"] for problem in summary["problems"]} == {"samples"}
+        (reached,) = summary["limits_reached"]
+        assert (reached["currency"], reached["spent"]) == ("tokens", summary["spend"]["tokens"])
+        return
+    told = "imit reached: tokens of the run 4; spent "
+    assert f"\nl{told}" in capsys.readouterr().out
+    assert f"\nL{told}" in (folder / "out" / "report.md").read_text()
+
+
+def test_a_run_whose_budget_nothing_spends_ends_well_and_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No candidate is new to the judge after its first answers, so none of the verdicts allowed is used."""
+    same = [
+        {
+            "id": f"{n}",
+            "problem": "a",
+            "operator": "draft",
+            "completion": "```python\n# BAD\nclass ModelNew: ...\n```\n",
+        }
+        for n in range(210)
+    ]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in same))
+    assert run("budget.judged=5", "problems.only=[a]") == 0
+    told = "1 of 1 searches ended with nothing of its budget spent by the last 200 answers: a"
+    assert told in capsys.readouterr().out
+    assert f"{told}." in (folder / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("section", ["budget", "run_budget"])
+def test_gpu_seconds_are_no_limit_where_nothing_takes_any(
+    folder: Path, capsys: pytest.CaptureFixture[str], section: str
+) -> None:
+    assert run(f"{section}.gpu_seconds=1") == 2
+    told = capsys.readouterr().err
+    assert f"config.yaml: {section}.gpu_seconds: judging is by judge.mode: interpret here, which takes no GPU" in told
+    assert told.count("\n") == 1
+    assert not (folder / "out").exists()
+
+
+def test_an_experiment_in_gpu_seconds_needs_a_gpu(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "experiment.yaml").write_text(
+        "base: config.yaml\narms: {a: {}}\nseeds: [0]\nbudget: {gpu_seconds: 1}\nrun_dir: compared\n"
+    )
+    assert cli.main(["compare", "experiment.yaml"]) == 2
+    told = capsys.readouterr().err
+    assert "experiment.yaml: budget.gpu_seconds: judging is by judge.mode: interpret here" in told
+    assert told.count("\n") == 1
+
+
 def test_what_problems_spent_beyond_their_limits_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("budget.tokens=1", "--json") == 0
     summary = summary_of(capsys)

@@ -25,6 +25,12 @@ def config_path(tmp_path: Path) -> Path:
     return path
 
 
+def test_any_other_strategy_may_be_a_member_of_a_portfolio(config_path: Path) -> None:
+    members = ", ".join(f"{{name: {name}}}" for name in STRATEGIES if name != "portfolio")
+    config = load_config(config_path, [f"strategy={{name: portfolio, members: [{members}]}}"])
+    assert STRATEGIES["portfolio"](seed=0, **config.strategy_options()).ask() is not None
+
+
 def test_defaults_fill_what_is_left_out(config_path: Path) -> None:
     config = load_config(config_path, [])
     assert config.strategy == RepairConfig(name="repair")

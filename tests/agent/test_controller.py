@@ -50,6 +50,25 @@ def test_turns_go_by_expected_gain_and_a_resumed_run_goes_on_with_them(bench: Be
     assert run(4) == ["p1", "p1", "p1", "p0", "p0", "p0"], "p1 had one turn of three before p0 is due for its second"
 
 
+def test_a_strategy_is_told_what_each_answer_took_and_again_by_a_resume(bench: Bench) -> None:
+    """Also of a program that was there before."""
+    told: list[int | None] = []
+
+    class Listening(BestOfN):
+        def tell(self, proposal: Proposal, observation: Observation | None) -> None:
+            assert observation is not None
+            told.append(observation.num_tokens)
+            super().tell(proposal, observation)
+
+    plan = plan_of(
+        samples=5, new_strategy=lambda seed: Listening(seed=seed, in_flight=2, stop_when_passed=False, fix=False)
+    )
+    for _ in range(2):
+        told.clear()
+        bench.run(plan, sampler=ScriptedSampler(lambda request: program(f"x = {request.ordinal % 2}")))
+        assert told == [10] * 5
+
+
 def test_every_problem_gets_its_budget_and_its_best(bench: Bench) -> None:
     def judge(candidate: Candidate) -> Verdict:
         good = "draft-2" in candidate.source or "draft-3" in candidate.source

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli import main
 from agent.events import Attempt, DurableEvent, Judged, Sampled
-from agent.fitted_world import FitReport, fit_world
+from agent.fitted_world import MIN_TRIALS, FitReport, NothingToFit, fit_world
+from agent.sampler import SampleRequest, SamplerExhausted
 from agent.simulation import load_simulation
-from sandbox.types import Observation, Operator, Proposal, Status
+from sandbox.types import Observation, Operator, Proposal, Spend, Status
 from strategies import STRATEGIES
 from strategies.simulator import play
 from strategies.world import World
+from tests.agent.scripted_run import Bench, ScriptedSampler, plan_of
 
-STATED = load_simulation(Path(__file__).parents[2] / "configs/simulate.yaml", []).world
+CONFIG = Path(__file__).parents[2] / "configs/simulate.yaml"
+STATED = load_simulation(CONFIG, []).world
 KNOWN = replace(
     STATED,
     difficulty=replace(STATED.difficulty, alpha=1.0, beta=3.0, impossible=0.25),
@@ -131,5 +135,40 @@ def test_what_was_hardly_tried_stays_as_stated_and_is_named() -> None:
 
 
 def test_a_ledger_without_a_judged_draft_fits_nothing() -> None:
-    with pytest.raises(ValueError, match="no answers"):
+    with pytest.raises(NothingToFit, match="no draft of the run was judged"):
         fit_world([], stated=STATED)
+
+
+def test_a_run_with_nothing_judged_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path)
+    bench.run(plan_of(samples=1), sampler=ScriptedSampler(nothing))
+    bench.folder.write_config("problems: p")
+    assert main(["simulate", str(CONFIG), "problems=2", "--fit", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert f"--fit {tmp_path}: nothing to fit: no draft of the run was judged" in told
+    assert told.count("\n") == 1
+
+
+def nothing(request: SampleRequest) -> str:
+    raise SamplerExhausted("nothing is recorded")
+
+
+def test_few_problems_do_not_tell_how_hard_problems_are() -> None:
+    events = record(KNOWN, name="best_of_n", num_problems=MIN_TRIALS - 1, samples=30, fix=False)
+    report = fit_world(events, stated=STATED)
+    assert report.world.difficulty == STATED.difficulty
+    assert report.lines[0].endswith("FITTED TO LITTLE: drafts of 9 problems were judged, 10 are needed for it")
+    assert report.world.failures != STATED.failures, "270 drafts are enough for these"
+
+
+def test_what_verdicts_take_of_the_gpu_comes_out_again() -> None:
+    took = {Status.PASSED: 3.0, Status.WRONG_VALUES: 0.5, Status.COMPILE_ERROR: 0.0}
+    events = [
+        replace(event, verdict=replace(event.verdict, spend=Spend(gpu_seconds=took[event.verdict.status])))
+        if isinstance(event, Judged)
+        else event
+        for event in record(KNOWN, name="best_of_n", num_problems=20, samples=20, fix=False)
+    ]
+    world = fit_world(events, stated=STATED).world
+    assert {status: world.gpu_seconds_of(status) for status in took} == pytest.approx(took)
+    assert world.gpu_seconds_of(Status.LAUNCH_ERROR) == STATED.failed_gpu_seconds[Status.LAUNCH_ERROR]

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from agent import cli, html_report
 from agent.faults import Fault, FaultKind, FaultLog
+from agent.html_costs import MAX_PROBLEMS
 from agent.html_report import report_html
 from agent.ledger import Ledger
 from agent.mending import FIXED_BY
@@ -198,6 +200,34 @@ def test_what_rules_mended_is_told_and_costs_no_samples(tmp_path: Path) -> None:
     assert "rule candidates mended passed <b>name</b> 1 1" in read
     assert "1 of 1 problems solved, 1 samples" in read
     assert re.search(r"draft compile_error [0-9a-f]{12} .* fix passed [0-9a-f]{12}", read)
+
+
+def test_where_gpu_seconds_and_dollars_went_is_told_by_operator_and_by_problem(run: ScriptedRun) -> None:
+    """A sample is 100 + 50 tokens; what passed took half a GPU second."""
+    prices = {"gpu_hour": 7200.0, "prompt_tokens_per_million": 10000.0, "completion_tokens_per_million": 20000.0}
+    config = yaml.safe_load(run.folder.config.read_text()) | {"prices": prices}
+    run.folder.write_config(yaml.safe_dump(config))
+    read = Reader(page(run.folder)).text
+    head = "GPU seconds share US dollars share bar"
+    told = "Where GPU seconds and US dollars went, by operator"
+    assert f"{told} operator {head} draft 0 0.0% 4 57.1% repair 0.5 100.0% 3 42.9%" in read
+    told = "Where GPU seconds and US dollars went, by problem, the dearest first"
+    assert f"{told} problem {head} gelu 0.5 100.0% 5 71.4% sums 0 0.0% 2 28.6% later 0 0.0% 0 0.0%" in read
+
+
+def test_what_has_no_price_and_took_no_gpu_has_no_table_of_costs(tmp_path: Path) -> None:
+    with ScriptedRun(tmp_path / "run", "gelu") as run:
+        run.add("gelu", "x = 1\n", failed())
+    assert "went, by" not in Reader(page(run.folder)).text
+
+
+def test_of_very_many_problems_the_dearest_are_named(tmp_path: Path) -> None:
+    problem_ids = [f"p{number}" for number in range(MAX_PROBLEMS + 3)]
+    with ScriptedRun(tmp_path / "run", *problem_ids) as run:
+        run.add("p41", "x = 1\n", passed(speedup=2.0))
+    read = Reader(page(run.folder)).text
+    assert "the dearest first problem GPU seconds share bar p41 0.5 100.0% p0 0 0.0%" in read
+    assert "3 others 0 0.0%" in read
 
 
 def test_seeds_are_counted_and_not_named(run: ScriptedRun) -> None:

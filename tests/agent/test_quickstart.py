@@ -50,6 +50,7 @@ def test_its_mistakes_are_real_and_are_asked_to_be_repaired(run: Path) -> None:
     statuses = Counter(event.verdict.status for event in events if isinstance(event, Judged))
     assert len(statuses.keys() - {Status.PASSED}) >= 2, statuses
     samples = [event for event in events if isinstance(event, Sampled)]
-    assert {event.proposal.operator for event in samples} == {Operator.DRAFT, Operator.REPAIR}
+    asked = {event.proposal.operator for event in samples}
+    assert {Operator.DRAFT, Operator.REPAIR} <= asked <= {Operator.DRAFT, Operator.REPAIR, Operator.FIX}
     assert all(event.finish_reason == "stop" and event.completion_tokens > 50 for event in samples[:3])
     assert len({event.candidate.source for event in samples}) > len(samples) // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from agent.prompts import PromptTooLong
 from agent.sampler import PromptRefused, SampleRequest, SamplerExhausted, SamplerRefused
 from sandbox.tracer import ProblemFailed
 from sandbox.types import (
+    MAX_UNSPENT,
     Budget,
     Candidate,
     Observation,
@@ -30,6 +32,7 @@ from tests.agent.scripted_run import (
     best_of_n,
     own_program,
     plan_of,
+    program,
     prompt,
     repair,
     run_and_stop,
@@ -113,6 +116,49 @@ def test_a_problem_at_fault_ends_its_own_search_only(bench: Bench) -> None:
     ended = [event.problem_id for event in bench.events if isinstance(event, SearchEnded)]
     assert sorted(ended) == ["p0", "p0", "p1", "p1"], "once a run"
     assert bench.run(plan).searches[0].spend.judged == 20, "once mended, the search goes on"
+
+
+def unspent(candidate: Candidate) -> Verdict:
+    """A failure that never reached the GPU."""
+    return replace(always_wrong(candidate), spend=Spend())
+
+
+@pytest.mark.parametrize(
+    ("budget", "run_budget"), [(Budget(gpu_seconds=1.0), Budget()), (Budget(), Budget(gpu_seconds=1.0))]
+)
+def test_a_budget_that_nothing_spends_ends_the_search(bench: Bench, budget: Budget, run_budget: Budget) -> None:
+    plan, sampler = plan_of(budget=budget, run_budget=run_budget), ScriptedSampler()
+    summary = bench.run(plan, sampler=sampler, pool=ScriptedPool(unspent))
+    assert (summary.outcome, len(sampler.requests)) == (Outcome.COMPLETED, MAX_UNSPENT)
+    (search,) = summary.searches
+    assert search.end is EndReason.UNSPENT
+    assert search.end_detail == "nothing of its budget spent by the last 200 answers (gpu_seconds)"
+    again = ScriptedSampler()
+    bench.run(plan, sampler=again, pool=ScriptedPool(unspent))
+    assert again.requests == [], "a resume counts the same"
+    bench.run(replace(plan, budget=Budget(samples=MAX_UNSPENT + 3)), sampler=again, pool=ScriptedPool(unspent))
+    assert len(again.requests) == 3, "a limit that is spent lets it go on"
+
+
+def test_the_same_program_again_and_again_spends_no_verdicts(bench: Bench) -> None:
+    sampler = ScriptedSampler(lambda request: program("made_by = 'nobody'"))
+    (search,) = bench.run(plan_of(budget=Budget(judged=2), new_strategy=best_of_n(4)), sampler=sampler).searches
+    assert search.end is EndReason.UNSPENT
+    assert MAX_UNSPENT <= search.spend.samples <= MAX_UNSPENT + 4
+
+
+def test_one_answer_that_reaches_the_gpu_begins_the_count_anew(bench: Bench) -> None:
+    def judge(candidate: Candidate) -> Verdict:
+        return always_wrong(candidate) if "draft-150'" in candidate.source else unspent(candidate)
+
+    (search,) = bench.run(plan_of(budget=Budget(gpu_seconds=1.0)), pool=ScriptedPool(judge)).searches
+    assert (search.end, search.spend.samples) == (EndReason.UNSPENT, 151 + MAX_UNSPENT)
+
+
+def test_where_any_limit_is_spent_a_search_goes_on_to_it(bench: Bench) -> None:
+    budget = Budget(samples=MAX_UNSPENT + 50, gpu_seconds=1.0)
+    (search,) = bench.run(plan_of(budget=budget), pool=ScriptedPool(unspent)).searches
+    assert (search.end, search.end_detail) == (EndReason.BUDGET, "samples")
 
 
 def test_a_strategy_that_goes_idle_ends_its_search(bench: Bench) -> None:

@@ -38,6 +38,12 @@ HURTS = replace(
     improve=replace(STATED.world.improve, breaks=1.0),
     merge=replace(STATED.world.merge, breaks=1.0),
 )
+# Half of all drafts pass, and what passes is soon faster.
+EASY = replace(
+    STATED.world,
+    difficulty=replace(STATED.world.difficulty, alpha=3.0, beta=3.0, impossible=0.0),
+    improve=replace(STATED.world.improve, gain=0.2, keeps=1.0, breaks=0.1),
+)
 CLEVER = ("repair", "beam", "evolve", "ab_mcts", "portfolio")
 
 
@@ -104,28 +110,33 @@ def test_a_portfolio_learns_what_does_not_pay(hurts: dict[tuple[str, float], Cel
     assert repair.value < portfolio.value
 
 
-@pytest.mark.parametrize("world", [STATED.world, PAYS], ids=["stated", "pays"])
-def test_ab_mcts_goes_as_deep_with_a_hundred_in_flight_as_with_one(world: World) -> None:
+def depths(world: World, *, samples: int, in_flight: int) -> list[float]:
+    """Mean depths of `ab_mcts` on some problems."""
     options = AbMctsConfig(name="ab_mcts").model_dump(exclude={"name", "in_flight"})
+    trajectories = [
+        play(
+            world,
+            problem_number=number,
+            new_strategy=lambda seed: AbMcts(seed=seed, in_flight=in_flight, **options),
+            limits={"samples": samples},
+            in_flight=in_flight,
+            seed=1,
+        )
+        for number in range(6)
+    ]
+    assert {trajectory.most_open for trajectory in trajectories} == {in_flight}
+    return [trajectory.mean_depth for trajectory in trajectories]
 
-    def depth(in_flight: int) -> float:
-        trajectories = [
-            play(
-                world,
-                problem_number=number,
-                new_strategy=lambda seed: AbMcts(seed=seed, in_flight=in_flight, **options),
-                limits={"samples": 600},
-                in_flight=in_flight,
-                seed=1,
-            )
-            for number in range(2)
-        ]
-        assert {trajectory.most_open for trajectory in trajectories} == {in_flight}
-        return sum(trajectory.mean_depth for trajectory in trajectories) / 2
 
-    alone, crowded = depth(1), depth(100)
-    assert alone > 1.5, "a tree that never goes deeper would prove nothing"
-    assert abs(crowded - alone) <= 0.2 * alone
+@pytest.mark.parametrize("samples", [400, 600])
+@pytest.mark.parametrize("world", [STATED.world, PAYS, EASY], ids=["stated", "pays", "easy"])
+def test_ab_mcts_goes_as_deep_with_a_hundred_in_flight_as_with_one(world: World, samples: int) -> None:
+    """From four times as many samples as are in flight on. With twice as many, half of them are drafts that nothing was
+    told before, and no tree can make up for that."""
+    alone = sum(depths(world, samples=samples, in_flight=1))
+    crowded = sum(depths(world, samples=samples, in_flight=100))
+    assert alone > 6 * 1.5, "a tree that never goes deeper would prove nothing"
+    assert abs(crowded - alone) <= (0.2 if samples < 600 else 0.15) * alone
 
 
 def test_drafts_pass_as_often_as_their_problem_says() -> None:
@@ -149,6 +160,31 @@ def test_the_impossible_is_solved_by_nobody() -> None:
     world = replace(PAYS, difficulty=replace(PAYS.difficulty, impossible=1.0))
     config = STATED.model_copy(update={"world": world, "problems": 10, "budgets": [20.0]})
     assert {cell.solved.value for cell in cells(config).values()} == {0.0}
+
+
+@pytest.mark.parametrize("arm", STATED.arms)
+def test_a_budget_that_an_impossible_problem_does_not_spend_ends_and_says_so(
+    arm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = ["world.difficulty.impossible=1.0", "world.failed_gpu_seconds={}", "world.fixes.share={}"]
+    overrides = ["problems=2", "currency=gpu_seconds", "budgets=[10]", f"against={arm}", "resamples=50", *world]
+    assert main(["simulate", str(CONFIG), *overrides, "--json"]) == 0
+    captured = capsys.readouterr()
+    told = f"{arm}: 2 of 2 searches ended with nothing of its budget spent by the last 200 answers (gpu_seconds)\n"
+    assert told in captured.err
+    assert {json.loads(line)["unspent"] for line in captured.out.splitlines()} == {2}
+
+
+def test_a_failure_that_reaches_the_gpu_spends_its_time() -> None:
+    impossible = replace(STATED.world.difficulty, impossible=1.0)
+    costs = {Status.WRONG_VALUES: 0.5, Status.LAUNCH_ERROR: 0.25}
+    world = replace(STATED.world, difficulty=impossible, failed_gpu_seconds=costs)
+    config = STATED.model_copy(update={"world": world, "problems": 1, "currency": "gpu_seconds", "budgets": [10.0]})
+    (trajectory,) = played(config, arm="best_of_n")
+    spent = sum(costs.get(step.status, 0.0) for step in trajectory.steps)
+    assert trajectory.steps[-1].used.gpu_seconds == pytest.approx(spent)
+    assert spent >= 10.0
+    assert not trajectory.unspent
 
 
 def test_failures_come_as_often_as_they_are_weighed() -> None:
@@ -228,7 +264,13 @@ def test_the_command_prints_arms_by_budgets(capsys: pytest.CaptureFixture[str]) 
     ("override", "line"),
     [
         ("against=nobody", "simulate.yaml: against is nobody, which is none of the arms best_of_n"),
-        ("world.repairs.worht={}", "world.repairs.worht: unknown key"),
+        ("world.repairs.worht={}", "world.repairs.worht: unknown key; known keys: worth, decay, keeps\n"),
+        (
+            "world.improve.gian=3",
+            "world.improve.gian: unknown key; known keys: gain, spread, keeps, breaks",
+        ),
+        ("world.difficult={}", "world.difficult: unknown key; known keys: difficulty, failures, repairs, fixes"),
+        ("world.costs.draft.token=3", "world.costs.draft.token: unknown key; known keys: tokens, seconds\n"),
         ("world.costs={}", "world: costs lacks draft"),
         ("world.speeds.num_styles=0", "world.speeds: speeds.num_styles must be 1 to"),
         ("world.failures={lost: 1.0}", "world.failures.lost: input should be 'no_kernel'"),

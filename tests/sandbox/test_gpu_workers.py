@@ -200,7 +200,7 @@ def test_the_deadline_is_a_multiple_of_eager_times_runs_within_bounds(
     traced = trace(sources["relu"], sources["relu_answer"])
     assert traced.plan is not None
     plan, bounded = decode(traced.plan), replace(settings, max_slowdown=1000.0, replay_seconds=60.0)
-    assert run_seconds(plan, bounded, eager_us=1e3, num_cases=3) == pytest.approx(4.0)
+    assert run_seconds(plan, bounded, eager_us=1e3, num_cases=3) == pytest.approx(6.0)  # one of them up to four times
     assert run_seconds(plan, bounded, eager_us=10.0, num_cases=3) == 0.5
     assert run_seconds(plan, bounded, eager_us=1e6, num_cases=3) == 60.0
 

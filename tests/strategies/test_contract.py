@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,8 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "members": [
             {**INFORMED, "name": "ab_mcts", "virtual_loss": 0.2},
             {**INFORMED, "name": "beam", "width": 1, "branch": 2, "depth": 2},
+            {"name": "best_of_n", "in_flight": IN_FLIGHT, "stop_when_passed": False, "fix": False},
+            {**INFORMED, "name": "repair", "max_repairs": 2},
         ],
     },
 }
@@ -327,6 +330,42 @@ def test_refuses_to_be_told_of_what_is_not_open(name: str) -> None:
     strategy.tell(proposal, None)
     with pytest.raises(ValueError, match="not open"):
         strategy.tell(proposal, None)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_proposal_costs_no_more_after_thousands(name: str) -> None:
+    """In calls of functions, which a busy machine does not change."""
+    rng, in_flight, opened = random.Random(0), 64, list[Proposal]()
+    strategy = new_strategy(name, in_flight=in_flight)
+
+    def go_on(num_results: int) -> int:
+        num_calls = 0
+
+        def count(frame: object, event: str, arg: object) -> None:
+            nonlocal num_calls
+            num_calls += event in ("call", "c_call")
+
+        for _ in range(num_results):
+            sys.setprofile(count)
+            try:
+                while (proposal := strategy.ask()) is not None:
+                    opened.append(proposal)
+            finally:
+                sys.setprofile(None)
+            proposal = opened.pop(rng.randrange(len(opened)))
+            status = rng.choice([Status.PASSED, Status.WRONG_VALUES, Status.COMPILE_ERROR])
+            observation = observed(proposal, status=status, text=proposal.id, speedup=rng.uniform(0.5, 2.0))
+            sys.setprofile(count)
+            try:
+                strategy.tell(proposal, observation)
+            finally:
+                sys.setprofile(None)
+        return num_calls
+
+    go_on(300)
+    early = go_on(100)
+    go_on(2000)
+    assert go_on(100) < 2 * early
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
