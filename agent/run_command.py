@@ -134,7 +134,8 @@ def check_gpu_seconds(config: RunConfig, *, mode: str) -> None:
     for name in ("budget", "run_budget"):
         if mode == "interpret" and getattr(config, name).gpu_seconds is not None:
             told = "judging is by judge.mode: interpret here, which takes no GPU seconds"
-            raise ConfigError(f"{name}.gpu_seconds: {told}; allowed: samples, tokens, judged")
+            allowed = [currency for currency in type(getattr(config, name)).model_fields if currency != "gpu_seconds"]
+            raise ConfigError(f"{name}.gpu_seconds: {told}; allowed: {', '.join(allowed)}")
 
 
 def check_gpu_is_left_alone(config: RunConfig) -> None:

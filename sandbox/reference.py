@@ -23,7 +23,7 @@ from sandbox.describe import construct
 from sandbox.device_asserts import DeviceAsserts
 from sandbox.module_state import has_loose_tensors, is_changed, is_constant, load_weights, num_bytes, state_of
 from sandbox.reduced_precision import ROUNDING, reduced
-from sandbox.seeding import seed_torch
+from sandbox.seeding import fixed_rng, seed_torch
 from sandbox.stress import moved, stressed, vary_weights
 from sandbox.trees import from_tree, tensors_in, to_tree
 from sandbox.types import Problem
@@ -122,7 +122,7 @@ class Reference:
     def draw(self, kind: str, *, seed: int, vary: frozenset[str]) -> Case:
         """Inputs and weights of a case, without what is expected of them."""
         matched = vary >= self.weight_names
-        with _fixed_rng(self._device):
+        with fixed_rng(self._device):
             model = self._model(seed, on_device=matched)
             hidden = tuple(name for name, p in model.named_parameters() if name not in vary and is_constant(p))
             inputs = self._inputs(seed)
@@ -141,7 +141,7 @@ class Reference:
 
         Beside the float64 answer no more than one other is in memory at a time.
         """
-        with _fixed_rng(self._device):
+        with fixed_rng(self._device):
             model = self._fresh(case)
             own = self._outputs(model, case.inputs)
             stateful = is_changed(model, case.weights)
@@ -168,7 +168,7 @@ class Reference:
     def following(self, case: Case, inputs: Sequence[torch.Tensor]) -> Case:
         """What a second call of the module of `case` meets and must answer: other inputs, on what the first one left in
         weights and buffers. Made whenever it is asked for, since few candidates need it."""
-        with _fixed_rng(self._device):
+        with fixed_rng(self._device):
             model = self._fresh(case)
             self._outputs(model, case.inputs)
             weights = {name: t.detach().clone() for name, t in state_of(model).items() if name in case.weights}
@@ -182,7 +182,7 @@ class Reference:
 
     def _values_at(self, case: Case, forms: Sequence[torch.Tensor], at: int) -> torch.Tensor:
         """The values of one output again, as `answered` had them."""
-        with _fixed_rng(self._device):
+        with fixed_rng(self._device):
             value = (self._wide_outputs(case, forms) or self.run(case))[at]
         return value.to(torch.float64) if value.is_floating_point() else value
 
@@ -203,7 +203,7 @@ class Reference:
     def baseline(self, case: Case) -> Callable[[], Any]:
         """The eager reference in its declared dtype on the inputs and weights of `case`, ready to be called again and
         again."""
-        with _fixed_rng(self._device):
+        with fixed_rng(self._device):
             model = self._fresh(case)
         arguments = self._arguments(list(case.inputs))
 
@@ -258,7 +258,7 @@ class Reference:
     def module(self, seed: int) -> torch.nn.Module:
         """A module of the caller's own with weights that `seed` draws, as a case whose weights are all matched has
         them, for timing."""
-        with _fixed_rng(self._device):
+        with fixed_rng(self._device):
             return self._construct(seed, on_device=True)
 
     def arguments(self, inputs: Sequence[torch.Tensor]) -> Any:
@@ -267,13 +267,13 @@ class Reference:
 
     def inputs(self, seed: int, *, kind: str = "given") -> tuple[torch.Tensor, ...]:
         """Inputs alone: of the problem's own distribution, for timing, or of a kind of stress."""
-        with _fixed_rng(self._device):
+        with fixed_rng(self._device):
             given = self._inputs(seed)
             return tuple(given if kind == "given" else (stressed(kind, t, seed=seed) for t in given))
 
     def constructed(self, case: Case) -> Mapping[str, torch.Tensor]:
         """The parameters and buffers as construction draws them for `case`, before any stress. Not to be changed."""
-        with _fixed_rng(self._device):
+        with fixed_rng(self._device):
             return state_of(self._model(case.seed, on_device=case.matched))
 
     def _inputs(self, seed: int) -> list[torch.Tensor]:
@@ -398,19 +398,3 @@ def _rounding(t: torch.Tensor) -> float:
 def _one_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]
-
-
-class _fixed_rng:
-    """Leaves the caller's random state as it was."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-
-    def __enter__(self) -> None:
-        self._cpu = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_rng_state(self._cpu)
-        if self._cuda is not None:
-            torch.cuda.set_rng_state(self._cuda, self._device)
