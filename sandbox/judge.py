@@ -45,7 +45,7 @@ __all__ = [
 
 
 MAX_VERDICTS = 10_000  # that a judge remembers: some kilobytes each
-_OPEN_BYTES = 1 << 30  # what the inputs and answers of open problems may keep
+_OPEN_BYTES = 1 << 30  # what open problems may keep
 
 
 class Judge(Protocol):
@@ -329,10 +329,12 @@ class InterpretJudge:
 
 
 def _num_bytes(opened: _Opened) -> int:
-    """What the inputs and the answers that are kept of a problem's cases take."""
+    """What is kept of a problem: inputs, weights, answers and the reference's modules."""
     cases = opened.cases
-    inputs = sum(int(t.nbytes) for case in cases for t in case.inputs)
-    return inputs + sum(int(expected.kept_bytes) for case in cases for expected in case.expected)
+    given = [t for case in cases for t in (*case.inputs, *case.weights.values())]
+    tensors = sum(int(t.nbytes) for t in (*given, *opened.others))
+    answers = sum(int(expected.kept_bytes) for case in cases for expected in case.expected)
+    return tensors + answers + int(opened.reference.kept_bytes)
 
 
 def too_large(plan: Plan, settings: JudgeSettings) -> str | None:

@@ -110,6 +110,11 @@ class Reference:
         return self._problem
 
     @property
+    def kept_bytes(self) -> int:
+        """What the modules that are kept take."""
+        return sum(map(num_bytes, self._models.values()))
+
+    @property
     def weight_names(self) -> frozenset[str]:
         """The names of all parameters and buffers."""
         return frozenset(name for name, _, _ in self._spec["weights"])
@@ -240,7 +245,7 @@ class Reference:
         key = (seed, on_device)
         if key not in self._models:
             self._models[key] = self._construct(seed, on_device=on_device)
-            while len(self._models) > 1 and sum(map(num_bytes, self._models.values())) > _MODEL_BYTES:
+            while len(self._models) > 1 and self.kept_bytes > _MODEL_BYTES:
                 self._models.popitem(last=False)
         return self._models[key]
 
