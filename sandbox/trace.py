@@ -25,7 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from sandbox import fake_cuda, inductor_names, triton_record, wire
 from sandbox.describe import construct, load_module
 from sandbox.module_state import attributes_of, state_of
-from sandbox.plan import AtenStep, LaunchStep, Plan, encode, flat_steps
+from sandbox.plan import AtenStep, LaunchStep, Plan, Step, encode, flat_steps
 from sandbox.plan_check import step_refs, tensor_refs, written_arguments
 from sandbox.recorder import Recorder, Untraceable
 from sandbox.trees import dtype_named, from_tree, tensors_in
@@ -142,7 +142,7 @@ def trace(
         raise TypeError(f"ModelNew returned no tensor but a {type(outputs).__name__}")
     plan = recorder.plan(init_steps=init_steps, inputs=bound, weights=weights, outputs=outputs)
     _refuse_kept(plan, made)
-    return _carried_over(plan, replaced)
+    return _without_unused(_carried_over(plan, replaced))
 
 
 def _replaced(recorder: Recorder, held: Mapping[str, torch.Tensor], model: torch.nn.Module) -> list[tuple[int, int]]:
@@ -191,6 +191,23 @@ def _refuse_kept(plan: Plan, made: int) -> None:
         touched = step_refs(plan, step) if isinstance(step, LaunchStep) else written_arguments(step)
         if not returned.isdisjoint(map(storage_of, touched)):
             raise KeptOutput("an output is memory that the module keeps, which the next call writes to: make it anew")
+
+
+def _without_unused(plan: Plan) -> Plan:
+    """The plan without those of an operator's several results that nothing uses: what is for a backward pass may have
+    another shape on the device than a fake tensor says."""
+    steps = (*plan.init_steps, *flat_steps(plan))
+    used = {plan.values[index].storage for step in steps for index in step_refs(plan, step)}
+    kept = {*tensor_refs(plan.outputs), *(index for _, index in plan.weights)}
+    used |= {value.storage for index, value in enumerate(plan.values) if index in kept}
+
+    def slimmed(step: Step) -> Step:
+        if not isinstance(step, AtenStep) or len(step.outputs) < 2:
+            return step
+        needed = (o if o is not None and plan.values[o].storage in used else None for o in step.outputs)
+        return replace(step, outputs=tuple(needed))
+
+    return replace(plan, steps=tuple(map(slimmed, plan.steps)))
 
 
 def explain(error: BaseException, source: str, path: Path) -> tuple[Status, Failure]:

@@ -244,3 +244,14 @@ def test_what_is_put_in_a_buffers_place_is_what_the_next_call_finds_there(
     plan = plan_of(trace(sources["relu"], source))
     copies = [step for step in plan.steps if isinstance(step, AtenStep) and step.op == "aten.copy_.default"]
     assert [step.outputs for step in copies] == [(dict(plan.weights)["kept"],)] * num_copies
+
+
+@pytest.mark.parametrize(("returned", "unused"), [("found[0]", [1, 2]), ("(found[0], found[2])", [1]), ("found", [])])
+def test_results_that_nothing_uses_are_no_part_of_the_plan(
+    trace: Trace, sources: dict[str, str], returned: str, unused: list[int]
+) -> None:
+    norm = "torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-5)"
+    source = f"class ModelNew(torch.nn.Module):\n    def forward(self, x):\n        found = {norm}\n"
+    plan = plan_of(trace(sources["relu"], sources["head"] + source + f"        return {returned}\n"))
+    (step,) = (s for s in plan.steps if isinstance(s, AtenStep) and len(s.outputs) == 3)
+    assert [at for at, output in enumerate(step.outputs) if output is None] == unused
