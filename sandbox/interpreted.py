@@ -15,6 +15,7 @@ from sandbox import environment, wire
 from sandbox.alternatives import alternative_names
 from sandbox.plan import LaunchStep, Plan
 from sandbox.plan_check import first_choices
+from sandbox.tracer import ProblemFailed
 from sandbox.types import Correctness, Failure, Status
 from sandbox.zygote import ChildOutcome
 
@@ -25,13 +26,16 @@ def read_interpreted(
     """Compares what an interpret child left with what was expected; anything malformed counts against the candidate.
 
     `following` gives what a call on other inputs must answer, after the case that was sent with some. The last item is
-    the buffers that each launch wrote, or None where the child did not get so far.
+    the buffers that each launch wrote, or None where the child did not get so far. Raises ProblemFailed where
+    `following` does.
     """
     if outcome.result is None:
         return *_interpret_ended(outcome), None, None
     try:
         body, blobs = wire.unpack(outcome.result)
         return _compared(body, iter(blobs), cases, plan, following=following)
+    except ProblemFailed:
+        raise
     except (
         ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, StopIteration
     ) as error:  # fmt: skip

@@ -45,7 +45,7 @@ __all__ = [
 
 
 MAX_VERDICTS = 10_000  # that a judge remembers: some kilobytes each
-_OPEN_BYTES = 1 << 30  # what the inputs and answers of open problems may keep
+_OPEN_BYTES = 1 << 30  # what open problems may keep
 
 
 class Judge(Protocol):
@@ -176,18 +176,19 @@ def hidden_weights(names: Iterable[str]) -> tuple[Status, Failure] | None:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
-    """A problem ready to be judged on. `others` are inputs for a further call of the case that is called again."""
+    """A problem ready to be judged on. `next_call` comes after the case that is called again, on inputs `others`."""
 
     reference: Any
     cases: Sequence[Any]
+    next_call: Any
     others: Sequence[Any]
 
     def following(self) -> Any:
-        """That case's next call, with what it must answer. Raises ProblemFailed where the reference fails in it."""
+        """That call with what it must answer. Raises ProblemFailed where the reference fails in it."""
         from sandbox.reference import InadmissibleProblem
 
         try:
-            return self.reference.following(self.cases[called_again(len(self.cases))], self.others)
+            return self.next_call.answered()
         except InadmissibleProblem as error:
             problem = self.reference.problem
             raise ProblemFailed(f"{problem.origin}: {problem.id}: a second call of the reference: {error}") from error
@@ -290,6 +291,7 @@ class InterpretJudge:
         import torch
 
         from sandbox.calibrate import MAX_ADDED, admit, calibrate
+        from sandbox.next_call import NextCall
         from sandbox.reference import InadmissibleProblem, Reference
 
         key, problem_key = (problem.key, vary, precision), (problem.key, precision)
@@ -305,8 +307,9 @@ class InterpretJudge:
                     )
                     self._calibrations[problem_key] = known
                 cases = admit(reference, known, made=cases, seeds=seeds, vary=vary, precision=precision)
-                others = reference.other_inputs(cases[called_again(len(cases))])
-                self._problems[key] = _Opened(reference=reference, cases=cases, others=others)
+                call = NextCall(reference, cases[called_again(len(cases))])
+                opened = _Opened(reference=reference, cases=cases, next_call=call, others=call.inputs())
+                self._problems[key] = opened
             except InadmissibleProblem as error:
                 raise ProblemFailed(f"{problem.origin}: {problem.id}: {error}") from error
             while len(self._problems) > 1 and sum(map(_num_bytes, self._problems.values())) > _OPEN_BYTES:
@@ -329,10 +332,12 @@ class InterpretJudge:
 
 
 def _num_bytes(opened: _Opened) -> int:
-    """What the inputs and the answers that are kept of a problem's cases take."""
+    """What is kept of a problem: inputs, weights, answers and the reference's modules."""
     cases = opened.cases
-    inputs = sum(int(t.nbytes) for case in cases for t in case.inputs)
-    return inputs + sum(int(expected.kept_bytes) for case in cases for expected in case.expected)
+    given = [t for case in cases for t in (*case.inputs, *case.weights.values())]
+    tensors = sum(int(t.nbytes) for t in (*given, *opened.others))
+    answers = sum(int(expected.kept_bytes) for case in cases for expected in case.expected)
+    return tensors + answers + int(opened.reference.kept_bytes)
 
 
 def too_large(plan: Plan, settings: JudgeSettings) -> str | None:

@@ -1,4 +1,5 @@
-"""What a module holds by name: its parameters and buffers, read and written. Knows nothing of problems or cases."""
+"""What a module holds by name: parameters, buffers and plain attributes, read and written. Knows nothing of problems or
+cases."""
 
 from __future__ import annotations
 
@@ -19,6 +20,16 @@ def state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
+def attributes_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The very tensors that modules hold as plain attributes, as a recurrent one may its hidden state."""
+    return {
+        f"{path}.{name}" if path else name: value
+        for path, part in model.named_modules()
+        for name, value in vars(part).items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
 def load_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     """Gives the parameters and buffers that `weights` names their values."""
     with torch.no_grad():
@@ -33,6 +44,25 @@ def is_changed(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> b
     return found.keys() != weights.keys() or any(
         not torch.equal(tensor, weights[name].to(tensor.device)) for name, tensor in found.items()
     )
+
+
+def moved_attributes(model: torch.nn.Module, before: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Those plain attributes whose values are others than in `before`. One that is made in the forward pass is none."""
+    held = attributes_of(before)
+    now = {name: t for name, t in attributes_of(model).items() if name in held and _alike(t, held[name])}
+    return {name: t for name, t in now.items() if not torch.equal(t, held[name].to(t.device))}
+
+
+def load_attributes(model: torch.nn.Module, values: Mapping[str, torch.Tensor]) -> None:
+    """Gives the plain attributes that `values` names their values."""
+    with torch.no_grad():
+        for name, tensor in attributes_of(model).items():
+            if name in values:
+                tensor.copy_(values[name])
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return (a.shape, a.dtype) == (b.shape, b.dtype)
 
 
 def num_bytes(model: torch.nn.Module) -> int:

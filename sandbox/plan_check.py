@@ -25,6 +25,7 @@ _FOR_BACKWARD = {
     "_cudnn_rnn": 3, "_embedding_bag": 1, "_flash_attention_forward": 1, "_efficient_attention_forward": 1,
     "_scaled_dot_product_efficient_attention": 1, "_scaled_dot_product_flash_attention": 1,
     "_scaled_dot_product_cudnn_attention": 1, "_scaled_dot_product_flash_attention_for_cpu": 1,
+    "cudnn_batch_norm": 3, "nll_loss2d_forward": 1,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import types
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,16 @@ import torch
 from sandbox.compare import FEW_ELEMENTS, Bounds, Expected, Keep
 from sandbox.describe import construct
 from sandbox.device_asserts import DeviceAsserts
-from sandbox.module_state import has_loose_tensors, is_changed, is_constant, load_weights, num_bytes, state_of
+from sandbox.module_state import (
+    has_loose_tensors,
+    is_changed,
+    is_constant,
+    load_attributes,
+    load_weights,
+    moved_attributes,
+    num_bytes,
+    state_of,
+)  # fmt: skip
 from sandbox.reduced_precision import ROUNDING, reduced
 from sandbox.seeding import fixed_rng, seed_torch
 from sandbox.stress import moved, stressed, vary_weights
@@ -48,7 +57,8 @@ class Case:
     applies them cannot be seen. `matched` says that candidates take all weights by name, so that nobody draws them
     again from the seed. `precision` is the one that `expected` makes room for. `exact` says that the answer is
     float64's; False where the reference insists on its dtype or float64 does not fit. `stateful` says that the
-    reference changes its own weights or buffers, so that its next call may answer otherwise.
+    reference changes what its module keeps, so that its next call may answer otherwise. `attributes` has what an
+    earlier call left in plain attributes, which no candidate takes by name.
     """
 
     seed: int
@@ -61,6 +71,7 @@ class Case:
     precision: str = "ieee"
     exact: bool = True
     stateful: bool = False
+    attributes: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 def matched_precision() -> None:
@@ -97,6 +108,11 @@ class Reference:
     @property
     def problem(self) -> Problem:
         return self._problem
+
+    @property
+    def kept_bytes(self) -> int:
+        """What the modules that are kept take."""
+        return sum(map(num_bytes, self._models.values()))
 
     @property
     def weight_names(self) -> frozenset[str]:
@@ -144,7 +160,7 @@ class Reference:
         with fixed_rng(self._device):
             model = self._fresh(case)
             own = self._outputs(model, case.inputs)
-            stateful = is_changed(model, case.weights)
+            stateful = is_changed(model, case.weights) or bool(self._moved_attributes(model, case))
             del model  # there may be no room for it beside the one in float64
             if not own or any(mine.is_complex() for _, mine in own):
                 what = "complex numbers, which cannot be compared" if own else "no tensor"
@@ -167,13 +183,14 @@ class Reference:
 
     def following(self, case: Case, inputs: Sequence[torch.Tensor]) -> Case:
         """What a second call of the module of `case` meets and must answer: other inputs, on what the first one left in
-        weights and buffers. Made whenever it is asked for, since few candidates need it."""
+        the module."""
         with fixed_rng(self._device):
             model = self._fresh(case)
             self._outputs(model, case.inputs)
             weights = {name: t.detach().clone() for name, t in state_of(model).items() if name in case.weights}
+            attributes = {name: t.clone() for name, t in self._moved_attributes(model, case).items()}
             del model
-        met = replace(case, inputs=tuple(inputs), weights=weights, expected=())
+        met = replace(case, inputs=tuple(inputs), weights=weights, attributes=attributes, expected=())
         return self.answered(met, precision=case.precision)
 
     def other_inputs(self, case: Case) -> tuple[torch.Tensor, ...]:
@@ -217,14 +234,18 @@ class Reference:
         """A module of its own with the weights of `case`."""
         model = copy.deepcopy(self._model(case.seed, on_device=case.matched))
         load_weights(model, case.weights)
+        load_attributes(model, case.attributes)
         return model
+
+    def _moved_attributes(self, model: torch.nn.Module, case: Case) -> dict[str, torch.Tensor]:
+        return moved_attributes(model, self._model(case.seed, on_device=case.matched))
 
     def _model(self, seed: int, *, on_device: bool) -> torch.nn.Module:
         """The module as `seed` makes it, on the device; not to be changed."""
         key = (seed, on_device)
         if key not in self._models:
             self._models[key] = self._construct(seed, on_device=on_device)
-            while len(self._models) > 1 and sum(map(num_bytes, self._models.values())) > _MODEL_BYTES:
+            while len(self._models) > 1 and self.kept_bytes > _MODEL_BYTES:
                 self._models.popitem(last=False)
         return self._models[key]
 

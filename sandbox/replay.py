@@ -15,11 +15,12 @@ import torch
 
 from sandbox.compare import POISON, Comparison, compare, held, in_next_call
 from sandbox.execute import Arena, changed_input, same_bits
+from sandbox.next_call import NextCall
 from sandbox.observe import WriteObserver
 from sandbox.plan import Plan
 from sandbox.plan_buffers import stateful_storages
 from sandbox.plan_check import Work, dataflow, tensor_refs
-from sandbox.reference import Case, Reference
+from sandbox.reference import Case
 from sandbox.runner import Runner
 from sandbox.seeding import seed_torch
 from sandbox.seeds import called_again
@@ -44,12 +45,12 @@ class Check:
     spoilt: bool = False
 
 
-def verify(runner: Runner, cases: Sequence[Case], *, reference: Reference) -> Check:
+def verify(runner: Runner, cases: Sequence[Case], *, next_call: NextCall) -> Check:
     """Runs every case on fresh, poisoned buffers, one of them (`seeds.called_again`) more than once, and stops at the
     first that fails.
 
-    `reference` is asked for what calls of one module on other inputs must answer, where the module or the reference
-    keeps something from one call to the next. Raises CandidateFault, and InadmissibleProblem where the reference fails.
+    `next_call` comes after that one: it is asked for where the module or the reference keeps something from one call to
+    the next. Raises CandidateFault, and InadmissibleProblem where the reference fails.
     """
     # What the last comparison left in torch's cache is unmapped: no candidate finds an answer in old memory.
     torch.cuda.empty_cache()
@@ -57,7 +58,7 @@ def verify(runner: Runner, cases: Sequence[Case], *, reference: Reference) -> Ch
     for position, case in enumerate(cases):
         look = position == 0
         if position == called_again(len(cases)):
-            checks.append(_verify_calls(runner, case, reference, look=look))
+            checks.append(_verify_calls(runner, case, next_call, look=look))
         else:
             run = _Run(runner, case, POISON[position % len(POISON)], look=look)
             check = run.fault or _compared([run.answer(last=True)], case, run.weights)
@@ -130,7 +131,7 @@ class _Run:
         self._arena.hand_over(self._arena.made())
 
 
-def _verify_calls(runner: Runner, case: Case, reference: Reference, *, look: bool) -> Check:
+def _verify_calls(runner: Runner, case: Case, next_call: NextCall, *, look: bool) -> Check:
     """Calls one module again and again: twice on the same inputs, with other poison; and where the first call changed
     what the module keeps, on other inputs and on the first ones once more.
 
@@ -148,8 +149,7 @@ def _verify_calls(runner: Runner, case: Case, reference: Reference, *, look: boo
     calls.append(second)
     answers.append(second.answer(last=not more))
     if more and second.fault is None:
-        others = reference.other_inputs(case)
-        calls.append(_Run(runner, case, POISON[0], before=second, inputs=others))
+        calls.append(_Run(runner, case, POISON[0], before=second, inputs=next_call.inputs()))
         followed.append(calls[-1].answer(last=case.stateful))
         if not case.stateful and calls[-1].fault is None:
             calls.append(_Run(runner, case, POISON[1], before=calls[-1]))
@@ -158,7 +158,7 @@ def _verify_calls(runner: Runner, case: Case, reference: Reference, *, look: boo
         return fault
     check = dataclasses.replace(_compared(answers, case, first.weights), writes=first.writes)
     if check.status is None and followed:
-        found = _compared(followed, reference.following(case, others), first.weights, first_call=False)
+        found = _compared(followed, next_call.answered(), first.weights, first_call=False)
         check = dataclasses.replace(
             found,
             max_error_ratio=max(check.max_error_ratio, found.max_error_ratio),

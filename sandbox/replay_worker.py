@@ -26,13 +26,14 @@ from sandbox.capture import Flush, new_event
 from sandbox.choose import choose
 from sandbox.cuda_driver import CudaDriver
 from sandbox.execute import weights_by_name
+from sandbox.next_call import NextCall
 from sandbox.peak_memory import least_peak_bytes
 from sandbox.plan import ITEM_BYTES, decode
 from sandbox.reference import Case, InadmissibleProblem, Reference, matched_precision
 from sandbox.replay import Check, verify
 from sandbox.runner import CandidateFault, Runner, out_of_memory
 from sandbox.seal import Seal
-from sandbox.seeds import case_seeds
+from sandbox.seeds import called_again, case_seeds
 from sandbox.types import Problem, Status, Tolerance, content_hash
 from sandbox.vault import Vault
 from sandbox.watchdog import Watchdog
@@ -58,6 +59,7 @@ class OpenProblem:
 
     reference: Reference
     cases: Sequence[Case]
+    next_call: NextCall
     seal: Seal
     timing_seeds: Sequence[int]
     eager_us: float
@@ -125,7 +127,7 @@ class ReplayWorker:
         start = time.monotonic()
         opened = self._make(warm_up.PROBLEM, warm_up.REQUEST, vary=frozenset(warm_up.WEIGHTS))
         runner = Runner(warm_up.plan(), driver=self._driver, device=self._device, watchdog=self._watchdog)
-        check = verify(runner, opened.cases, reference=opened.reference)
+        check = verify(runner, opened.cases, next_call=opened.next_call)
         runner.close()
         seen = warm_up.wrong_answers_are_seen(self._device)
         del opened, runner
@@ -178,9 +180,15 @@ class ReplayWorker:
             self._calibrations[problem.key, precision] = known
         cases = admit(reference, known, made=made, seeds=seeds, vary=vary, precision=precision)
         eager_us, num_sets = _eager_us(reference, cases[0]), _num_timing_sets(cases[0])
-        seal = Seal(t for case in cases for t in (*case.inputs, *case.weights.values()))
+        seal = Seal(t for case in cases for t in (*case.inputs, *case.weights.values(), *case.attributes.values()))
+        next_call = NextCall(reference, cases[called_again(len(cases))], seal=seal)
         return OpenProblem(
-            reference=reference, cases=cases, seal=seal, timing_seeds=timing_seeds[:num_sets], eager_us=eager_us
+            reference=reference,
+            cases=cases,
+            next_call=next_call,
+            seal=seal,
+            timing_seeds=timing_seeds[:num_sets],
+            eager_us=eager_us,
         )
 
     def _verify(self, opened: OpenProblem, plan: bytes) -> dict[str, Any]:
@@ -191,10 +199,12 @@ class ReplayWorker:
         if least_peak_bytes(decode(plan)) > torch.cuda.get_device_properties(self._device).total_memory:
             return {**_told(out_of_memory()), "seconds": time.monotonic() - start}
         for last_try in (False, True):
+            self._drop_runner()
             runner = Runner(decode(plan), driver=self._driver, device=self._device, watchdog=self._watchdog)
+            self._runner = runner  # also where it fails, so that its kernels are unloaded
             try:
                 choices, names = choose(runner, opened.cases[0], flush=self._flush)
-                check = verify(runner, opened.cases, reference=opened.reference)
+                check = verify(runner, opened.cases, next_call=opened.next_call)
             except InadmissibleProblem as error:
                 return {"inadmissible": f"a second call of the reference: {error}"}
             except CandidateFault as fault:
@@ -208,7 +218,6 @@ class ReplayWorker:
             self._make_room(keep=key, all_of_it=True)
         if not check.spoilt and opened.seal.broken:
             return {**_told(_stray_write()), "seconds": time.monotonic() - start}
-        self._runner = runner
         return {**_checked(check), "choices": list(choices), "chosen": list(names), "seconds": time.monotonic() - start}
 
     def _timing_inputs(self, opened: OpenProblem, key: str) -> dict[str, Any]:

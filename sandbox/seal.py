@@ -6,7 +6,7 @@ candidate. Sums find stray writes; whoever knows the content could write another
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -15,18 +15,26 @@ class Seal:
     """Sums over the memory of tensors on one device, whole storages each once."""
 
     def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
+        self._contents: list[torch.Tensor] = []
+        self._sums: list[int] = []
+        self.add(tensors)
+
+    def add(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Seals these as well, as they are now."""
         storages = {t.untyped_storage().data_ptr(): t for t in tensors if t.untyped_storage().nbytes()}
-        self._contents = [_words(t) for t in storages.values()]
-        self._sums = self._summed()
+        contents = [_words(t) for t in storages.values()]
+        self._contents += contents
+        self._sums += _summed(contents)
 
     @property
     def broken(self) -> bool:
         """Whether something else is there now."""
-        return self._summed() != self._sums
+        return _summed(self._contents) != self._sums
 
-    def _summed(self) -> list[int]:
-        sums = [words.sum(dtype=torch.int64) for words in self._contents]
-        return torch.stack(sums).tolist() if sums else []
+
+def _summed(contents: Sequence[torch.Tensor]) -> list[int]:
+    sums = [words.sum(dtype=torch.int64) for words in contents]
+    return torch.stack(sums).tolist() if sums else []
 
 
 def _words(t: torch.Tensor) -> torch.Tensor:

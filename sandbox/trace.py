@@ -12,18 +12,20 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import triton
 from torch._subclasses import fake_tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from sandbox import fake_cuda, inductor_names, triton_record, wire
 from sandbox.describe import construct, load_module
-from sandbox.plan import LaunchStep, Plan, encode, flat_steps
+from sandbox.module_state import attributes_of, state_of
+from sandbox.plan import AtenStep, LaunchStep, Plan, Step, encode, flat_steps
 from sandbox.plan_check import step_refs, tensor_refs, written_arguments
 from sandbox.recorder import Recorder, Untraceable
 from sandbox.trees import dtype_named, from_tree, tensors_in
@@ -128,17 +130,51 @@ def trace(
         model = construct(module.ModelNew, from_tree(spec["init_inputs"], fakes.__getitem__, device=cuda))
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"ModelNew is not a torch.nn.Module but a {type(model).__name__}")
-        named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        named = state_of(model)
         weights = [(name, recorder.value_of(tensor)) for name, tensor in named.items()]
+        held = {name: tensor.detach() for name, tensor in _held(model).items()}
         init_steps = recorder.take_steps()
         made = recorder.num_storages
         bound = [recorder.value_of(tensor) for _, tensor in tensors_in(inputs)]
         outputs = model(*inputs)
+        replaced = _replaced(recorder, held, model)
     if not tensors_in(outputs):
         raise TypeError(f"ModelNew returned no tensor but a {type(outputs).__name__}")
     plan = recorder.plan(init_steps=init_steps, inputs=bound, weights=weights, outputs=outputs)
     _refuse_kept(plan, made)
-    return plan
+    return _without_unused(_carried_over(plan, replaced))
+
+
+def _replaced(recorder: Recorder, held: Mapping[str, torch.Tensor], model: torch.nn.Module) -> list[tuple[int, int]]:
+    """(what the module held, what it holds now) of the tensors that the forward pass put another one of the same form
+    in the place of."""
+    now = _held(model)
+    pairs = [(old, now[name]) for name, old in held.items() if name in now]
+    alike = [(old, new) for old, new in pairs if _form(old) == _form(new)]
+    values = [(recorder.value_of(old), recorder.value_of(new)) for old, new in alike]
+    return [(old, new) for old, new in values if old != new]
+
+
+def _held(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What the module holds by name; of plain attributes those that have a form in a plan."""
+    attributes = attributes_of(model).items()
+    return {**{name: t for name, t in attributes if type(t) is FakeTensor}, **state_of(model)}
+
+
+def _form(t: torch.Tensor) -> tuple[object, ...]:
+    return t.shape, t.dtype, t.device, t.layout
+
+
+def _carried_over(plan: Plan, replaced: Sequence[tuple[int, int]]) -> Plan:
+    """The plan with copies at its end, so that the next call finds in each buffer that it is given what the module then
+    has in that buffer's place. What no step is given needs none."""
+    given = {plan.values[index].storage for step in flat_steps(plan) for index in step_refs(plan, step)}
+    copies = tuple(
+        AtenStep(op="aten.copy_.default", args=[{"tensor": old}, {"tensor": new}], kwargs={}, outputs=(old,))
+        for old, new in replaced
+        if plan.values[old].storage in given
+    )
+    return replace(plan, steps=(*plan.steps, *copies))
 
 
 class KeptOutput(RuntimeError):
@@ -155,6 +191,23 @@ def _refuse_kept(plan: Plan, made: int) -> None:
         touched = step_refs(plan, step) if isinstance(step, LaunchStep) else written_arguments(step)
         if not returned.isdisjoint(map(storage_of, touched)):
             raise KeptOutput("an output is memory that the module keeps, which the next call writes to: make it anew")
+
+
+def _without_unused(plan: Plan) -> Plan:
+    """The plan without those of an operator's several results that nothing uses: what is for a backward pass may have
+    another shape on the device than a fake tensor says."""
+    steps = (*plan.init_steps, *flat_steps(plan))
+    used = {plan.values[index].storage for step in steps for index in step_refs(plan, step)}
+    kept = {*tensor_refs(plan.outputs), *(index for _, index in plan.weights)}
+    used |= {value.storage for index, value in enumerate(plan.values) if index in kept}
+
+    def slimmed(step: Step) -> Step:
+        if not isinstance(step, AtenStep) or len(step.outputs) < 2:
+            return step
+        needed = (o if o is not None and plan.values[o].storage in used else None for o in step.outputs)
+        return replace(step, outputs=tuple(needed))
+
+    return replace(plan, steps=tuple(map(slimmed, plan.steps)))
 
 
 def explain(error: BaseException, source: str, path: Path) -> tuple[Status, Failure]:

@@ -32,7 +32,9 @@ def undefined_helpers(tree: ast.Module, spans: Spans) -> Iterator[Finding]:
     mentioned = set(_ENTRIES) | {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     mentioned |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     functions = [each for each in _functions(tree) if not each.decorator_list and each.name not in mentioned]
-    fitting = [each for each in functions if all(_takes(each.args, call) for call in wrong)]
+    fitting = [
+        each for each in functions if all(_takes(each.args, call) for call in wrong) and not _within(each, wrong)
+    ]
     if len(fitting) != 1:
         return
     for call in wrong:
@@ -43,6 +45,12 @@ def undefined_helpers(tree: ast.Module, spans: Spans) -> Iterator[Finding]:
 
 def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
     return [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
+def _within(function: ast.FunctionDef, calls: list[ast.Call]) -> bool:
+    """Whether all the calls are its own: one that only calls itself would never be called."""
+    own = {id(node) for node in ast.walk(function)}
+    return all(id(call) in own for call in calls)
 
 
 def _takes(arguments: ast.arguments, call: ast.Call) -> bool:

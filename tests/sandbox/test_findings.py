@@ -401,6 +401,12 @@ def test_a_function_is_called_by_another_name_where_that_is_not_sure(call: str) 
     assert [found for found in find(source, table=TABLE) if found.rule == "undefined_helper"] == []
 
 
+def test_a_function_that_nothing_else_calls_is_not_made_to_call_itself() -> None:
+    source = "def launch(x):\n    return run(x)\n\n\nclass ModelNew:\n    def forward(self, x):\n        return x\n"
+    assert fixed(source) == source
+    assert fixed(source.replace("return x\n", "return run(x)\n")).count("launch(x)") == 3
+
+
 def test_two_functions_that_fit_are_neither() -> None:
     source = HELPED.replace("CALL", "run(x, 1)") + "\n\ndef other(a, b):\n    return a\n"
     assert fixed(source) == source

@@ -12,7 +12,7 @@ import pytest
 from sandbox import wire
 from sandbox.interpreted import read_interpreted
 from sandbox.plan import Plan, decode
-from sandbox.tracer import Traced
+from sandbox.tracer import ProblemFailed, Traced
 from sandbox.types import Status
 from sandbox.zygote import ChildOutcome
 
@@ -86,6 +86,15 @@ def test_infinite_figures_are_a_forged_result(plan: Plan, number: str) -> None:
     message = b"KLW1" + len(header).to_bytes(8, "big") + header + bytes(4)
     status, failure, *_ = read_interpreted(outcome(message), [CASE], plan, following=lambda: CASE)
     assert status is Status.REJECTED and failure is not None and failure.error_class == "ForgedResult"
+
+
+def test_a_reference_that_fails_in_its_next_call_is_not_the_candidates_fault(plan: Plan) -> None:
+    def following() -> Any:
+        raise ProblemFailed("a second call of the reference: it fails")
+
+    message = wire.pack({"cases": [{**FINE, "followed": [["float32", [1]]]}]}, [bytes(4)])
+    with pytest.raises(ProblemFailed, match="second call"):
+        read_interpreted(outcome(message), [CASE], plan, following=following)
 
 
 def test_words_can_be_encoded(plan: Plan) -> None:

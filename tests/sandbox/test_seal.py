@@ -29,3 +29,15 @@ def test_nan_and_expanded_tensors_can_be_sealed() -> None:
 
 def test_nothing_is_never_broken() -> None:
     assert not Seal([]).broken
+
+
+def test_what_is_sealed_later_does_not_hide_what_was_changed_before() -> None:
+    first, second = torch.arange(8.0), torch.arange(5.0)
+    seal = Seal([first])
+    first[3] += 1.0
+    seal.add([second])
+    assert seal.broken
+    first[3] -= 1.0
+    assert not seal.broken
+    second[0] = 7.0
+    assert seal.broken

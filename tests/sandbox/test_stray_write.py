@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sandbox import replay_worker, warm_up
+from sandbox.next_call import NextCall
 from sandbox.plan import encode
-from sandbox.reference import Case, Reference
+from sandbox.reference import Case
 from sandbox.replay import Check, verify
 from sandbox.runner import Runner
 from sandbox.types import Status
@@ -29,8 +30,8 @@ def test_it_is_the_candidates_fault_and_the_process_is_not_used_again(monkeypatc
     plan = memoryview(encode(warm_up.plan()))
     assert worker.answer(request, [plan])["status"] is None
 
-    def astray(runner: Runner, cases: Sequence[Case], *, reference: Reference) -> Check:
-        check = verify(runner, cases, reference=reference)
+    def astray(runner: Runner, cases: Sequence[Case], *, next_call: NextCall) -> Check:
+        check = verify(runner, cases, next_call=next_call)
         cases[-1].inputs[0].view(-1)[7] += 1.0
         return check
 

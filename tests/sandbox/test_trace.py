@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sandbox.feedback import render_feedback
-from sandbox.plan import ChoiceStep, LaunchStep, Plan, decode, num_alternatives, resolve
+from sandbox.plan import AtenStep, ChoiceStep, LaunchStep, Plan, decode, num_alternatives, resolve
 from sandbox.tracer import Traced
 from sandbox.types import Status
 
@@ -221,3 +221,37 @@ def test_a_descriptor_of_the_host_or_a_tuple_is_told_for_what_it_is(
     assert "a descriptor made on the host, or a tuple" in feedback.splitlines()[0]
     assert "Hint: Make descriptors in the kernel with tl.make_tensor_descriptor" in feedback
     assert "values in a tensor" not in feedback and "only allocate outputs" not in feedback
+
+
+PUT_IN_ITS_PLACE = """
+class ModelNew(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("kept", torch.zeros(4))
+
+    def forward(self, x):
+        total = x.sum() READ
+        self.kept = torch.ones(SIZE, device=x.device)
+        return total
+"""
+
+
+@pytest.mark.parametrize(("read", "size", "num_copies"), [("+ self.kept", 4, 1), ("", 4, 0), ("+ self.kept", 5, 0)])
+def test_what_is_put_in_a_buffers_place_is_what_the_next_call_finds_there(
+    trace: Trace, sources: dict[str, str], read: str, size: int, num_copies: int
+) -> None:
+    source = sources["head"] + PUT_IN_ITS_PLACE.replace("READ", read).replace("SIZE", str(size))
+    plan = plan_of(trace(sources["relu"], source))
+    copies = [step for step in plan.steps if isinstance(step, AtenStep) and step.op == "aten.copy_.default"]
+    assert [step.outputs for step in copies] == [(dict(plan.weights)["kept"],)] * num_copies
+
+
+@pytest.mark.parametrize(("returned", "unused"), [("found[0]", [1, 2]), ("(found[0], found[2])", [1]), ("found", [])])
+def test_results_that_nothing_uses_are_no_part_of_the_plan(
+    trace: Trace, sources: dict[str, str], returned: str, unused: list[int]
+) -> None:
+    norm = "torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-5)"
+    source = f"class ModelNew(torch.nn.Module):\n    def forward(self, x):\n        found = {norm}\n"
+    plan = plan_of(trace(sources["relu"], sources["head"] + source + f"        return {returned}\n"))
+    (step,) = (s for s in plan.steps if isinstance(s, AtenStep) and len(s.outputs) == 3)
+    assert [at for at, output in enumerate(step.outputs) if output is None] == unused
