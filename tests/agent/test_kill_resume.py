@@ -188,7 +188,10 @@ async def drive(root: Path, *, most: int, last_statement: int, last_confirmation
         on_event=show,
         clock=time.monotonic,
     )
-    return (await controller.run()).outcome
+    summary = await controller.run()
+    if summary.error is not None:
+        print(summary.error, file=sys.stderr)
+    return summary.outcome
 
 
 def kill_at_statement(ledger: Ledger, *, number: int) -> None:
@@ -220,6 +223,7 @@ class Life:
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(root), *arguments],
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": packages},
         )
 
@@ -232,7 +236,9 @@ class Life:
         return self.wait()
 
     def wait(self) -> int:
-        self._process.communicate(timeout=60)
+        _, said = self._process.communicate(timeout=60)
+        if self._process.returncode not in (0, -signal.SIGKILL):
+            print(said.decode()[-4000:])  # why, for whoever reads that the test failed
         return self._process.returncode
 
 
