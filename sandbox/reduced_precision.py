@@ -100,3 +100,11 @@ def _length(name: str, args: Sequence[Any]) -> int:
         return max(1, weight.numel() // max(1, min(weight.shape[0], weight.shape[1])))
     left = tensors[1] if name in _ADDED_FIRST and len(tensors) > 1 else tensors[0]
     return max(1, int(left.shape[-1]))
+
+
+def matched_precision() -> None:
+    """The precision policy "ieee" for this process: no TF32, no reduced-precision accumulation."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False

@@ -33,7 +33,7 @@ from sandbox.module_state import (
 )  # fmt: skip
 from sandbox.reduced_precision import ROUNDING, reduced
 from sandbox.seeding import fixed_rng, seed_torch
-from sandbox.stress import moved, stressed, vary_weights
+from sandbox.stress import move_seed, moved, rounding, stressed, vary_weights
 from sandbox.trees import from_tree, tensors_in, to_tree
 from sandbox.types import Problem
 
@@ -72,14 +72,6 @@ class Case:
     exact: bool = True
     stateful: bool = False
     attributes: Mapping[str, torch.Tensor] = field(default_factory=dict)
-
-
-def matched_precision() -> None:
-    """The precision policy "ieee" for this process: no TF32, no reduced-precision accumulation."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
 class Reference:
@@ -363,11 +355,11 @@ class Reference:
         """
         by_steps: dict[tuple[float, ...], list[int]] = {}
         for at, form in enumerate(forms):
-            by_steps.setdefault(tuple(min(_rounding(t), _rounding(form)) for t in case.inputs), []).append(at)
+            by_steps.setdefault(tuple(min(rounding(t), rounding(form)) for t in case.inputs), []).append(at)
         for steps, outputs in by_steps.items():
             fewest = min(max(forms[at].numel(), 1) for at in outputs)
             for turn in range(min(_MAX_MOVES, math.ceil(FEW_ELEMENTS / fewest))):
-                moves = _moves(case.seed, turn)
+                moves = move_seed(case.seed, turn)
                 if (found := self._moved_outputs(case, forms, steps=steps, seed=moves)) is None:
                     break
                 for at in outputs:
@@ -402,18 +394,8 @@ class Reference:
         return self._wide_outputs(replace(case, inputs=inputs), forms, scratch=True)
 
 
-def _moves(seed: int, turn: int) -> int:
-    """The seed of the case's moves in that turn; its own in the first."""
-    return (seed + turn * 0x9E3779B97F4A7C15) % 2**63
-
-
 # Nothing is wider.
 _EXACT_DTYPES = (torch.float64, torch.complex128)
-
-
-def _rounding(t: torch.Tensor) -> float:
-    """Half the distance from 1 to the next number of the tensor's dtype; 1 where it is not floating."""
-    return torch.finfo(t.dtype).eps / 2 if t.is_floating_point() else 1.0
 
 
 def _one_line(error: BaseException) -> str:

@@ -29,7 +29,8 @@ from sandbox.execute import weights_by_name
 from sandbox.next_call import NextCall
 from sandbox.peak_memory import least_peak_bytes
 from sandbox.plan import ITEM_BYTES, decode
-from sandbox.reference import Case, InadmissibleProblem, Reference, matched_precision
+from sandbox.reduced_precision import matched_precision
+from sandbox.reference import Case, InadmissibleProblem, Reference
 from sandbox.replay import Check, verify
 from sandbox.runner import CandidateFault, Runner, out_of_memory
 from sandbox.seal import Seal

@@ -65,6 +65,16 @@ def _scaled(t: torch.Tensor, seed: int, *, low: float, high: float, both_signs: 
     return (t * scales.view(t.shape[:leading] + (1,) * (t.dim() - leading))).to(t.dtype)
 
 
+def rounding(t: torch.Tensor) -> float:
+    """Half the distance from 1 to the next number of the tensor's dtype; 1 where it is not floating."""
+    return torch.finfo(t.dtype).eps / 2 if t.is_floating_point() else 1.0
+
+
+def move_seed(seed: int, turn: int) -> int:
+    """The seed of a case's moves in that turn; its own in the first."""
+    return (seed + turn * 0x9E3779B97F4A7C15) % 2**63
+
+
 def moved(t: torch.Tensor, *, seed: int, step: float) -> torch.Tensor:
     """Each element moved up or down by the relative `step`, in float64; other dtypes as they are."""
     if not t.is_floating_point():
