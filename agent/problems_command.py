@@ -5,7 +5,6 @@ Knows nothing of sampling, searches or run folders. Each problem is one line; th
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ def check(path: Path, *, levels: Sequence[int] | None, out: Path | None, setting
     precision = max(settings.precision, key=PRECISIONS.index)  # the widest bounds that the settings allow
     counts: Counter[Admission] = Counter()
     judge = open_judge(settings, device=0 if settings.mode == "replay" else None)
-    threads = max(1, (os.cpu_count() or 1) - _RESERVED_CORES)
+    threads = max(1, environment.num_cores() - _RESERVED_CORES)
     file = _opened(out)
     try:
         for found in check_problems(problems, judge=judge, settings=settings, num_threads=threads, precision=precision):

@@ -19,6 +19,7 @@ _WARM_UP_SECONDS = 0.03  # at most: an idle GPU takes some milliseconds to raise
 _RISING = 0.98  # of the time before: as long as a side gets faster than that, the clock still rises
 # Where so few leave the interval too wide, more rounds follow: those tell of drift as well, replays in a row do not.
 _REPLAYS = 4
+_SHORT_US = 20.0  # up to there the GPU's ticks and where a run happens to begin are percents of it: twice the replays
 _REPLAY_OVERHEAD_US = 200.0  # flushing L2 and waiting for the device, for each replay
 _REQUEST_US = 300.0  # asking another process and hearing its answer
 # The interval is looked at only when the rounds have grown by this share since the last look: an interval that is
@@ -50,7 +51,7 @@ class StopRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
-    """Device times in microseconds, one of each side a round; each is the median of that round's replays."""
+    """Device times in microseconds, one of each side a round; each is the `middle` of that round's replays."""
 
     candidate_us: tuple[float, ...]
     baseline_us: tuple[float, ...]
@@ -70,8 +71,8 @@ def interleave(candidate: Measure, baseline: Measure, *, rule: StopRule, clock: 
     ours: list[float] = []
     theirs: list[float] = []
     while True:
-        ours.append(statistics.median(candidate(replays)))
-        theirs.append(statistics.median(baseline(replays)))
+        ours.append(middle(candidate(replays)))
+        theirs.append(middle(baseline(replays)))
         count = len(ours)
         if count < MIN_VALUES:
             continue
@@ -91,6 +92,17 @@ def interleave(candidate: Measure, baseline: Measure, *, rule: StopRule, clock: 
                           replays_per_round=replays, ended=ended)  # fmt: skip
 
 
+def middle(values: Sequence[float]) -> float:
+    """The interquartile mean, of the values that are left when a quarter is cut off at each end, rounded down.
+
+    As deaf as the median to the odd late run; where runs take one of two times, as those of some microseconds do, it
+    does not jump from one to the other.
+    """
+    ordered = sorted(values)
+    cut = len(ordered) // 4
+    return statistics.fmean(ordered[cut : len(ordered) - cut])
+
+
 def _settled(ratio: Spread, rule: StopRule) -> Ended | None:
     if rule.incumbent is not None and ratio.high < rule.incumbent:
         return Ended.RACED_OUT
@@ -102,10 +114,11 @@ def _warm_up(candidate: Measure, baseline: Measure, *, rule: StopRule, clock: Ca
     start = clock()
     pair_us = candidate(1)[0] + baseline(1)[0]
     each_us = rule.seconds * 1e6 / max(rule.max_rounds, MIN_VALUES) - 2 * _REQUEST_US
-    replays = max(1, min(int(each_us / (pair_us + 2 * _REPLAY_OVERHEAD_US)), max(_REPLAYS, rule.input_sets)))
+    most = max(_REPLAYS, rule.input_sets) * (2 if pair_us < 2 * _SHORT_US else 1)
+    replays = max(1, min(int(each_us / (pair_us + 2 * _REPLAY_OVERHEAD_US)), most))
     before: tuple[float, float] | None = None
     while clock() - start < _WARM_UP_SECONDS:
-        now = statistics.median(candidate(replays)), statistics.median(baseline(replays))
+        now = middle(candidate(replays)), middle(baseline(replays))
         if before is not None and now[0] >= _RISING * before[0] and now[1] >= _RISING * before[1]:
             break
         before = now

@@ -221,10 +221,10 @@ class Performance:
 
     `baseline_us` has every baseline by name, `against` names the fastest of them. `speedup` is the median over rounds
     of that one's time / the candidate's; `speedup_low` and `speedup_high` bound its 95 % interval. `floor_us` is the
-    roofline's: moving the bytes once. `samples_us` has a time a round, the median of its replays, of "candidate" and of
-    `against`. `python_call_us` is the wall time of one call of the module from Python, as its own process tells it;
-    None where that was not measured. `conditions` holds GPU, versions, clocks, precision policy and how the time was
-    taken.
+    roofline's: moving the bytes once. `samples_us` has a time a round, the interquartile mean of its replays, of
+    "candidate" and of `against`. `python_call_us` is the wall time of one call of the module from Python, as its own
+    process tells it; None where that was not measured. `conditions` holds GPU, versions, clocks, precision policy and
+    how the time was taken.
     """
 
     runtime_us: float

@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -34,6 +33,7 @@ from agent.run_command import find_problems
 from agent.sampler import PromptRefused, Sampler, SampleRequest, SamplerError, SamplerExhausted
 from agent.sampler_config import GenerationSection
 from agent.sampling import open_prompt_writer, open_sampler
+from sandbox import environment
 from sandbox.problems import ProblemError
 from sandbox.tracer import ProblemFailed
 from sandbox.types import Candidate, Observation, Operator, Problem, Proposal, Verdict
@@ -284,7 +284,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--after", type=Path, help="an evaluation whose drafts are taken, and of which the same drafts are repaired"
     )
-    parser.add_argument("--judges", type=int, default=os.cpu_count(), help="processes that judge")
+    parser.add_argument("--judges", type=int, default=environment.num_cores(), help="processes that judge")
     parser.add_argument("--minutes", type=float, default=math.inf, help="after which no answer is begun")
     return parser.parse_intermixed_args()
 

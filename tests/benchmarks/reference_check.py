@@ -98,7 +98,7 @@ def check(
     done: queue.Queue[Reference] = queue.Queue(maxsize=_AHEAD)
     for problem in problems:
         todo.put(problem)
-    for _ in range(max(1, (os.cpu_count() or 2) - 2)):
+    for _ in range(max(1, environment.num_cores() - 2)):
         threading.Thread(target=trace_all, args=(todo, done, chosen), daemon=True).start()
     for _ in problems:
         left = seconds - (time.monotonic() - start)

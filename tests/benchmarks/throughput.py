@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import random
 import statistics
 import sys
@@ -274,7 +273,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--budget-seconds", type=float, default=580.0, help="of the whole script")
     parser.add_argument("--serial", type=int, default=250, help="how many are judged again, serially; 0 for none")
     parser.add_argument("--serial-seconds", type=float, default=60.0, help="of the budget, kept for these at least")
-    parser.add_argument("--tracers", type=int, default=max((os.cpu_count() or 1) - 2, 1))
+    parser.add_argument("--tracers", type=int, default=max(environment.num_cores() - 2, 1))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--timing-rounds", type=int, default=60)
     parser.add_argument("--timing-seconds", type=float, default=2.0)

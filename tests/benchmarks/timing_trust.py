@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import queue
 import statistics
 import sys
@@ -103,7 +102,7 @@ def traced_all(todo: Sequence[tuple[str, Problem, Candidate]], settings: JudgeSe
                 if traced.plan is not None:
                     found[name] = Entry(name=name, problem=problem, candidate=candidate, traced=traced)
 
-    num_threads = min(len(todo), max(1, (os.cpu_count() or 2) - 2))
+    num_threads = min(len(todo), max(1, environment.num_cores() - 2))
     threads = [threading.Thread(target=work, daemon=True) for _ in range(num_threads)]
     for thread in threads:
         thread.start()

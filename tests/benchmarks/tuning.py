@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from agent.tuning_points import Told, choose_point
+from sandbox import environment
 from sandbox.extract import extract
 from sandbox.judge import ProblemFailed, SandboxError, Tracer, open_judge
 from sandbox.knobs import Point
@@ -277,7 +277,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--most", type=int, default=100, help="problems, in the order of their names")
     parser.add_argument("--points", type=int, default=20)
     parser.add_argument("--budget-seconds", type=float, default=120.0, help="of the whole script")
-    parser.add_argument("--tracers", type=int, default=max((os.cpu_count() or 1) - 4, 1))
+    parser.add_argument("--tracers", type=int, default=max(environment.num_cores() - 4, 1))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timing-rounds", type=int, default=30)
     parser.add_argument("--timing-seconds", type=float, default=0.5)

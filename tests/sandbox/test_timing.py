@@ -11,7 +11,7 @@ import torch
 
 from sandbox.agreement import disagreement
 from sandbox.capture import rotate
-from sandbox.rounds import Ended, Rounds, StopRule, interleave
+from sandbox.rounds import Ended, Rounds, StopRule, interleave, middle
 from sandbox.spread import MIN_VALUES, spread
 
 
@@ -179,10 +179,25 @@ class Timer:
         return float(self._number)
 
 
-def test_a_round_of_a_short_run_has_all_input_sets() -> None:
-    for input_sets, replays in ((1, 4), (2, 4), (8, 8)):
-        rounds, _ = rounds_of(lambda: 4.0, lambda: 4.0, input_sets=input_sets)
-        assert rounds.replays_per_round == replays
+@pytest.mark.parametrize(("run_us", "replays"), [(4.0, (8, 8, 16)), (40.0, (4, 4, 8))])
+def test_a_round_has_all_input_sets_and_one_of_short_runs_has_them_twice(
+    run_us: float, replays: tuple[int, ...]
+) -> None:
+    for input_sets, expected in zip((1, 2, 8), replays, strict=True):
+        rounds, _ = rounds_of(lambda: run_us, lambda: run_us, input_sets=input_sets)
+        assert rounds.replays_per_round == expected
+
+
+def test_runs_of_one_of_two_times_come_to_a_narrow_interval_which_medians_of_them_do_not() -> None:
+    draw = random.Random(4)
+
+    def either() -> float:
+        return draw.choice([4.0, 4.16])
+
+    narrow, _ = rounds_of(either, either, input_sets=8)
+    assert narrow.ended is Ended.INTERVAL and narrow.ratio.median == pytest.approx(1.0, abs=0.01)
+    assert middle([4.0] * 4 + [4.16] * 4) == pytest.approx(4.08)
+    assert middle([4.0] * 7 + [400.0]) == 4.0 and middle([5.0]) == 5.0
 
 
 def test_input_sets_take_turns_across_requests_and_the_first_run_of_each_is_not_told() -> None:
