@@ -19,6 +19,7 @@ from sandbox import environment
 from sandbox.agreement import disagreement
 from sandbox.capture import CaptureFailed, Flush, GraphTimer, StreamTimer, Timer, rotate
 from sandbox.cuda_driver import CudaDriver
+from sandbox.error_line import first_line
 from sandbox.reference import Reference
 from sandbox.trees import tensors_in
 from sandbox.types import Problem, Tolerance
@@ -157,7 +158,7 @@ class BaselineWorker:
             except Exception as error:  # noqa: BLE001  a compiler, or the user's own module under it, may raise anything
                 torch.cuda.synchronize()  # raises if it was the device that failed
                 torch.cuda.empty_cache()
-                return {"unusable": _one_line(error), "out_of_memory": isinstance(error, torch.OutOfMemoryError)}
+                return {"unusable": first_line(error), "out_of_memory": isinstance(error, torch.OutOfMemoryError)}
         made = opened.prepared[name, kind]
         return {"unusable": None, "kind": made.kind, "uncapturable": made.uncapturable}
 
@@ -222,11 +223,6 @@ def _check_compiled(opened: OpenProblem, module: Callable[..., Any]) -> None:
         bound = opened.bound or max(bounds, default=0.0)
         if (reason := disagreement(ours, theirs, bound=bound)) is not None:
             raise WrongAnswer(f"its answer is not eager's: {reason}")
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
 
 
 if __name__ == "__main__":

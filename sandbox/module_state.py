@@ -4,10 +4,13 @@ cases."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from sandbox.trees import tensors_in
+
+_TORCH_OWN = ("_parameters", "_buffers", "_modules")  # attributes of a module that torch itself moves
 
 
 def is_constant(parameter: torch.Tensor) -> bool:
@@ -28,6 +31,27 @@ def attributes_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
         for name, value in vars(part).items()
         if isinstance(value, torch.Tensor)
     }
+
+
+def moved_to(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The module itself, with all that it holds on the device: `Module.to` leaves plain attributes where they are, and
+    a call that meets both fails."""
+    for part in model.to(device).modules():
+        for name, value in vars(part).items():
+            if name not in _TORCH_OWN:
+                vars(part)[name] = _moved(value, device)
+    return model
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Tensors and plain lists, tuples and dicts of them; anything else as it is."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if type(value) in (list, tuple):
+        return type(value)(_moved(item, device) for item in value)
+    if type(value) is dict:
+        return {key: _moved(item, device) for key, item in value.items()}
+    return value
 
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
@@ -72,6 +96,5 @@ def num_bytes(model: torch.nn.Module) -> int:
 
 def has_loose_tensors(model: torch.nn.Module) -> bool:
     """Whether some module holds tensors that are neither parameters nor buffers: they have no name to match by."""
-    own = ("_parameters", "_buffers", "_modules")
-    held = [value for part in model.modules() for name, value in vars(part).items() if name not in own]
+    held = [value for part in model.modules() for name, value in vars(part).items() if name not in _TORCH_OWN]
     return any(not isinstance(t, torch.nn.Parameter) for _, t in tensors_in(held))

@@ -21,6 +21,7 @@ import torch
 from sandbox.compare import FEW_ELEMENTS, Bounds, Expected, Keep
 from sandbox.describe import construct
 from sandbox.device_asserts import DeviceAsserts
+from sandbox.error_line import last_line
 from sandbox.module_state import (
     has_loose_tensors,
     is_changed,
@@ -28,6 +29,7 @@ from sandbox.module_state import (
     load_attributes,
     load_weights,
     moved_attributes,
+    moved_to,
     num_bytes,
     state_of,
 )  # fmt: skip
@@ -95,7 +97,7 @@ class Reference:
         try:
             exec(compile(problem.source, problem.origin, "exec"), self._module.__dict__)
         except Exception as error:  # the user's own source may raise anything
-            raise InadmissibleProblem(f"the reference does not import: {_one_line(error)}") from error
+            raise InadmissibleProblem(f"the reference does not import: {last_line(error)}") from error
 
     @property
     def problem(self) -> Problem:
@@ -250,7 +252,7 @@ class Reference:
                 with torch.device(self._device):
                     model = construct(self._module.Model, self._init_inputs())
                 if not has_loose_tensors(model):
-                    return model.to(self._device)
+                    return moved_to(model, self._device)
             except torch.OutOfMemoryError:
                 raise
             except Exception:  # noqa: BLE001  a constructor that insists on the CPU is served there
@@ -259,8 +261,8 @@ class Reference:
         try:
             model = construct(self._module.Model, self._init_inputs())
         except Exception as error:
-            raise InadmissibleProblem(f"the reference cannot be constructed: {_one_line(error)}") from error
-        return model.to(self._device)
+            raise InadmissibleProblem(f"the reference cannot be constructed: {last_line(error)}") from error
+        return moved_to(model, self._device)
 
     def _init_inputs(self) -> Any:
         state = torch.get_rng_state()
@@ -297,7 +299,7 @@ class Reference:
         except torch.OutOfMemoryError:  # there may be room once others are gone
             raise
         except Exception as error:
-            raise InadmissibleProblem(f"get_inputs fails: {_one_line(error)}") from error
+            raise InadmissibleProblem(f"get_inputs fails: {last_line(error)}") from error
         leaves = [tensor.to(self._device) for _, tensor in tensors_in(made)]
         counter = iter(range(len(leaves)))
         if to_tree(made, lambda _: next(counter)) != self._spec["inputs"]:
@@ -324,7 +326,7 @@ class Reference:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            raise InadmissibleProblem(f"the reference fails: {_one_line(error)}") from error
+            raise InadmissibleProblem(f"the reference fails: {last_line(error)}") from error
 
     def _wide_outputs(
         self, case: Case, forms: Sequence[torch.Tensor], *, scratch: bool = False
@@ -396,8 +398,3 @@ class Reference:
 
 # Nothing is wider.
 _EXACT_DTYPES = (torch.float64, torch.complex128)
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sandbox.module_state import is_changed, load_attributes, moved_attributes, state_of
+from sandbox.module_state import is_changed, load_attributes, moved_attributes, moved_to, state_of
 
 
 class Counts(torch.nn.Module):
@@ -54,3 +54,22 @@ def test_attributes_that_a_call_moves_are_told_and_can_be_given_to_another_modul
     assert list(moved) == ["0.hidden"]
     load_attributes(other, moved)
     assert torch.equal(other(torch.zeros(2)), torch.ones(2))
+
+
+class Holds(torch.nn.Module):
+    kept: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain, self.name = torch.ones(2), "holds"
+        self.listed: list[torch.Tensor | int] = [torch.ones(2), 3]
+        self.register_buffer("kept", torch.ones(2))
+
+
+def test_all_that_a_module_holds_is_moved_and_not_its_parameters_alone() -> None:
+    inner = Holds()
+    moved_to(torch.nn.Sequential(inner), torch.device("meta"))  # a device that every machine has
+    first, second = inner.listed
+    assert isinstance(first, torch.Tensor) and first.device.type == "meta"
+    assert {inner.plain.device.type, inner.kept.device.type} == {"meta"}
+    assert (second, inner.name) == (3, "holds")
