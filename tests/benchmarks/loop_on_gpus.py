@@ -1,7 +1,7 @@
 """Measures the whole loop with engines and judges on several GPUs, and what is left of it when they are killed.
 
     python -m tests.benchmarks.loop_on_gpus --placement own --kill judge,engine --out FILE
-    python -m tests.benchmarks.loop_on_gpus --placement shared --gpus 1 --seconds 110 --out FILE
+    CUDA_VISIBLE_DEVICES=0 python -m tests.benchmarks.loop_on_gpus --placement shared --seconds 110 --out FILE
     python -m tests.benchmarks.loop_on_gpus --placement none --kill quarantine --out FILE
     python -m tests.benchmarks.loop_on_gpus --placement none --mode interpret --kill judge --out FILE     # no GPU
 
