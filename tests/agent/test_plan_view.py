@@ -30,6 +30,7 @@ def kernel(*, name: str, local_bytes: int = 0, dots: tuple[str, ...] = ()) -> Ke
         divisible=(),
         options={"num_warps": 4, "num_ctas": 1, "num_stages": 3},
         dots=dots,
+        descriptors=(),
     )
 
 
