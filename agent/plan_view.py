@@ -9,7 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sandbox.plan import AtenStep, ChoiceStep, Kernel, LaunchStep, Plan, Step
+from sandbox.descriptors import Descriptor
+from sandbox.plan import Argument, AtenStep, ChoiceStep, Kernel, LaunchStep, Plan, Step
+from sandbox.plan_check import step_refs
 from sandbox.precision import kernel_precision
 
 MAX_STEPS_SHOWN = 200
@@ -80,21 +82,22 @@ def aten_text(plan: Plan, step: AtenStep) -> str:
 def launch_text(plan: Plan, step: LaunchStep) -> str:
     kernel = plan.kernels[step.kernel]
     given = ", ".join(
-        f"{name}={f'%{arg}' if is_pointer(kind) and arg is not None else arg}"
-        for (name, kind), arg in zip(kernel.params, step.args, strict=True)
+        f"{name}={argument_text(arg, kind)}" for (name, kind), arg in zip(kernel.params, step.args, strict=True)
     )
     return f"launch {kernel.name} grid {step.grid} ({given}), {bytes_text(moved_bytes(plan, step))} touched at most"
 
 
-def is_pointer(kind: str) -> bool:
-    return kind.startswith("*")
+def argument_text(argument: Argument, kind: str) -> str:
+    """What a launch is given: %3 for a tensor, with what it is described as where it is a descriptor."""
+    if isinstance(argument, Descriptor):
+        padding = "" if argument.padding == "zero" else f" padded with {argument.padding}"
+        return f"%{argument.base} as {list(argument.shape)} stride {list(argument.strides)}{padding}"
+    return f"%{argument}" if kind.startswith("*") and argument is not None else str(argument)
 
 
 def moved_bytes(plan: Plan, step: LaunchStep) -> int:
     """Bytes of the tensors that a launch is given, each counted once: what it must move if it uses all of them."""
-    kinds = plan.kernels[step.kernel].params
-    values = {arg for (_, kind), arg in zip(kinds, step.args, strict=True) if is_pointer(kind) and isinstance(arg, int)}
-    return sum(plan.value_bytes(index) for index in values)
+    return sum(plan.value_bytes(index) for index in set(step_refs(plan, step)))
 
 
 def kernel_lines(plan: Plan) -> list[str]:

@@ -81,7 +81,7 @@ def compiled(recipe: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     ttir = str(made.asm["ttir"])
     if has_variables(cubin, assembly=uses_assembly(ttir)):
         raise SourceError("inline assembly declares variables, which would outlive a launch")
-    figures = figures_of(made.metadata, cubin)
+    figures = figures_of(made.metadata, cubin, kinds=[kind for _, kind in recipe["params"]])
     return figures | {"dots": list(dot_kinds(ttir, str(made.asm["ptx"])))}, cubin
 
 

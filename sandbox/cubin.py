@@ -6,7 +6,11 @@ A cubin is an ELF file; what is read comes from Triton's own ptxas, in the proce
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Any
+
+from sandbox.descriptor_forms import descriptor_forms
+from sandbox.descriptors import is_descriptor
 
 
 def _sections(cubin: bytes) -> dict[str, bytes]:
@@ -59,8 +63,9 @@ def _cubin_attribute(cubin: bytes, wanted: int) -> int:
     return largest
 
 
-def figures_of(metadata: Any, cubin: bytes) -> dict[str, Any]:
-    """What the compiler says of a kernel that it made, named as the fields of `plan.Kernel`."""
+def figures_of(metadata: Any, cubin: bytes, *, kinds: Iterable[str]) -> dict[str, Any]:
+    """What the compiler says of a kernel that it made with parameters of such kinds, as JSON, named as the fields of
+    `plan.Kernel`."""
     return {
         "entry": metadata.name,
         "num_warps": metadata.num_warps,
@@ -73,4 +78,5 @@ def figures_of(metadata: Any, cubin: bytes) -> dict[str, Any]:
         "pdl": bool(metadata.launch_pdl),
         "num_registers": cubin_registers(cubin),
         "local_bytes": cubin_local_bytes(cubin),
+        "descriptors": descriptor_forms(metadata, num_descriptors=sum(map(is_descriptor, kinds))),
     }

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 
 from sandbox.cuda_fault import CudaFault, LaunchFault, fault_named
+from sandbox.descriptors import Descriptor, Form, TensorMap, block_of
 from sandbox.plan import SCALAR_BYTES, Kernel, LaunchStep
+from sandbox.tensor_map import MAP_ALIGN, MAP_BYTES, driver_encoder, encoded, tiling
 
 _POINTER_BYTES = 8
 _WARP_THREADS = 32
@@ -44,8 +46,52 @@ def pack_scalar(kind: str, value: int | float | bool) -> bytes:
 
 
 def parameter_sizes(kernel: Kernel) -> tuple[int, ...]:
-    """Bytes of each parameter that the plan passes."""
-    return tuple(_POINTER_BYTES if kind.startswith("*") else SCALAR_BYTES[kind] for _, kind in kernel.params)
+    """Bytes of each parameter that the plan passes; a descriptor is several."""
+    forms = iter(kernel.descriptors)
+    sizes: list[int] = []
+    for _, kind in kernel.params:
+        if (block := block_of(kind)) is not None:
+            sizes += descriptor_sizes(next(forms), rank=len(block.shape))
+        else:
+            sizes.append(_POINTER_BYTES if kind.startswith("*") else SCALAR_BYTES[kind])
+    return tuple(sizes)
+
+
+def descriptor_sizes(form: Form, *, rank: int) -> list[int]:
+    """Bytes of the parameters that a descriptor becomes: as `expand_signature` in triton/backends/nvidia/driver.py."""
+    sizes_and_strides = [SCALAR_BYTES["i32"]] * rank + [SCALAR_BYTES["i64"]] * rank
+    if isinstance(form, TensorMap):
+        return [MAP_BYTES, *sizes_and_strides]
+    return [_POINTER_BYTES, *[SCALAR_BYTES["i64"]] * 2 * rank, *[SCALAR_BYTES["i1"]] * form.flags, *sizes_and_strides]
+
+
+Encode = Callable[[TensorMap, Descriptor, int], bytes]
+
+
+def packed_descriptor(form: Form, descriptor: Descriptor, *, address: int, encode: Encode) -> list[bytes]:
+    """The parameters that a descriptor of memory at `address` becomes; `encode` gives the bytes of a tensor map."""
+    shape = [pack_scalar("i32", size) for size in descriptor.shape]
+    strides = [pack_scalar("i64", stride) for stride in descriptor.strides]
+    if isinstance(form, TensorMap):
+        return [encode(form, descriptor, address), *shape, *strides]
+    wide = [pack_scalar("i64", size) for size in descriptor.shape]
+    flags = [pack_scalar("i1", descriptor.padding == "nan"), pack_scalar("i1", False)][: form.flags]
+    return [address.to_bytes(_POINTER_BYTES, "little"), *wide, *strides, *flags, *shape, *strides]
+
+
+def packed_arguments(step: LaunchStep, kernel: Kernel, *, pointer: Callable[[int], int], encode: Encode) -> list[bytes]:
+    """The arguments of a launch as the driver reads them; `pointer` gives the device address of a value."""
+    forms = iter(kernel.descriptors)
+    packed: list[bytes] = []
+    for argument, (_, kind) in zip(step.args, kernel.params, strict=True):
+        if isinstance(argument, Descriptor):
+            address = pointer(argument.base)
+            packed += packed_descriptor(next(forms), argument, address=address, encode=encode)
+        elif kind.startswith("*"):
+            packed.append(pointer(int(argument)).to_bytes(_POINTER_BYTES, "little"))  # type: ignore[arg-type]
+        else:
+            packed.append(pack_scalar(kind, argument))  # type: ignore[arg-type]
+    return packed
 
 
 def scratch_pointers(declared: Sequence[int], found: Sequence[int], *, name: str) -> int:
@@ -66,13 +112,16 @@ class ParameterBlock:
     """Packed arguments and the array of their addresses that the driver reads; `address` is valid while it lives."""
 
     def __init__(self, packed: Sequence[bytes]) -> None:
-        self._values = ctypes.create_string_buffer(_POINTER_BYTES * max(len(packed), 1))
-        base = ctypes.addressof(self._values)
-        for slot, raw in enumerate(packed):
-            ctypes.memmove(base + _POINTER_BYTES * slot, raw, len(raw))
-        self._addresses = (ctypes.c_void_p * max(len(packed), 1))(
-            *(base + _POINTER_BYTES * i for i in range(len(packed)))
-        )
+        offsets, end = [], 0
+        for raw in packed:
+            align = MAP_ALIGN if len(raw) > _POINTER_BYTES else _POINTER_BYTES
+            offsets.append(-(-end // align) * align)
+            end = offsets[-1] + len(raw)
+        self._values = ctypes.create_string_buffer(max(end, 1) + MAP_ALIGN)
+        base = -(-ctypes.addressof(self._values) // MAP_ALIGN) * MAP_ALIGN
+        for offset, raw in zip(offsets, packed, strict=True):
+            ctypes.memmove(base + offset, raw, len(raw))
+        self._addresses = (ctypes.c_void_p * max(len(packed), 1))(*(base + offset for offset in offsets))
         self.address = ctypes.addressof(self._addresses)
 
 
@@ -84,6 +133,7 @@ class CudaDriver:
 
         torch.cuda.synchronize()  # makes torch's primary context current in this thread
         self.bindings: Any = driver
+        self._tensor_map_encoder: Any = None
 
     def call(self, name: str, *args: Any, subject: str) -> Any:
         """Calls a driver function; returns its value (None, one or a tuple). Raises a CudaFault naming `subject`."""
@@ -99,6 +149,12 @@ class CudaDriver:
     def reset_persisting_l2(self) -> None:
         """Turns cache lines that a kernel marked as persisting into ordinary ones."""
         self.call("cuCtxResetPersistingL2Cache", subject="resetting L2")
+
+    def tensor_map_encoder(self) -> Any:
+        """The driver's `cuTensorMapEncodeTiled`, looked up at its first use."""
+        if self._tensor_map_encoder is None:
+            self._tensor_map_encoder = driver_encoder()
+        return self._tensor_map_encoder
 
     def load(self, kernel: Kernel) -> LoadedKernel:
         """Raises LaunchFault for a cubin that this device cannot run, or whose parameters are not those of the plan."""
@@ -138,7 +194,7 @@ class LoadedKernel:
     def _cubin_parameters(self) -> list[int]:
         """The size of each parameter, as the cubin says; the driver ends the list with an error."""
         sizes: list[int] = []
-        while len(sizes) <= len(self.kernel.params) + _MAX_SCRATCH_POINTERS:
+        while len(sizes) <= len(parameter_sizes(self.kernel)) + _MAX_SCRATCH_POINTERS:
             result, *found = self.driver.bindings.cuFuncGetParamInfo(self.function, len(sizes))
             if result:
                 return sizes
@@ -156,14 +212,18 @@ class LoadedKernel:
         limit = int(torch.cuda.get_device_properties().shared_memory_per_block_optin)  # type: ignore[attr-defined]
         self._set_attribute("MAX_DYNAMIC_SHARED_SIZE_BYTES", limit - self._attribute("SHARED_SIZE_BYTES"))
 
+    def _encoded(self, form: TensorMap, descriptor: Descriptor, address: int) -> bytes:
+        """Raises LaunchFault for a descriptor that the driver does not take."""
+        result, raw = encoded(self.driver.tensor_map_encoder(), form, descriptor, address=address)
+        if result:
+            told = f"{tiling(form, descriptor)}, {form}, padding {descriptor.padding}"
+            name = self.driver.bindings.CUresult(result).name
+            raise fault_named(name, f"encoding a descriptor of kernel {self.kernel.name} at {address:#x} ({told})")
+        return raw
+
     def prepare(self, step: LaunchStep, pointer: Callable[[int], int]) -> PreparedLaunch:
         """A launch with its arguments packed; `pointer` gives the device address of a value."""
-        packed = [
-            pointer(int(argument)).to_bytes(_POINTER_BYTES, "little")  # type: ignore[arg-type]
-            if kind.startswith("*")
-            else pack_scalar(kind, argument)  # type: ignore[arg-type]
-            for argument, (_, kind) in zip(step.args, self.kernel.params, strict=True)
-        ]
+        packed = packed_arguments(step, self.kernel, pointer=pointer, encode=self._encoded)
         programs = step.grid[0] * step.grid[1] * step.grid[2] * self.kernel.num_ctas
         sizes = (self.kernel.global_scratch_bytes, self.kernel.profile_scratch_bytes)
         scratch = [_Scratch(programs * size, align=self.kernel.global_scratch_align) for size in sizes]

@@ -34,7 +34,8 @@ LEADS: dict[Status, str] = {
 
 # What says better than its status what happened, by the class of the error.
 LEADS_BY_CLASS: dict[str, str] = {
-    "UnsupportedArgument": "A kernel is given what is not supported: a descriptor made on the host, or a tuple.",
+    "UnsupportedArgument": "A kernel is given what is not supported: a tuple, or a descriptor of an unusual kind.",
+    "DescriptorError": "A descriptor does not fit its tensor.",
 }
 
 STATUS_HINTS: dict[Status, str] = {
@@ -90,8 +91,13 @@ HINTS: tuple[tuple[str, str], ...] = (
     ("^Precision:", 'Keep operands and sums in float32, and say so: tl.dot(a, b, acc, input_precision="ieee").'),
     (
         "^UnsupportedArgument:",
-        "Make descriptors in the kernel with tl.make_tensor_descriptor, or pass plain pointers (the tensors); pass "
-        "what a tuple holds as arguments of their own.",
+        "Pass what a tuple holds as arguments of their own, and in place of such a descriptor a "
+        "TensorDescriptor.from_tensor(x, block_shape), or the tensor.",
+    ),
+    (
+        "^DescriptorError:",
+        "Make it with TensorDescriptor.from_tensor(x, block_shape): x's own shape and strides, each stride but the "
+        "last (which is 1) a multiple of 16 bytes. Tiles may reach beyond the shape, the shape not beyond the tensor.",
     ),
     ("^Kernel(?:Text|Names):", "Write the kernel with triton.language alone, and what it calls in the same file."),
     (

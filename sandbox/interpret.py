@@ -21,7 +21,7 @@ from sandbox.execute import Arena, bind_inputs, changed_input, initialise, run_s
 from sandbox.kernel_source import SourceError
 from sandbox.plan import LaunchStep, Plan, PlanError, decode, resolve
 from sandbox.plan_buffers import fresh_storages, kept_storages
-from sandbox.plan_check import tensor_refs
+from sandbox.plan_check import step_refs, tensor_refs
 from sandbox.seeding import seed_torch
 from sandbox.trees import dtype_name, dtype_named
 from sandbox.types import Status
@@ -191,9 +191,8 @@ class _Run:
         kernel = self._plan.kernels[step.kernel]
         if step.kernel not in self._functions:
             self._functions[step.kernel] = interpreted(kernel)
-        for argument, (_, kind) in zip(step.args, kernel.params, strict=True):
-            if kind.startswith("*") and argument is not None:
-                self._arena.tensor(int(argument))  # made before the bounds are drawn
+        for index in step_refs(self._plan, step):
+            self._arena.tensor(index)  # made before the bounds are drawn
         touched = launch(step, self._arena, kernel, self._functions[step.kernel])
         self.writes.append(sorted(touched.written))
         self.stray_reads += touched.stray_reads

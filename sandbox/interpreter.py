@@ -16,10 +16,12 @@ import torch
 import triton
 import triton.language as tl
 from triton.runtime import interpreter as ti
+from triton.tools.tensor_descriptor import TensorDescriptor
 
+from sandbox.descriptors import Descriptor, block_of
 from sandbox.execute import Arena
 from sandbox.kernel_source import Functions, UnknownName, build, data_of
-from sandbox.plan import Kernel, LaunchStep
+from sandbox.plan import Argument, Kernel, LaunchStep
 
 
 class IllegalAccess(Exception):
@@ -122,7 +124,7 @@ def launch(step: LaunchStep, arena: Arena, kernel: Kernel, function: Any) -> Tou
     what the kernel's own code raises."""
     arguments: dict[str, Any] = {name: _constant(raw, kernel) for name, raw in kernel.constants.items()}
     for (name, kind), argument in zip(kernel.params, step.args, strict=True):
-        arguments[name] = arena.tensor(int(argument)) if kind.startswith("*") and argument is not None else argument
+        arguments[name] = _given(argument, kind, arena)
     rewritten = function.rewrite()
     scope = ti._patch_lang(function.fn)
     try:
@@ -139,6 +141,19 @@ def launch(step: LaunchStep, arena: Arena, kernel: Kernel, function: Any) -> Tou
         scope.restore()
 
 
+def _given(argument: Argument, kind: str, arena: Arena) -> Any:
+    if isinstance(argument, Descriptor):
+        return _descriptor(argument, kind, arena)
+    return arena.tensor(int(argument)) if kind.startswith("*") and argument is not None else argument
+
+
+def _descriptor(argument: Descriptor, kind: str, arena: Arena) -> TensorDescriptor:
+    block = block_of(kind)
+    assert block is not None, "the plan was checked"
+    base, sizes, strides = arena.tensor(argument.base), list(argument.shape), list(argument.strides)
+    return TensorDescriptor(base, sizes, strides, list(block.shape), argument.padding)
+
+
 def _run_grid(function: Any, arguments: dict[str, Any], grid: tuple[int, int, int]) -> None:
     for z in range(grid[2]):
         for y in range(grid[1]):
@@ -149,7 +164,7 @@ def _run_grid(function: Any, arguments: dict[str, Any], grid: tuple[int, int, in
 
 def _converted(value: Any, kind: str) -> Any:
     """A launch argument as the interpreter wants it; integers keep the width they were compiled for."""
-    if isinstance(value, torch.Tensor) or kind.startswith("*"):
+    if isinstance(value, torch.Tensor | TensorDescriptor) or kind.startswith("*"):
         return ti._implicit_cvt(value)
     if isinstance(value, bool) or "f" in kind:
         return value

@@ -15,7 +15,7 @@ from sandbox.plan import Kernel, PlanError
 from sandbox.types import content_hash
 
 # Changes when the same recipe would be compiled to something else or found fit no more, Triton's version apart.
-_FORMAT = "2"
+_FORMAT = "3"
 # What a recipe holds of a Kernel; every other field follows from it.
 RECIPE_FIELDS = ("name", "functions", "names", "noinline", "params", "constants", "divisible", "options")
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import wire
+from sandbox.descriptors import form_from_json
 from sandbox.plan import Kernel
 
 _log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ _log = logging.getLogger(__name__)
 FIGURES = (
     "entry", "num_warps", "num_ctas", "shared_bytes", "global_scratch_bytes", "global_scratch_align",
     "profile_scratch_bytes", "cooperative", "pdl", "num_registers", "local_bytes", "dots",
+    "descriptors",
 )  # fmt: skip
 _TRIM_EVERY = 256  # writes
 
@@ -44,7 +46,8 @@ class CompiledKernel:
 
     def put_into(self, kernel: Kernel, *, capability: int) -> Kernel:
         """The kernel of a plan with these figures and this cubin in place of its own."""
-        figures = {**self.figures, "dots": tuple(self.figures["dots"])}
+        forms = tuple(map(form_from_json, self.figures["descriptors"]))
+        figures = {**self.figures, "dots": tuple(self.figures["dots"]), "descriptors": forms}
         return dataclasses.replace(kernel, cubin=self.cubin, capability=capability, **figures)
 
 

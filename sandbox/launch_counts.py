@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sandbox.plan import ITEM_BYTES, Kernel, LaunchStep, Plan
-from sandbox.plan_check import first_choices
+from sandbox.plan_check import first_choices, step_refs
 from sandbox.size_literals import wrong_outputs
 from sandbox.unknown_names import chain_of
 
@@ -69,8 +69,9 @@ def _of_launch(
     given = {name: argument for (name, _), argument in zip(kernel.params, step.args, strict=True)}
     pointers = {name: plan.values[int(given[name])] for name, kind in kernel.params  # type: ignore[arg-type]
                 if kind.startswith("*") and given[name] is not None}  # fmt: skip
-    numels = {value.num_elements for value in pointers.values()}
-    numels |= {plan.storages[v.storage].num_bytes // ITEM_BYTES[v.dtype] for v in pointers.values()}
+    values = [plan.values[index] for index in step_refs(plan, step)]
+    numels = {value.num_elements for value in values}
+    numels |= {plan.storages[v.storage].num_bytes // ITEM_BYTES[v.dtype] for v in values}
     written = [value for name, value in pointers.items() if name in _stored_pointers(body)]
     sizes = {right.get(value.shape, value.num_elements) for value in written}
     numels -= {value.num_elements for value in written if value.shape in right}  # will not be what it has now

@@ -11,6 +11,7 @@ import torch
 
 from sandbox.execute import Arena, same_bits
 from sandbox.plan import LaunchStep
+from sandbox.plan_check import step_refs
 
 _MEMORY_SHARE = 0.5  # of the free memory that copies of one launch's buffers may take
 
@@ -42,6 +43,4 @@ class WriteObserver:
 
     def _storages(self, step: LaunchStep) -> list[int]:
         plan = self._arena.plan
-        pairs = zip(step.args, plan.kernels[step.kernel].params, strict=True)
-        pointers = [int(argument) for argument, (_, kind) in pairs if kind.startswith("*") and argument is not None]
-        return sorted({plan.values[i].storage for i in pointers} & self._candidates)
+        return sorted({plan.values[i].storage for i in step_refs(plan, step)} & self._candidates)

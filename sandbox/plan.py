@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.descriptors import Descriptor, Form, form_from_json
 from sandbox.types import content_hash
 from sandbox.wire import read_json
 
@@ -53,6 +54,15 @@ SCALAR_BYTES: Mapping[str, int] = {
     "fp16": 2, "bf16": 2, "fp32": 4, "f32": 4, "fp64": 8,
 }  # fmt: skip
 
+# Triton's names of the dtypes that a pointer can lead to.
+POINTED = frozenset(
+    (
+        "i1", "i8", "i16", "i32", "i64", "u1", "u8", "u16", "u32", "u64", "fp16", "bf16", "fp32", "fp64", "fp8e4nv",
+        "fp8e4b8", "fp8e4b15", "fp8e5", "fp8e5b16",
+    )
+)  # fmt: skip
+
+Argument = int | float | bool | Descriptor | None  # of a launch
 Tree = Any  # JSON: null, bool, int, str, list, or one of the tagged forms that `trees.py` explains
 
 
@@ -105,11 +115,12 @@ class AtenStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchStep:
-    """One kernel launch. `args` follow the kernel's `params`: a value index for pointers, a number for scalars."""
+    """One kernel launch. `args` follow the kernel's `params`: a value index for pointers, a number for scalars, a
+    record for descriptors."""
 
     kernel: int
     grid: tuple[int, int, int]
-    args: tuple[int | float | bool | None, ...]
+    args: tuple[Argument, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +144,8 @@ class Kernel:
     global names in them to what they mean (see `kernel_source.py`); `noinline` names those not to be inlined. With
     `divisible` (parameters known to be multiples of 16) and `options` (Triton's compile options) they are the recipe
     (see `kernel_recipe.py`) from which the trusted side has the kernel compiled again: what a plan out of the sandbox
-    claims of the rest, the cubin included, is thrown away. `dots` says what the dots compute in (see `precision.py`).
+    claims of the rest, the cubin included, is thrown away. `dots` says what the dots compute in (see `precision.py`),
+    `descriptors` in which form it takes each descriptor among its parameters, in order (see `descriptors.py`).
     """
 
     name: str
@@ -158,6 +170,7 @@ class Kernel:
     divisible: tuple[str, ...]
     options: Mapping[str, int | bool | str | None]
     dots: tuple[str, ...]
+    descriptors: tuple[Form, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,14 +228,22 @@ def _step_to_json(step: Step) -> dict[str, Any]:
     if isinstance(step, ChoiceStep):
         return {"choice": [[_step_to_json(s) for s in a] for a in step.alternatives], "names": list(step.names)}
     if isinstance(step, LaunchStep):
-        return {"kernel": step.kernel, "grid": list(step.grid), "args": [_number_to_json(a) for a in step.args]}
+        return {"kernel": step.kernel, "grid": list(step.grid), "args": [_argument_to_json(a) for a in step.args]}
     return {"op": step.op, "args": step.args, "kwargs": step.kwargs, "outputs": list(step.outputs)}
 
 
-def _number_to_json(number: int | float | bool | None) -> Any:
-    if isinstance(number, float) and not math.isfinite(number):
-        return {"float": repr(number)}
-    return number
+def _argument_to_json(argument: Argument) -> Any:
+    if isinstance(argument, Descriptor):
+        return argument.to_json()
+    if isinstance(argument, float) and not math.isfinite(argument):
+        return {"float": repr(argument)}
+    return argument
+
+
+def _kernel_to_json(kernel: Kernel) -> dict[str, Any]:
+    plain = {name: getattr(kernel, name) for name in Kernel.__slots__}
+    cubin = base64.b64encode(kernel.cubin).decode()
+    return plain | {"cubin": cubin, "descriptors": [form.to_json() for form in kernel.descriptors]}
 
 
 def _body(plan: Plan) -> dict[str, Any]:
@@ -232,10 +253,7 @@ def _body(plan: Plan) -> dict[str, Any]:
             for s in plan.storages
         ],
         "values": [[v.storage, v.dtype, list(v.shape), list(v.stride), v.offset, v.device] for v in plan.values],
-        "kernels": [
-            {n: getattr(k, n) for n in Kernel.__slots__} | {"cubin": base64.b64encode(k.cubin).decode()}
-            for k in plan.kernels
-        ],
+        "kernels": [_kernel_to_json(k) for k in plan.kernels],
         "init_steps": [_step_to_json(s) for s in plan.init_steps],
         "steps": [_step_to_json(s) for s in plan.steps],
         "inputs": plan.inputs,
@@ -286,7 +304,9 @@ def _only(raw: Mapping[str, Any], names: tuple[str, ...], what: str) -> None:
         raise PlanError(f"{what} has missing or unknown fields; it has {', '.join(names)}")
 
 
-def _number_from_json(raw: Any) -> int | float | bool | None:
+def _argument_from_json(raw: Any) -> Argument:
+    if isinstance(raw, dict) and "descriptor" in raw:
+        return Descriptor.from_json(raw)
     if isinstance(raw, dict):
         if set(raw) != {"float"} or raw["float"] not in ("inf", "-inf", "nan"):
             raise PlanError("a scalar argument is malformed")
@@ -314,7 +334,7 @@ def _step_from_json(raw: Any, *, depth: int = 0) -> Step:
         grid = _tuple(raw["grid"], "grid")
         if len(grid) != 3:
             raise PlanError("a grid must have three sizes")
-        args = tuple(_number_from_json(a) for a in _tuple(raw["args"], "args"))
+        args = tuple(_argument_from_json(a) for a in _tuple(raw["args"], "args"))
         return LaunchStep(kernel=raw["kernel"], grid=grid, args=args)
     _only(raw, ("args", "kwargs", "op", "outputs"), "a step")
     return AtenStep(op=raw["op"], args=raw["args"], kwargs=raw["kwargs"], outputs=_tuple(raw["outputs"], "outputs"))
@@ -327,7 +347,9 @@ def _kernel_from_json(raw: Mapping[str, Any]) -> Kernel:
         field: tuple(_text(word, f"an item of {field}") for word in _tuple(raw[field], field))
         for field in ("noinline", "divisible", "dots")
     }
-    return Kernel(**{**raw, "cubin": base64.b64decode(raw["cubin"], validate=True), "params": params, **words})
+    forms = tuple(form_from_json(form) for form in _tuple(raw["descriptors"], "descriptors"))
+    cubin = base64.b64decode(raw["cubin"], validate=True)
+    return Kernel(**{**raw, "cubin": cubin, "params": params, **words, "descriptors": forms})
 
 
 # Whatever this matches costs no more in memory than in the plan: it is one text.

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from sandbox import plan as p
+from sandbox.descriptors import Descriptor, block_of, fault_of, form_fault, is_descriptor
 from sandbox.kernel_recipe import check_recipe
 from sandbox.plan import AtenStep, ChoiceStep, Kernel, LaunchStep, Plan, PlanError
 from sandbox.plan_trees import check_meaning, check_tree, is_name
@@ -112,10 +113,23 @@ def _check_kernel(kernel: Kernel) -> None:
         _size(count, 1 << 30, "kernel figure")
     _need(len(kernel.params) <= 256, "more than 256 parameters")
     for _, kind in kernel.params:
-        _need(kind.startswith("*") or kind in p.SCALAR_BYTES, f"parameter type {kind!r} is not supported")
+        pointed = kind.startswith("*") and kind.removeprefix("*").removeprefix("k") in p.POINTED
+        known = pointed or kind in p.SCALAR_BYTES or block_of(kind) is not None
+        _need(known, f"parameter type {kind!r} is not supported")
+    _check_forms(kernel)
     _need(set(kernel.dots) <= set(PRECISION_OF), f"dots that no kernel has; they are {', '.join(PRECISION_OF)}")
     _check_kernel_text(kernel)
     check_recipe(kernel)
+
+
+def _check_forms(kernel: Kernel) -> None:
+    described = [(name, kind) for name, kind in kernel.params if is_descriptor(kind)]
+    _need(len(kernel.descriptors) == len(described), "a kernel has another number of descriptors than parameters")
+    for (name, kind), form in zip(described, kernel.descriptors, strict=True):
+        block = block_of(kind)
+        fault = "is none" if block is None else form_fault(form, block)
+        _need(fault is None, f"descriptor {name} {fault}")
+        _need(name not in kernel.divisible, f"descriptor {name} is a multiple of nothing")
 
 
 def _check_kernel_text(kernel: Kernel) -> None:
@@ -189,11 +203,24 @@ def _check_launch(step: LaunchStep, plan: Plan) -> None:
             _need(value.device == "cuda", f"pointer argument {name} is a CPU tensor")
             address = value.offset * p.ITEM_BYTES[value.dtype]  # buffers are aligned
             _need(address % 16 == 0 or name not in kernel.divisible, f"pointer {name} is not aligned as compiled for")
+        elif is_descriptor(kind):
+            _check_descriptor(argument, name, kind, plan)
         else:
             fits = isinstance(argument, int | float) if "f" in kind else isinstance(argument, int)
             _need(fits, f"argument {name} of type {kind} is {argument!r}")
             divides = isinstance(argument, int) and argument % 16 == 0
             _need(divides or name not in kernel.divisible, f"argument {name} is {argument!r}, compiled for 16 times n")
+
+
+def _check_descriptor(argument: p.Argument, name: str, kind: str, plan: Plan) -> None:
+    block = block_of(kind)
+    if not isinstance(argument, Descriptor) or block is None:
+        raise PlanError(f"argument {name} is no descriptor")
+    value = plan.values[_index(argument.base, len(plan.values), f"the tensor of descriptor {name}")]
+    _need(value.device == "cuda", f"descriptor {name} is of a CPU tensor")
+    limit = plan.storages[value.storage].num_bytes
+    fault = fault_of(argument, block, dtype=value.dtype, offset=value.offset, limit_bytes=limit)
+    _need(fault is None, f"descriptor {name} {fault}")
 
 
 def tensor_refs(tree: Any) -> Iterator[int]:
@@ -213,8 +240,13 @@ def step_refs(plan: Plan, step: AtenStep | LaunchStep) -> list[int]:
     """The value indices that a step of a validated plan is given, in order."""
     if isinstance(step, AtenStep):
         return [*tensor_refs(step.args), *tensor_refs(step.kwargs)]
-    params = zip(step.args, plan.kernels[step.kernel].params, strict=True)
-    return [int(a) for a, (_, kind) in params if kind.startswith("*") and a is not None]
+    refs: list[int] = []
+    for argument, (_, kind) in zip(step.args, plan.kernels[step.kernel].params, strict=True):
+        if isinstance(argument, Descriptor):
+            refs.append(argument.base)
+        elif kind.startswith("*") and argument is not None:
+            refs.append(int(argument))
+    return refs
 
 
 def tree_tensors(tree: Any, *, path: str = "") -> list[tuple[str, int]]:

@@ -167,6 +167,11 @@ class Recorder(EagerMode):
             self._values.append(value)
         return index
 
+    def window(self, value: int) -> tuple[Value, int]:
+        """The value of that index, and how many bytes its buffer has."""
+        record = self._values[value]
+        return record, self._storages[record.storage].num_bytes
+
     def address_of(self, tensor: torch.Tensor) -> int:
         """A stand-in for `data_ptr()`: aligned as the real one would be."""
         offset_bytes = int(tensor.storage_offset()) * tensor.element_size()

@@ -16,7 +16,7 @@ from sandbox.cuda_fault import DeviceMemoryFault, DriverFault, LaunchFault, Stic
 from sandbox.execute import Arena, bind_inputs, initialise, run_steps, same_bits, takes_weights_alone
 from sandbox.plan import ITEM_BYTES, AtenStep, LaunchStep, Plan, PlanError, resolve
 from sandbox.plan_buffers import kept_storages
-from sandbox.plan_check import tensor_refs
+from sandbox.plan_check import step_refs, tensor_refs
 from sandbox.reference import Case
 from sandbox.types import Failure, Status
 from sandbox.watchdog import Watchdog
@@ -132,7 +132,7 @@ class Runner:
 
         def launch(step: LaunchStep) -> None:
             kernel = self._kernel(step.kernel)
-            pointers = {i: address_of(arena, i) for i in _pointer_values(step, kernel)}
+            pointers = {i: address_of(arena, i) for i in step_refs(self.plan, step)}
             known = prepared.get(id(step))
             if known is None or known[0] != tuple(pointers.values()):
                 known = prepared[id(step)] = (tuple(pointers.values()), kernel.prepare(step, pointers.__getitem__))
@@ -188,11 +188,6 @@ class Runner:
         for kernel in self._kernels.values():
             kernel.unload()
         self._kernels.clear()
-
-
-def _pointer_values(step: LaunchStep, kernel: LoadedKernel) -> list[int]:
-    params = zip(step.args, kernel.kernel.params, strict=True)
-    return [int(argument) for argument, (_, kind) in params if kind.startswith("*")]  # type: ignore[arg-type]
 
 
 def address_of(arena: Arena, value: int) -> int:

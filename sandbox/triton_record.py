@@ -19,6 +19,7 @@ from triton.runtime.errors import OutOfResources, PTXASError
 from triton.runtime.jit import JITFunction
 
 from sandbox.cubin import cubin_registers, figures_of
+from sandbox.descriptors import Descriptor, block_of, fault_of, form_from_json, is_descriptor
 from sandbox.kernel_description import Description
 from sandbox.kernel_recipe import OPTIONS
 from sandbox.kernel_source import SourceError
@@ -38,6 +39,10 @@ _NON_FATAL = (OutOfResources, PTXASError, triton.compiler.errors.CompileTimeAsse
 
 class UnsupportedArgument(Untraceable):
     """A kernel is launched with what a plan has no form for. The class is told, and has words of its own there."""
+
+
+class DescriptorError(ValueError):
+    """A kernel is given a descriptor that does not fit its tensor or the hardware."""
 
 
 class CompileFailure(Exception):
@@ -120,12 +125,13 @@ class _Launcher:
         if grid[0] >= 2**31 or max(grid[1:]) >= 2**16:
             raise OutOfResources(max(grid), 2**31 - 1 if grid[0] >= 2**31 else 65_535, "grid size")
         recorded = tuple(
-            self._argument(i, a, kind) for i, (a, (_, kind)) in enumerate(zip(passed, kernel.params, strict=True))
+            self._descriptor(a, name, kind) if is_descriptor(kind) else self._argument(i, a, kind)
+            for i, (a, (name, kind)) in enumerate(zip(passed, kernel.params, strict=True))
         )
         assert self._index is not None
         self._recorder.launch(LaunchStep(kernel=self._index, grid=grid, args=recorded))
 
-    def _argument(self, position: int, argument: Any, kind: str) -> int | float | bool | None:
+    def _argument(self, position: int, argument: Any, kind: str) -> int | float | bool:
         if not kind.startswith("*"):
             if isinstance(argument, torch.Tensor):
                 raise Untraceable("a tensor is passed where the kernel takes a scalar")
@@ -139,6 +145,25 @@ class _Launcher:
             # The words of Triton's own launcher, which the hint table knows.
             raise ValueError(f"Pointer argument (at {position}) cannot be accessed from Triton (cpu tensor?)")
         return self._recorder.value_of(tensor)
+
+    def _descriptor(self, argument: Any, name: str, kind: str) -> Descriptor:
+        """Raises DescriptorError where a GPU would refuse it, or read and write beyond its tensor."""
+        base, block = argument.base, block_of(kind)
+        if not isinstance(base, torch.Tensor) or block is None:
+            raise UnsupportedArgument(f"kernel parameter {name} describes a {type(base).__name__} as {kind:.80}")
+        if getattr(argument, "round_f32_to_tf32", False):
+            raise UnsupportedArgument(f"kernel parameter {name} is a descriptor that rounds to TF32")
+        if base.device.type != "cuda":
+            raise ValueError(f"Pointer argument ({name}) cannot be accessed from Triton (cpu tensor?)")
+        shape, strides = (tuple(map(int, sizes)) for sizes in (argument.shape, argument.strides))
+        recorded = Descriptor(
+            base=self._recorder.value_of(base), shape=shape, strides=strides, padding=argument.padding
+        )
+        value, num_bytes = self._recorder.window(recorded.base)
+        fault = fault_of(recorded, block, dtype=value.dtype, offset=value.offset, limit_bytes=num_bytes)
+        if fault is not None:
+            raise DescriptorError(f"descriptor {name} {fault}")
+        return recorded
 
     def _compiled(self) -> Kernel:
         if self._index is None:
@@ -174,19 +199,20 @@ def describe(src: Any, metadata: Any, cubin: bytes) -> Kernel:
     for name, kind in src.signature.items():
         if not isinstance(kind, str):
             raise UnsupportedArgument(f"kernel parameter {name} is a tuple, and tuples are not supported")
-        if kind.startswith("tensordesc"):
-            told = "a descriptor made on the host, and those are not supported"
-            raise UnsupportedArgument(f"kernel parameter {name} is {told}: use tl.make_tensor_descriptor in the kernel")
+        if is_descriptor(kind) and block_of(kind) is None:
+            raise UnsupportedArgument(f"kernel parameter {name} is a descriptor of a kind that is not supported")
     try:
         description = Description(src.fn)
         constants = {src.fn.arg_names[path[0]]: description.meaning(value) for path, value in src.constants.items()}
     except (SourceError, OSError) as error:
         raise Untraceable(f"the kernel's text cannot be read: {error}") from error
+    params = tuple((name, kind) for name, kind in src.signature.items() if kind != "constexpr")
+    figures = figures_of(metadata, cubin, kinds=[kind for _, kind in params])
     return Kernel(
         name=src.fn.__name__,
         cubin=cubin,
         capability=metadata.target.arch,
-        params=tuple((name, kind) for name, kind in src.signature.items() if kind != "constexpr"),
+        params=params,
         constants=constants,
         functions=description.functions,
         names=description.names,
@@ -194,7 +220,7 @@ def describe(src: Any, metadata: Any, cubin: bytes) -> Kernel:
         divisible=_divisible(src),
         options=_options(src.options),
         dots=(),
-        **figures_of(metadata, cubin),
+        **{**figures, "descriptors": tuple(map(form_from_json, figures["descriptors"]))},
     )
 
 

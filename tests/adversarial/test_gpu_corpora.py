@@ -18,7 +18,7 @@ from sandbox.gpu_judge import GpuJudge
 from sandbox.settings import JudgeSettings
 from sandbox.tracer import Traced, Tracer
 from sandbox.types import Status, Verdict
-from tests.adversarial.layers import CHEATS, HONEST, Program, layer_of, read_cheat, read_honest
+from tests.adversarial.layers import CHEATS, HONEST, Program, chosen, layer_of, read_cheat, read_honest
 from tests.judge_settings import LIMITS, SECRET, judge_settings
 
 NUM_TRACERS = 12
@@ -81,13 +81,13 @@ def _verdicts(programs: Sequence[Program]) -> dict[Path, Verdict | Exception]:
 
 
 @pytest.fixture(scope="module")
-def cheats() -> Iterator[dict[Path, Verdict | Exception]]:
-    yield _verdicts([read_cheat(path) for path in CHEATS])
+def cheats(request: pytest.FixtureRequest) -> Iterator[dict[Path, Verdict | Exception]]:
+    yield _verdicts([read_cheat(path) for path in chosen(request) if path in CHEATS])
 
 
 @pytest.fixture(scope="module")
-def honest() -> Iterator[dict[Path, Verdict | Exception]]:
-    yield _verdicts([read_honest(path) for path in HONEST])
+def honest(request: pytest.FixtureRequest) -> Iterator[dict[Path, Verdict | Exception]]:
+    yield _verdicts([read_honest(path) for path in chosen(request) if path in HONEST])
 
 
 def _verdict(found: dict[Path, Verdict | Exception], path: Path) -> Verdict:

@@ -31,7 +31,7 @@ def kernel(name: str, *, cubin: bytes) -> Kernel:
         name=name, entry="entry", cubin=cubin, capability=90, num_warps=4, num_ctas=1, shared_bytes=0,
         global_scratch_bytes=0, global_scratch_align=1, profile_scratch_bytes=0, cooperative=False, pdl=False,
         num_registers=16, local_bytes=0, params=(), constants={}, functions={}, names={}, divisible=(),
-        options={"num_warps": 4, "num_ctas": 1, "num_stages": 3}, dots=(), noinline=(),
+        options={"num_warps": 4, "num_ctas": 1, "num_stages": 3}, dots=(), noinline=(), descriptors=(),
     )  # fmt: skip
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from agent.plan_view import bytes_text, plan_text, tree_text
+from dataclasses import replace
+
+from agent.plan_view import bytes_text, launch_text, plan_text, tree_text
+from sandbox.descriptors import Descriptor
 from sandbox.plan import AtenStep, ChoiceStep, Kernel, LaunchStep, Plan, Storage, Value
 
 
@@ -30,6 +33,7 @@ def kernel(*, name: str, local_bytes: int = 0, dots: tuple[str, ...] = ()) -> Ke
         divisible=(),
         options={"num_warps": 4, "num_ctas": 1, "num_stages": 3},
         dots=dots,
+        descriptors=(),
     )
 
 
@@ -68,6 +72,16 @@ def test_a_plan_shows_steps_kernels_and_bytes() -> None:
     assert "40 registers, no spills, 2.0 KiB shared memory" in text
     assert "64 B stack, spills included" in text
     assert "precision ieee\n" in text and "precision tf32 (dots in tf32)" in text
+
+
+def test_a_descriptor_is_shown_as_what_it_makes_of_its_tensor() -> None:
+    described = Descriptor(base=0, shape=(8, 128), strides=(128, 1), padding="nan")
+    kinds = (("x", "tensordesc<fp32[8, 16]>"), ("y", "*fp32"), ("n", "i32"))
+    whole = plan()
+    whole = replace(whole, kernels=(replace(whole.kernels[0], params=kinds),))
+    launch = LaunchStep(kernel=0, grid=(1, 1, 1), args=(described, 1, 1024))
+    told = "(x=%0 as [8, 128] stride [128, 1] padded with nan, y=%1, n=1024), 8.0 KiB touched"
+    assert told in launch_text(whole, launch)
 
 
 def test_a_tensor_given_twice_is_counted_once() -> None:

@@ -15,7 +15,9 @@ HOSTILE: tuple[Any, ...] = (
     -0.5, 1.5, 1e308, float("nan"), float("inf"), True, False, None, "", "x", "aten.add.Tensor", "aten.zeros.default",
     "aten.as_strided.default", "float32", "bool", "constant", "cuda", "*fp32", "i64", "\ud800", "\u0000", "a" * 5_000,
     [], {}, [[]], [0], [-1, 2**63], {"tensor": 0}, {"tensor": -1}, {"float": "nan"}, {"tuple": []},
-    {"dict": [["a", 1]]}, {"device": "cpu"}, {"dtype": "float64"}, [[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]],
+    {"dict": [["a", 1]]},
+    {"descriptor": [0, [4, 8], [8, 1], "nan"]}, {"flags": 1}, "tensordesc<fp32[4, 512]>",
+    {"device": "cpu"}, {"dtype": "float64"}, [[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]],
 )  # fmt: skip
 _OPERATORS = (
     "aten.add.Tensor", "aten.sum.default", "aten.zeros.default", "aten.full.default", "aten.view.default",

@@ -21,6 +21,7 @@ from sandbox.interpret import warm
 from sandbox.interpreter import interpreted, launch
 from sandbox.next_call import NextCall
 from sandbox.plan import LaunchStep, Plan, decode, num_alternatives
+from sandbox.plan_check import step_refs
 from sandbox.reference import Case, Reference
 from sandbox.replay import Check, verify
 from sandbox.runner import Runner
@@ -58,9 +59,8 @@ class _OnCpu(Runner):
         def run(step: LaunchStep) -> None:
             kernel = self.plan.kernels[step.kernel]
             functions[step.kernel] = functions.get(step.kernel) or interpreted(kernel)
-            for argument, (_, kind) in zip(step.args, kernel.params, strict=True):
-                if kind.startswith("*") and argument is not None:
-                    arena.tensor(int(argument))
+            for index in step_refs(self.plan, step):
+                arena.tensor(index)
             launch(step, arena, kernel, functions[step.kernel])
 
         return run

@@ -40,7 +40,7 @@ from tests.sandbox.plan_mutation import as_bytes, corrupted, mutated
 CORPUS = Path(__file__).parent.parent / "adversarial"
 PROGRAMS = (
     "autotuned_split_k", "weights_fused_when_constructed", "nested_outputs", "inductor_layer_norm",
-    "casts_on_the_host", "mean_by_atomics", "scalar_arguments", "empty_tensors",
+    "casts_on_the_host", "mean_by_atomics", "scalar_arguments", "empty_tensors", "host_descriptors_padded_with_nan",
 )  # fmt: skip
 MAX_SECONDS = 2.0
 SETTINGS = judge_settings(

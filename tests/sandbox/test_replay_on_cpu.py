@@ -13,9 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RIGHT = (
-    "buffer_put_in_its_place", "dictionary_of_outputs", "integer_buffer", "last_program_reduces", "look_up_by_kernel",
-    "nested_outputs", "scratch_in_place", "softmax_over_strided_rows", "state_put_in_its_place", "state_that_moves",
-    "weights_transposed_when_constructed",
+    "buffer_put_in_its_place", "dictionary_of_outputs", "host_descriptors_of_slices", "integer_buffer",
+    "last_program_reduces", "look_up_by_kernel", "nested_outputs", "scratch_in_place",
+    "softmax_over_strided_rows", "state_put_in_its_place", "state_that_moves", "weights_transposed_when_constructed",
 )  # fmt: skip
 CAUGHT = {
     "hidden_state_forgotten": "wrong_values",
