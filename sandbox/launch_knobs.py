@@ -1,8 +1,9 @@
 """Finds what may be set otherwise in a candidate's launches: block sizes, warps, stages, configurations to choose from.
 
 A block size is taken only where the rest of the text follows it: the grid is computed from it, or the kernel loops in
-steps of it. A number that stands for a size of the problem does not move. Reads syntax alone, and knows nothing of
-shapes: whether the kernel is right under other numbers is for the judge.
+steps of it. A number that stands for a size of the problem does not move, nor do blocks where descriptors are made on
+the host, which have the same sizes once more. Reads syntax alone, and knows nothing of shapes: whether the kernel is
+right under other numbers is for the judge.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ GROUP = "GROUP"  # the usual beginning of a swizzle's name, which no grid depend
 GROUP_VALUES = (1, 2, 4, 8, 16)
 INDUCTOR_GRIDS = ("grid", "split_scan_grid", "cooperative_reduction_grid")
 INDUCTOR_BLOCKS = ("XBLOCK", "YBLOCK", "ZBLOCK")
+_DESCRIPTOR = "TensorDescriptor"
 _MAX_DEPTH = 4  # of names that stand for names in a grid
 
 
@@ -73,6 +75,7 @@ class _Finder:
         self._scopes = Scopes(tree)
         self._kernels = kernels_of(tree)
         self._launches = launches_of(tree, self._kernels)
+        self._describes = any(_DESCRIPTOR in (getattr(n, "id", None), getattr(n, "attr", None)) for n in ast.walk(tree))
 
     def found(self) -> tuple[list[_Found], tuple[tuple[str, ...], ...]]:
         founds: list[_Found] = []
@@ -83,7 +86,7 @@ class _Finder:
                 continue
             number = numbers[launch.kernel.name] = numbers.get(launch.kernel.name, 0) + 1
             label = launch.kernel.name if number == 1 else f"{launch.kernel.name}#{number}"
-            blocks = list(self._blocks(launch, label=label))
+            blocks = [] if self._describes else list(self._blocks(launch, label=label))
             tiles.append([block for block in blocks if not _is_group(block.name)])
             founds += blocks
             if launch.kernel.configs is None:

@@ -46,6 +46,17 @@ def stateful_storages(plan: Plan) -> frozenset[int]:
     return frozenset(filled_storages(plan) - {plan.values[i].storage for i in plan.inputs})
 
 
+def num_carrying(plan: Plan) -> int:
+    """How many steps at a plan's end do nothing but put something in the place of what the module held, for its next
+    call: tracing writes these copies, where a program puts a tensor in another's place for nothing."""
+    kept, count = stateful_storages(plan), 0
+    for step in reversed(plan.steps):
+        if not isinstance(step, AtenStep) or step.op != "aten.copy_.default" or not _output_storages(plan, step) <= kept:
+            break
+        count += 1
+    return count
+
+
 def filled_storages(plan: Plan) -> set[int]:
     """The buffers that hold something when the forward pass begins."""
     filled = {plan.values[i].storage for i in (*plan.inputs, *(index for _, index in plan.weights))}

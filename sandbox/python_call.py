@@ -32,6 +32,7 @@ _BATCH_SECONDS = 0.05  # from here on the message to and fro is lost in a batch
 _NUM_BATCHES = 7
 _MAX_CALLS = 1 << 20
 _START_SECONDS = 180.0  # importing torch from a cold disk and opening the GPU
+_FIRST_SECONDS = 120.0  # loading the program and its first calls: kernels are compiled there, and may be tuned
 
 
 class PythonCallFailed(RuntimeError):
@@ -61,7 +62,8 @@ class Batches:
 
 
 def measure_call(problem: Problem, source: str, *, device: int, seconds: float, isolation: str) -> PythonCall:
-    """Times `ModelNew` of `source` and `Model` of `problem` on GPU `device`, each for `seconds` at most.
+    """Times `ModelNew` of `source` and `Model` of `problem` on GPU `device`, each for `seconds` at most once its first
+    calls are over, in which it compiles.
 
     Raises PythonCallFailed, IsolationError where `isolation` cannot be had, or SandboxError for what is not the
     candidate's doing.
@@ -85,14 +87,15 @@ def measure_call(problem: Problem, source: str, *, device: int, seconds: float, 
 def time_calls(
     problem: Problem, source: str | None, *, device: str, seconds: float, layers: tuple[str, ...]
 ) -> Batches:
-    """Times a candidate's `ModelNew`, or with `source` None the problem's `Model`, on "cuda:N" or "cpu"."""
+    """Times a candidate's `ModelNew`, or with `source` None the problem's `Model`, on "cuda:N" or "cpu"; `seconds` are
+    for what comes after the first calls."""
     index = 0 if device == "cpu" else int(device.removeprefix("cuda:"))
 
     def environment(home: str) -> Mapping[str, str]:
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
         return {**worker_environment(home, device=index), **hidden}
 
-    whole = _START_SECONDS + seconds
+    whole = _START_SECONDS + _FIRST_SECONDS + seconds
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(_bounded(layers, seconds=whole))
         worker = stack.enter_context(contextlib.closing(WorkerProcess(_COMMAND, environment=environment)))
@@ -100,7 +103,7 @@ def time_calls(
         conditions = _started(worker, request)
         # From here on its answers are the candidate's.
         body = {"do": "load", "problem": problem.source, "source": source, "seed": _SEED}
-        return _batches(worker, body, conditions, deadline=time.monotonic() + seconds)
+        return _batches(worker, body, conditions, seconds=seconds)
 
 
 @contextlib.contextmanager
@@ -132,12 +135,13 @@ def _started(worker: WorkerProcess, request: Mapping[str, Any]) -> Mapping[str, 
 
 
 def _batches(
-    worker: WorkerProcess, load: Mapping[str, Any], conditions: Mapping[str, str], *, deadline: float
+    worker: WorkerProcess, load: Mapping[str, Any], conditions: Mapping[str, str], *, seconds: float
 ) -> Batches:
+    deadline = time.monotonic() + _FIRST_SECONDS
     _tell(worker, load, deadline=deadline)
     for _ in range(_NUM_WARM_UP_CALLS):
         _batch(worker, 1, deadline=deadline)
-    num_calls = 1
+    deadline, num_calls = time.monotonic() + seconds, 1
     while num_calls < _MAX_CALLS and _batch(worker, num_calls, deadline=deadline) < _BATCH_SECONDS:
         num_calls *= 2
     took = [_batch(worker, num_calls, deadline=deadline) for _ in range(_NUM_BATCHES)]

@@ -28,7 +28,7 @@ from sandbox.capture import (
 from sandbox.compare import POISON, compare
 from sandbox.execute import Arena, aten_operator, changed_input
 from sandbox.plan import ITEM_BYTES, AtenStep, LaunchStep, Plan
-from sandbox.plan_buffers import kept_storages, uses_given
+from sandbox.plan_buffers import kept_storages, num_carrying, uses_given
 from sandbox.plan_check import step_refs
 from sandbox.reference import Case
 from sandbox.runner import Runner
@@ -125,11 +125,13 @@ class TimedCandidate:
     def kernel_share(self) -> float:
         """The share of the device time that is the kernels': the less of what they take alone and what the operators
         alone leave over. A kernel that notices that it is timed alone could take longer then. Operators that work on
-        nothing of the problem's are no part of its work: beside a kernel of microseconds, zeros take as long.
+        nothing of the problem's are no part of its work: beside a kernel of microseconds, zeros take as long. Nor are
+        copies for the next call alone.
 
         What an empty timer shows is taken off each. Raises CandidateFault, torch.OutOfMemoryError.
         """
-        steps = zip(self._runner.plan.steps, uses_given(self._runner.plan), strict=True)
+        plan = self._runner.plan
+        steps = list(zip(plan.steps, uses_given(plan), strict=True))[: len(plan.steps) - num_carrying(plan)]
         launches = [isinstance(step, LaunchStep) for step, used in steps if used or isinstance(step, LaunchStep)]
         if all(launches) or not any(launches):
             return float(any(launches))

@@ -14,7 +14,14 @@ from sandbox.capture import AdoptingArena, TimedPlan
 from sandbox.compare import expect
 from sandbox.execute import Arena, bind_inputs, changed_input, run_aten
 from sandbox.plan import AtenStep, Plan, Value, decode
-from sandbox.plan_buffers import adoptable_storages, fresh_storages, kept_storages, stateful_storages, uses_given
+from sandbox.plan_buffers import (
+    adoptable_storages,
+    fresh_storages,
+    kept_storages,
+    num_carrying,
+    stateful_storages,
+    uses_given,
+)
 from sandbox.plan_check import tensor_refs
 from sandbox.reference import Case
 from sandbox.replay import _compared, storage_name
@@ -227,6 +234,39 @@ def test_operators_that_only_put_numbers_in_place_are_told_from_those_that_work(
     working = {"launch", "add_", "mul", "native_batch_norm", "exp", "sub"}
     assert {name for name, used in used.items() if used} == working
     assert {"zero_", "ones", "add"} <= {name for name, used in used.items() if not used}
+
+
+PUTS_IN_PLACE = """
+@triton.jit
+def relu(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    offsets = tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + offsets, mask=offsets < n)
+    tl.store(y_ptr + offsets, tl.maximum(x, 0.0), mask=offsets < n)
+
+
+class ModelNew(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.seen = torch.zeros(64, 100)
+        self.register_buffer("count", torch.zeros(64, 100))
+
+    def forward(self, x):
+        self.count.copy_(x)
+        y = torch.empty_like(x)
+        relu[(1,)](x + self.seen + self.count, y, x.numel(), BLOCK=8192)
+        self.seen = y
+        return y + 1
+"""
+
+
+def test_copies_that_tracing_writes_for_the_next_call_are_told_from_those_of_the_program(
+    trace: Trace, sources: dict[str, str]
+) -> None:
+    traced = trace(sources["relu"], sources["head"] + PUTS_IN_PLACE)
+    assert traced.plan is not None, traced.failure
+    plan = decode(traced.plan)
+    copies = [at for at, step in enumerate(plan.steps) if isinstance(step, AtenStep) and "copy_" in step.op]
+    assert (len(copies), num_carrying(plan), copies[-1]) == (2, 1, len(plan.steps) - 1)
 
 
 @pytest.mark.parametrize(
