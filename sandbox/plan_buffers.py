@@ -51,7 +51,9 @@ def num_carrying(plan: Plan) -> int:
     call: tracing writes these copies, where a program puts a tensor in another's place for nothing."""
     kept, count = stateful_storages(plan), 0
     for step in reversed(plan.steps):
-        if not isinstance(step, AtenStep) or step.op != "aten.copy_.default" or not _output_storages(plan, step) <= kept:
+        if not isinstance(step, AtenStep) or step.op != "aten.copy_.default":
+            break
+        if not _output_storages(plan, step) <= kept:
             break
         count += 1
     return count
