@@ -18,9 +18,10 @@ work=$(realpath -m "$1") total=$2 cores=$3 shards=${4:+$(realpath "$4")}
 : "${DRAFTS:=$([ -n "$shards" ] && echo 0 || echo 60000)}" # unjudged, of the first training, where there are fewer
 : "${LATER_DRAFTS:=$((DRAFTS / 3))}" # and of the second
 : "${COPIES:=4}"       # of each repair of an attempt of its own
-: "${FIRST_SECONDS:=$((total * 14 / 100))}" "${OWN_SECONDS:=$((total * 14 / 100))}" "${FAILURES_SECONDS:=$((total * 8 / 100))}"
+: "${FIRST_SECONDS:=$((total * 36 / 100))}" # 52 s on an H200 left a model that got nothing right, nor near it
+: "${OWN_SECONDS:=$((total * 10 / 100))}" "${FAILURES_SECONDS:=$((total * 8 / 100))}"
 : "${TEST_SEEDS=held_out:0..90 longer:0..90}" "${TEST_SAMPLES:=6}" "${TEST_REPAIRS:=4}"
-: "${BATCH:=512}"    # answers sampled at a time
+: "${BATCH:=256}"    # answers sampled at a time; twice as many are judged to the end, whatever time that takes
 : "${TRAINING:=}"    # further options of both trainings
 : "${FIRST:=}"       # a checkpoint to take for the first training's
 OUT=$(realpath -m "$OUT") FIRST=${FIRST:+$(realpath "$FIRST")}
