@@ -18,11 +18,8 @@ from triton.runtime import interpreter as ti
 
 _Builder: Any = ti.InterpreterBuilder
 _BITS = np.dtype(np.uint16)
-_NAN_BITS = {
-    "bf16": np.uint16(0x7FC0),
-    "fp8e5": np.uint8(0x7F),
-    "fp8e4nv": np.uint8(0x7F),
-}  # of what is kept as integers
+# NaN of what is kept as integers, by Triton's name.
+_NAN_BITS: dict[str, Any] = {"bf16": np.uint16(0x7FC0), "fp8e5": np.uint8(0x7F), "fp8e4nv": np.uint8(0x7F)}
 
 
 def _is_brain(handle: Any) -> bool:
