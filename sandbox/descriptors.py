@@ -18,6 +18,7 @@ MIN_INNER_BYTES = 16  # and bytes of a box along the last one; strides are multi
 _MAX_SIZE, _MAX_STRIDE_BYTES = 2**31 - 1, 2**40 - 1
 _MAX_BLOCK_ELEMENTS = 1 << 20  # triton.language.core.TRITON_MAX_TENSOR_NUMEL
 PADDINGS = ("zero", "nan")
+_PADDED_WITH_NAN = ("fp64", "fp32", "fp16", "bf16")  # of floating types alone, and the driver takes 8-bit ones as bytes
 
 # Triton's names of the dtypes of a plan.
 TRITON_DTYPE = {
@@ -136,8 +137,8 @@ def fault_of(descriptor: Descriptor, block: Block, *, dtype: str, offset: int, l
         return f"is of {dtype}, the kernel takes {block.dtype}"
     if offset * item % MIN_INNER_BYTES:
         return f"begins {offset} elements into its memory, which is no multiple of {MIN_INNER_BYTES} bytes"
-    if descriptor.padding not in PADDINGS or (descriptor.padding == "nan" and "f" not in block.dtype):
-        return f"has the padding {descriptor.padding!r:.20}"
+    if descriptor.padding not in PADDINGS or (descriptor.padding == "nan" and block.dtype not in _PADDED_WITH_NAN):
+        return f"of {block.dtype} has the padding {descriptor.padding!r:.20}"
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if (end := (last + 1) * item) > limit_bytes:
         return f"of shape {_listed(shape)} reaches byte {end} of a buffer of {limit_bytes}"

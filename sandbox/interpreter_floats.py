@@ -3,7 +3,8 @@
 Triton's interpreter keeps bfloat16 as uint16 and computes with these as integers, which calls every honest kernel that
 multiplies, compares or constructs bfloat16 numbers wrong; and its maxima always give NaN where one operand is NaN. Here
 bfloat16 operands are widened to float32 and results rounded to the nearest even, once an operation, as the hardware
-does. Runs in the interpret child only. Atomics on bfloat16 are not covered, nor are the float8 types.
+does. Where a block is padded with NaN, the interpreter has zeros of bfloat16 and float8 there, and NaN is put in
+their place. Runs in the interpret child only. Atomics on bfloat16 are not covered, nor is arithmetic on float8.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from triton.runtime import interpreter as ti
 
 _Builder: Any = ti.InterpreterBuilder
 _BITS = np.dtype(np.uint16)
+# NaN of what is kept as integers, by Triton's name.
+_NAN_BITS: dict[str, Any] = {"bf16": np.uint16(0x7FC0), "fp8e5": np.uint8(0x7F), "fp8e4nv": np.uint8(0x7F)}
 
 
 def _is_brain(handle: Any) -> bool:
@@ -91,6 +94,35 @@ def _dot(original: Callable[..., Any]) -> Callable[..., Any]:
     return dot
 
 
+def _padded(pointers: Any) -> Any:
+    """NaN in the form of what the pointers lead to."""
+    kind = pointers.get_element_ty()
+    bits = _NAN_BITS[kind.name]
+    return ti.TensorHandle(np.full(pointers.data.shape, bits, dtype=bits.dtype), kind)
+
+
+def _descriptor_load(original: Callable[..., Any]) -> Callable[..., Any]:
+    def load(self: Any, described: Any, offsets: Any, *how: Any) -> Any:
+        with_nan = described.padding == ti._ir.PADDING_OPTION.PAD_NAN
+        if not with_nan or described.base.get_element_ty().name not in _NAN_BITS:
+            return original(self, described, offsets, *how)
+        pointers, mask = described.materialize_pointers(offsets)
+        return self.create_masked_load(pointers, mask, _padded(pointers), *how, False)
+
+    return load
+
+
+def _block_load(original: Callable[..., Any]) -> Callable[..., Any]:
+    def load(self: Any, block: Any, checked: Any, padding: Any, *how: Any) -> Any:
+        with_nan = padding == ti._ir.PADDING_OPTION.PAD_NAN
+        if not with_nan or block.base.get_element_ty().name not in _NAN_BITS:
+            return original(self, block, checked, padding, *how)
+        pointers, mask = block.materialize_pointers(checked)
+        return self.create_masked_load(pointers, mask, _padded(pointers), *how)
+
+    return load
+
+
 def install() -> None:
     """Replaces the builder's operations, for the life of this process."""
     for name in ("binary_op", "unary_op", "create_fma"):
@@ -100,5 +132,7 @@ def install() -> None:
         setattr(_Builder, name, _cast(getattr(_Builder, name)))
     _Builder.create_dot = _dot(_Builder.create_dot)
     _Builder.get_bf16 = _get_bf16
+    _Builder.create_descriptor_load = _descriptor_load(_Builder.create_descriptor_load)
+    _Builder.create_tensor_pointer_load = _block_load(_Builder.create_tensor_pointer_load)
     _Builder.create_maxnumf = lambda self, lhs, rhs: self.binary_op(lhs, rhs, np.fmax)
     _Builder.create_minnumf = lambda self, lhs, rhs: self.binary_op(lhs, rhs, np.fmin)

@@ -75,7 +75,7 @@ class _Finder:
         self._scopes = Scopes(tree)
         self._kernels = kernels_of(tree)
         self._launches = launches_of(tree, self._kernels)
-        self._describes = any(_DESCRIPTOR in (getattr(n, "id", None), getattr(n, "attr", None)) for n in ast.walk(tree))
+        self._describes = any(_is_descriptor(node) for node in ast.walk(tree))
 
     def found(self) -> tuple[list[_Found], tuple[tuple[str, ...], ...]]:
         founds: list[_Found] = []
@@ -314,6 +314,13 @@ def _is_block(node: ast.Constant) -> bool:
 def _number(node: ast.Constant) -> int:
     assert isinstance(node.value, int)
     return node.value
+
+
+def _is_descriptor(node: ast.AST) -> bool:
+    """Whether a node names the class of descriptors, or gives it another name."""
+    if isinstance(node, ast.alias):
+        return node.name == _DESCRIPTOR and node.asname is not None
+    return _DESCRIPTOR in (getattr(node, "id", None), getattr(node, "attr", None))
 
 
 def _is_group(name: str) -> bool:

@@ -35,23 +35,35 @@ def attributes_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def moved_to(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """The module itself, with all that it holds on the device: `Module.to` leaves plain attributes where they are, and
-    a call that meets both fails."""
-    for part in model.to(device).modules():
+    a call that meets both fails. What is held in two places is moved once."""
+    before = state_of(model)  # kept, so that no id is given to another
+    after = state_of(model.to(device))
+    moved: dict[int, tuple[Any, Any]] = {id(tensor): (tensor, after[name]) for name, tensor in before.items()}
+    for part in model.modules():
         for name, value in vars(part).items():
             if name not in _TORCH_OWN:
-                vars(part)[name] = _moved(value, device)
+                vars(part)[name] = _moved(value, device, moved)
     return model
 
 
-def _moved(value: Any, device: torch.device) -> Any:
-    """Tensors and plain lists, tuples and dicts of them; anything else as it is."""
+def _moved(value: Any, device: torch.device, moved: dict[int, tuple[Any, Any]]) -> Any:
+    """Tensors and plain lists, tuples and dicts of them; anything else as it is. `moved` has, by id, what was met
+    before and what became of it."""
+    if id(value) in moved:
+        return moved[id(value)][1]
+    became: Any = value
     if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if type(value) in (list, tuple):
-        return type(value)(_moved(item, device) for item in value)
-    if type(value) is dict:
-        return {key: _moved(item, device) for key, item in value.items()}
-    return value
+        became = value.to(device)
+    elif type(value) is tuple:
+        became = tuple(_moved(item, device, moved) for item in value)
+    elif type(value) is list:
+        moved[id(value)] = value, (became := [])  # it may hold itself
+        became += (_moved(item, device, moved) for item in value)
+    elif type(value) is dict:
+        moved[id(value)] = value, (became := {})
+        became |= {key: _moved(item, device, moved) for key, item in value.items()}
+    moved[id(value)] = value, became
+    return became
 
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:

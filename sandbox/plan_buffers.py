@@ -48,12 +48,14 @@ def stateful_storages(plan: Plan) -> frozenset[int]:
 
 def num_carrying(plan: Plan) -> int:
     """How many steps at a plan's end do nothing but put something in the place of what the module held, for its next
-    call: tracing writes these copies, where a program puts a tensor in another's place for nothing."""
-    kept, count = stateful_storages(plan), 0
+    call: tracing writes these copies, where a program puts a tensor in another's place for nothing. A copy into memory
+    that is returned is work of this call, whatever a plan says of its outputs."""
+    kept, count = stateful_storages(plan) - {plan.values[i].storage for i in tensor_refs(plan.outputs)}, 0
     for step in reversed(plan.steps):
         if not isinstance(step, AtenStep) or step.op != "aten.copy_.default":
             break
-        if not _output_storages(plan, step) <= kept:
+        targets = {plan.values[i].storage for i in written_arguments(step)} | _output_storages(plan, step)
+        if not targets or not targets <= kept:
             break
         count += 1
     return count

@@ -303,9 +303,8 @@ def dataflow(plan: Plan, writes: Sequence[Collection[int]] | None = None) -> Dat
 
     A launch reads every buffer that it is given. It writes those that `writes` names, a collection of buffers for each
     launch in order, as observed; before anything has run (`writes` None) it is taken to write all but the problem's
-    inputs, which a passing candidate leaves unchanged. An operator reads its arguments and writes its outputs and, if
-    its name ends in "_" or it has an
-    `out`, its arguments. Coarse on purpose: it may call a dead launch live, never a live one dead.
+    inputs, which a passing candidate leaves unchanged. An operator reads its arguments and writes its outputs and
+    what `written_arguments` says. Coarse on purpose: it may call a dead launch live, never a live one dead.
     """
     steps = first_choices(plan)
     inputs = {plan.values[i].storage for i in plan.inputs}
@@ -364,13 +363,14 @@ def _effects(step: AtenStep | LaunchStep, plan: Plan) -> tuple[list[int], list[i
 
 
 def written_arguments(step: AtenStep) -> list[int]:
-    """The value indices among an operator's arguments that it may write: what its name ends in "_" for, its `out`, and
-    what some write besides, as running statistics."""
+    """The value indices among an operator's arguments that it may write: what its name ends in "_" for, what some write
+    besides, as running statistics, and all that is given by keyword: its `out`, which has as many names as operators
+    have results, and in a forged plan the first argument too."""
     name = step.op.split(".")[1]
     if _WRITES_BESIDES.fullmatch(name):
         return [*tensor_refs(step.args), *tensor_refs(step.kwargs)]
     first = step.args[:1] if name.endswith("_") else []
-    return [*tensor_refs(first), *tensor_refs(step.kwargs.get("out"))]
+    return [*tensor_refs(first), *tensor_refs(step.kwargs)]
 
 
 class _Covered:

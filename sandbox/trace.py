@@ -141,8 +141,9 @@ def trace(
     if not tensors_in(outputs):
         raise TypeError(f"ModelNew returned no tensor but a {type(outputs).__name__}")
     plan = recorder.plan(init_steps=init_steps, inputs=bound, weights=weights, outputs=outputs)
+    plan = _carried_over(plan, replaced)
     _refuse_kept(plan, made)
-    return _without_unused(_carried_over(plan, replaced))
+    return _without_unused(plan)
 
 
 def _replaced(recorder: Recorder, held: Mapping[str, torch.Tensor], model: torch.nn.Module) -> list[tuple[int, int]]:

@@ -28,7 +28,16 @@ from sandbox.cuda_driver import (
     parameter_sizes,
     scratch_pointers,
 )
-from sandbox.descriptors import Descriptor, Lowered, TensorMap, block_of, fault_of, form_fault, form_from_json
+from sandbox.descriptors import (
+    TRITON_DTYPE,
+    Descriptor,
+    Lowered,
+    TensorMap,
+    block_of,
+    fault_of,
+    form_fault,
+    form_from_json,
+)
 from sandbox.execute import Arena
 from sandbox.kernel_recipe import recipe_of
 from sandbox.plan import ITEM_BYTES, Kernel, LaunchStep, Plan, PlanError, decode, encode, plan_hash
@@ -193,6 +202,16 @@ def test_what_is_let_through_stays_in_its_buffer(
         return
     storage = torch.zeros(limit // ITEM_BYTES[dtype])  # as_strided raises where a view would reach beyond it
     storage.as_strided(given.shape, given.strides, 2 * offset).fill_(1)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e5m2", "float8_e4m3fn", "int32"])
+def test_what_the_driver_takes_for_integers_is_not_padded_with_nan(dtype: str) -> None:
+    block = block_of(f"tensordesc<{TRITON_DTYPE[dtype]}[16, 32]>")
+    assert block is not None
+    zeros = Descriptor(base=0, shape=(16, 32), strides=(32, 1), padding="zero")
+    assert fault_of(zeros, block, dtype=dtype, offset=0, limit_bytes=2048) is None
+    nans = dataclasses.replace(zeros, padding="nan")
+    assert "padding" in str(fault_of(nans, block, dtype=dtype, offset=0, limit_bytes=2048))
 
 
 # --- how kernels take them -------------------------------------------------------------------------------------------
@@ -432,6 +451,40 @@ def get_init_inputs():
 def test_the_precision_of_what_descriptors_load_is_seen(verdict: Judge, precision: str, status: Status) -> None:
     told = verdict(PRODUCT, TF32.replace("PRECISION", precision))
     assert told.status is status, told.feedback
+
+
+PADDED = """
+import torch
+import triton
+import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+
+@triton.jit
+def padded(x_desc, x_ptr, y_ptr):
+    x = LOAD
+    rows, columns = tl.arange(0, 64)[:, None], tl.arange(0, 32)[None, :]
+    tl.store(y_ptr + rows * 32 + columns, tl.where(x == x, x, 7.0))
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        y = torch.empty(64, 32, dtype=x.dtype, device=x.device)
+        padded[(1,)](TensorDescriptor.from_tensor(x, [64, 32], padding="nan"), x, y)
+        return y
+"""
+BLOCK_POINTER = """tl.load(
+        tl.make_block_ptr(x_ptr, (40, 32), (32, 1), (0, 0), (64, 32), (1, 0)), boundary_check=(0, 1),
+        padding_option="nan")"""
+
+
+@pytest.mark.parametrize("load", ["x_desc.load([0, 0])", BLOCK_POINTER], ids=["descriptor", "block pointer"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_lies_beyond_a_tensor_is_nan_where_it_is_asked_for(verdict: Judge, dtype: str, load: str) -> None:
+    problem, _ = doubling(dtype)
+    told = verdict(problem.replace("x * 2", "torch.nn.functional.pad(x, (0, 0, 0, 24), value=7.0)"),
+                   PADDED.replace("LOAD", load))  # fmt: skip
+    assert told.status is Status.PASSED, told.feedback
 
 
 def test_rounding_on_the_way_is_not_supported(trace: Trace) -> None:

@@ -89,6 +89,8 @@ def test_what_must_move_along_does(body: str, expected: str) -> None:
         "def f(B=64):\n    copy[(triton.cdiv(n, B),)](x, y, n, BLOCK=B)",  # a caller may say otherwise
         "copy[(triton.cdiv(n, 96),)](x, y, n, BLOCK=96)",  # no power of two
         "d = TensorDescriptor.from_tensor(x, [64])\ncopy[(triton.cdiv(n, 64),)](d, y, n, BLOCK=64)",  # once more in d
+        "from triton.tools.tensor_descriptor import TensorDescriptor as D\nd = D.from_tensor(x, [64])\n"
+        "copy[(triton.cdiv(n, 64),)](d, y, n, BLOCK=64)",
     ],
 )
 def test_a_block_that_nothing_follows_stays(body: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -62,7 +64,7 @@ class Holds(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.plain, self.name = torch.ones(2), "holds"
-        self.listed: list[torch.Tensor | int] = [torch.ones(2), 3]
+        self.listed: list[Any] = [torch.ones(2), 3]
         self.register_buffer("kept", torch.ones(2))
 
 
@@ -73,3 +75,16 @@ def test_all_that_a_module_holds_is_moved_and_not_its_parameters_alone() -> None
     assert isinstance(first, torch.Tensor) and first.device.type == "meta"
     assert {inner.plain.device.type, inner.kept.device.type} == {"meta"}
     assert (second, inner.name) == (3, "holds")
+
+
+def test_what_is_held_in_two_places_is_moved_once() -> None:
+    """A module that writes to one of them in its call reads it in the other."""
+    first, second = Holds(), Holds()
+    second.plain = first.plain
+    second.listed = first.listed
+    first.listed += [first.kept, first.plain]
+    first.listed.append(first.listed)
+    moved_to(torch.nn.Sequential(first, second), torch.device("meta"))
+    assert first.plain is second.plain and first.listed is second.listed
+    *_, kept, plain, itself = first.listed
+    assert kept is first.kept and plain is first.plain and itself is first.listed

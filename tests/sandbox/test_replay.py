@@ -13,7 +13,7 @@ import torch
 from sandbox.capture import AdoptingArena, TimedPlan
 from sandbox.compare import expect
 from sandbox.execute import Arena, bind_inputs, changed_input, run_aten
-from sandbox.plan import AtenStep, Plan, Value, decode
+from sandbox.plan import AtenStep, LaunchStep, Plan, Value, decode
 from sandbox.plan_buffers import (
     adoptable_storages,
     fresh_storages,
@@ -22,7 +22,7 @@ from sandbox.plan_buffers import (
     stateful_storages,
     uses_given,
 )
-from sandbox.plan_check import tensor_refs
+from sandbox.plan_check import Work, dataflow, tensor_refs
 from sandbox.reference import Case
 from sandbox.replay import _compared, storage_name
 from sandbox.tracer import Traced
@@ -267,6 +267,49 @@ def test_copies_that_tracing_writes_for_the_next_call_are_told_from_those_of_the
     plan = decode(traced.plan)
     copies = [at for at, step in enumerate(plan.steps) if isinstance(step, AtenStep) and "copy_" in step.op]
     assert (len(copies), num_carrying(plan), copies[-1]) == (2, 1, len(plan.steps) - 1)
+    carrying = plan.steps[-1]
+    assert isinstance(carrying, AtenStep) and carrying.outputs[0] is not None
+    (returned,) = tensor_refs(plan.outputs)
+    target, source = carrying.args
+    forged = [
+        dataclasses.replace(carrying, args=[{"tensor": returned}, source], outputs=(None,)),
+        dataclasses.replace(carrying, args=[{"tensor": returned}, source]),
+        dataclasses.replace(carrying, args=[], kwargs={"self": {"tensor": returned}, "src": source}, outputs=(None,)),
+        dataclasses.replace(carrying, args=[target, source], outputs=(returned,)),
+    ]
+    for step in forged:
+        assert num_carrying(dataclasses.replace(plan, steps=(*plan.steps[:-1], step))) == 0, step
+    kept_returned = dataclasses.replace(plan, outputs={"tensor": carrying.outputs[0]})
+    assert num_carrying(kept_returned) == 0
+
+
+def test_what_a_module_held_cannot_be_returned_where_its_next_call_finds_another_there(
+    trace: Trace, sources: dict[str, str]
+) -> None:
+    """The copy for the next call would write over the answer."""
+    returns_it = PUTS_IN_PLACE.replace("self.seen = y", "before, self.seen = self.seen, y")
+    traced = trace(sources["relu"], sources["head"] + returns_it.replace("return y + 1", "return before"))
+    assert traced.status is Status.TRACE_ERROR and traced.failure is not None
+    assert traced.failure.error_class == "KeptOutput"
+
+
+def test_what_an_operator_is_given_by_keyword_may_be_its_result(trace: Trace, sources: dict[str, str]) -> None:
+    """A forged plan could say nothing of an operator's results, and have torch's work pass for a kernel's."""
+    traced = trace(sources["relu"], sources["head"] + PUTS_IN_PLACE)
+    assert traced.plan is not None, traced.failure
+    plan = decode(traced.plan)
+    (returned,) = tensor_refs(plan.outputs)
+    (x,) = plan.inputs
+    out = {"tensor": returned}
+    launch = next(step for step in plan.steps if isinstance(step, LaunchStep))
+    onto = dataclasses.replace(launch, args=(launch.args[0], returned, *launch.args[2:]))
+    for op, args, kwargs in (
+        ("aten.add_.Tensor", [], {"self": out, "other": {"tensor": x}}),
+        ("aten.exp.out", [{"tensor": x}], {"out": out}),
+        ("aten.topk.values", [{"tensor": x}, 3], {"values": out, "indices": out}),
+    ):
+        step = AtenStep(op=op, args=args, kwargs=kwargs, outputs=(None,))
+        assert dataflow(dataclasses.replace(plan, steps=(onto, step))).work is Work.MIXED, op
 
 
 @pytest.mark.parametrize(

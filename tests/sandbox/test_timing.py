@@ -198,6 +198,7 @@ def test_runs_of_one_of_two_times_come_to_a_narrow_interval_which_medians_of_the
     assert narrow.ended is Ended.INTERVAL and narrow.ratio.median == pytest.approx(1.0, abs=0.01)
     assert middle([4.0] * 4 + [4.16] * 4) == pytest.approx(4.08)
     assert middle([4.0] * 7 + [400.0]) == 4.0 and middle([5.0]) == 5.0
+    assert middle([4.0, 400.0, 4.0]) == 4.0  # long runs have as few as three replays
 
 
 def test_input_sets_take_turns_across_requests_and_the_first_run_of_each_is_not_told() -> None:
