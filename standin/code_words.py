@@ -50,7 +50,8 @@ _NAMED = re.compile(
     r"|(?<=NameError: )\w+(?= is not defined)|(?<=name ')\w+(?=' is not defined)"
     r"|(?<=argument ')\w+|(?<=argument: ')\w+|(?<=arguments: ')\w+|(?<=' and ')\w+|(?<=, and ')\w+|(?<=', ')\w+"
     r"|(?<=variable ')\w+|(?<=variable )\w+(?= (?:has initial type|changed type))"
-    r"|^\w+(?=\(\) (?:takes|got|missing))|^\w+(?= counts \d)|(?<=elements \()\w+(?=\),)"
+    r"|^\w+(?=\(\) (?:takes|got|missing))|(?<=Error: )\w+(?=\(\) (?:takes|got|missing))"
+    r"|^\w+(?= counts \d)|(?<=elements \()\w+(?=\),)"
     r"|(?<='ModelNew' object has no attribute ')\w+|(?<=Keyword argument )\w+"
 )
 _WORD = re.compile(r"[A-Za-z_]\w*")

@@ -52,20 +52,26 @@ def redrawn(words: Iterable[str], *, roles: Roles, taken: Set[str], failed: bool
     With `failed`, what is told by its name to be a number of elements still is, and nothing else becomes so.
     """
     ordered = sorted(words)
-    for _ in range(_TRIES):
-        found = _Draw(ordered, roles=roles, taken=taken, failed=failed, rng=rng).all()
+    for number in range(_TRIES):
+        wide = 2 * number >= _TRIES
+        found = _Draw(ordered, roles=roles, taken=taken, failed=failed, wide=wide, rng=rng).all()
         if found is not None:
             return found
     return None
 
 
 class _Draw:
-    def __init__(self, words: Sequence[str], *, roles: Roles, taken: Set[str], failed: bool, rng: Random) -> None:
+    """`wide` draws locals from all of them: an attempt may have used up a kind."""
+
+    def __init__(
+        self, words: Sequence[str], *, roles: Roles, taken: Set[str], failed: bool, wide: bool, rng: Random
+    ) -> None:
         self._words = words
         self._there = frozenset(words)
         self._roles = roles
         self._taken = taken
         self._failed = failed
+        self._wide = wide
         self._rng = rng
         self._forms = dict(zip(_FORMS, rng.sample(_FORMS, len(_FORMS)), strict=True))
         self._made: dict[str, str] = {}
@@ -114,7 +120,7 @@ class _Draw:
             return None, TENSORS
         if word in roles.sizes:
             return None, SIZES
-        if word in _LOCAL:
+        if word in _LOCAL and not self._wide:
             return _LOCAL[word]
         if word in TENSORS or word in SIZES:
             return None, TENSORS if word in TENSORS else SIZES

@@ -29,7 +29,7 @@ from standin.word_roles import roles_in
 
 _STATUSES = {lead: status for status, lead in LEADS.items()}
 _SHORTENED = " ... "
-_HINT = "\nHint: "
+_HINT = "Hint: "
 _PLACE = re.compile(r"(\w+) at line (\d+)(?:: (.*))?")
 _ERROR = re.compile(r"(\w+): (.*)")
 _WRITE = re.compile(r"^line \d+: [\w.]+ has no \w+: write (.*)$", re.M)
@@ -94,8 +94,7 @@ def _untrue(example: Example, made: Example) -> NotRenamed | None:
         return NotRenamed.LENGTH
     if _quotes(example.attempt, example.feedback) != _quotes(made.attempt, made.feedback):
         return NotRenamed.PLACE
-    advised = _HINT in example.feedback and _advice(example.feedback) != _advice(made.feedback)
-    return NotRenamed.HINT if advised else None
+    return None if _advice(example.feedback) == _advice(made.feedback) else NotRenamed.HINT
 
 
 def _depends_on_length(feedback: str) -> bool:
@@ -124,14 +123,18 @@ def _quotes(attempt: str, feedback: str) -> bool:
 
 
 def _advice(feedback: str) -> str | None:
-    """The hint that the judge would give on what is shown of the error, where that depends on its words."""
+    """The hint that the judge would give on what is shown of the error; None also where it says what is wrong in the
+    text, in place of a hint."""
     lines = feedback.split("\n")
-    status = _STATUSES.get(lines[0], Status.TRACE_ERROR)
     if len(lines) < 2:
         return None
     if (place := _PLACE.fullmatch(lines[1])) is not None:
-        error_class, message = place[1], lines[2] if len(lines) > 2 else ""
+        error_class, message, further = place[1], "".join(lines[2:3]), lines[3:]
     else:
         error = _ERROR.fullmatch(lines[1])
         error_class, message = (error[1], error[2]) if error is not None else ("", lines[1])
+        further = lines[2:]
+    if further and not further[0].startswith(_HINT):
+        return None
+    status = _STATUSES.get(lines[0], Status.TRACE_ERROR)
     return find_hint(status, Failure(error_class=error_class, message=message))
