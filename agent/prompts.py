@@ -246,6 +246,8 @@ def strip_comments(source: str) -> str:
 
     Text that cannot be tokenised, or that would no longer mean the same, comes back as it is.
     """
+    if "#" not in source:
+        return source
     lines = source.split("\n")
     emptied: set[int] = set()
     try:

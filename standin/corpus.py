@@ -6,12 +6,14 @@ a loader.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from standin.batches import Batch
@@ -20,6 +22,7 @@ from standin.model import IGNORED
 SPLITS = ("train", "held_out")
 # What a token of an answer is.
 DRAFTED, COPIED, CHANGED = 0, 1, 2
+_TENSORS = ("ids", "marks", "lengths", "num_prompts")  # of a split, in a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class TokenSequence:
     """`ids` of prompt, answer and end; the first `num_prompt` are the prompt, which is given and not learnt. `marks`
     has a byte for each token of the answer: DRAFTED, or in a repair COPIED or CHANGED."""
 
-    ids: tuple[int, ...]
+    ids: Sequence[int]
     num_prompt: int
     marks: bytes
 
@@ -46,7 +49,7 @@ class Corpus:
 
     def __init__(self, ids: Tensor, marks: Tensor, lengths: Tensor, num_prompts: Tensor, *, pad: int) -> None:
         """`ids` and `marks` have all sequences one after the other, a mark for each id, the prompts' too; the other two
-        have one figure a sequence. int32, marks uint8, one device."""
+        have one figure a sequence. ids int16, marks uint8, the others int32, one device."""
         self.lengths: list[int] = lengths.tolist()
         self.num_answer_tokens = int((lengths - num_prompts).sum())
         self._ids = ids
@@ -87,10 +90,12 @@ def _moved(values: Tensor, last: float) -> Tensor:
 def write_sequences(splits: Mapping[str, Sequence[TokenSequence]], path: Path) -> None:
     tensors: dict[str, Tensor] = {}
     for split, sequences in splits.items():
-        ids = [token for sequence in sequences for token in sequence.ids]
-        tensors[f"{split}.ids"] = torch.tensor(ids, dtype=torch.int16)
-        marks = b"".join(bytes(sequence.num_prompt) + sequence.marks for sequence in sequences)
-        tensors[f"{split}.marks"] = torch.frombuffer(bytearray(marks), dtype=torch.uint8)
+        ids, marks = array("H"), bytearray()
+        for sequence in sequences:
+            ids.extend(sequence.ids)
+            marks += bytes(sequence.num_prompt) + sequence.marks
+        tensors[f"{split}.ids"] = torch.frombuffer(ids, dtype=torch.int16)
+        tensors[f"{split}.marks"] = torch.frombuffer(marks, dtype=torch.uint8)
         tensors[f"{split}.lengths"] = torch.tensor([len(s.ids) for s in sequences], dtype=torch.int32)
         tensors[f"{split}.num_prompts"] = torch.tensor([s.num_prompt for s in sequences], dtype=torch.int32)
     save_file(tensors, path)
@@ -98,8 +103,9 @@ def write_sequences(splits: Mapping[str, Sequence[TokenSequence]], path: Path) -
 
 def read_corpus(path: Path, *, split: str, device: str, pad: int) -> Corpus:
     """Raises KeyError where the file has no such split."""
-    tensors = load_file(path)
-    ids, lengths, num_prompts = (
-        tensors[f"{split}.{name}"].to(device, torch.int32) for name in ("ids", "lengths", "num_prompts")
-    )
-    return Corpus(ids, tensors[f"{split}.marks"].to(device), lengths, num_prompts, pad=pad)
+    with safe_open(path, framework="pt") as file:
+        try:
+            ids, marks, lengths, num_prompts = (file.get_tensor(f"{split}.{name}").to(device) for name in _TENSORS)
+        except SafetensorError as error:
+            raise KeyError(split) from error
+    return Corpus(ids, marks, lengths, num_prompts, pad=pad)

@@ -2,10 +2,12 @@
 
 Knows nothing of models. What it leaves is integers, so a GPU machine needs neither the examples nor what renders them.
 
-    python -m standin.prepare --data FOLDER [--drafts A..B] [--held-out A..B] [--tokenizer FOLDER] [--workers N]
+    python -m standin.prepare --data FOLDER [--drafts A..B] [--held-out A..B] [--namings N]
+        [--tokenizer FOLDER] [--workers N]
 
 Besides what lies in FOLDER, pairs may come from the generator as they are (`--drafts` for training, `--held-out` for
 the losses), in any number: its answers are right by how it makes them, and judging them takes a thousand times as long.
+What lies in FOLDER for training may come `--namings` times, all but the first under other names (`renaming.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -26,22 +29,20 @@ from typing import TypeVar
 from tokenizers import Tokenizer
 
 from standin.corpus import SPLITS, TokenSequence, write_sequences
+from standin.encoded import EncodedChunk, Order, begin_process, encoded_chunk
 from standin.examples import Example, draft_of, read_examples
 from standin.pairs import Split, pair, seed_range
 from standin.prepared import FOLDER, SEQUENCES_FILE, PreparationError, Prepared, write_prepared
 from standin.prompt_files import TEMPLATE_FILES, TEMPLATES
-from standin.sequences import answer_of, attempt_of, encode, marks_of, open_writer, prompt_of
+from standin.renaming import NotRenamed
 from standin.tokenizer import read_tokenizer, train_tokenizer, write_tokenizer
 
 MAX_VOCABULARY = 2**15  # ids are kept in 16 bits
 # More examples teach the tokenizer nothing new, and take their time.
 MAX_TOKENIZER_EXAMPLES = 4_000
-CHUNK = 256
+CHUNK = 128  # examples that a process is given at a time
 GivenT = TypeVar("GivenT")
 MadeT = TypeVar("MadeT")
-
-# Prompt, answer, and of a repair its marks.
-Rendered = tuple[str, str, bytes | None]
 
 
 def prepare(
@@ -52,41 +53,46 @@ def prepare(
     workers: int,
     drafts: range = range(0),
     held_out: range = range(0),
+    namings: int = 1,
     known: Tokenizer | None = None,
 ) -> Prepared:
     """Reads every `*.jsonl` in `data` and writes `data/prepared`. The order of files and lines does not matter.
 
-    `drafts` and `held_out` are seeds of pairs that the generator adds, unjudged. `known` is a tokenizer to keep, else
-    one is trained. Raises PreparationError.
+    `drafts` and `held_out` are seeds of pairs that the generator adds, unjudged. What was judged, for training, comes
+    `namings` times. `known` is a tokenizer to keep, else one is trained. Raises PreparationError.
     """
     if not 300 <= vocabulary <= MAX_VOCABULARY:
         raise PreparationError(f"--vocabulary {vocabulary}: must be from 300 to {MAX_VOCABULARY}")
+    if namings < 1:
+        raise PreparationError(f"--namings {namings}: must be at least 1")
     unjudged = {"train": _generated(drafts, "train", workers), "held_out": _generated(held_out, "held_out", workers)}
-    examples = _sorted([*_read_all(data), *(example for made in unjudged.values() for example in made)])
-    tokenizer = known or train_tokenizer(_texts_to_learn(examples), vocabulary=vocabulary)
-    rendered = _render_all(examples, tokenizer=tokenizer, workers=workers)
-    all_of: dict[str, list[TokenSequence]] = {}
+    orders = _ordered(_read_all(data), [example for made in unjudged.values() for example in made], namings=namings)
     for split in SPLITS:
-        found = [each for example, each in zip(examples, rendered, strict=True) if example.split == split]
-        if not found:
+        if all(order.example.split != split for order in orders):
             raise PreparationError(f"{data}: holds no example of split {split!r}")
-        texts, marks = [(prompt, answer) for prompt, answer, _ in found], [marks for *_, marks in found]
-        all_of[split] = encode(texts, tokenizer=tokenizer, marks=marks)
-    kept = {split: [s for s in sequences if len(s.ids) <= context] for split, sequences in all_of.items()}
+    tokenizer = known or train_tokenizer(_texts_to_learn(orders), vocabulary=vocabulary)
+    chunks = _encode_all(orders, tokenizer=tokenizer, workers=workers)
+    encoded = [each for chunk in chunks for each in chunk.encoded]
+    fitting = [each for each in encoded if len(each.sequence.ids) <= context]
+    kept = {split: [each.sequence for each in fitting if each.split == split] for split in SPLITS}
     folder = data / FOLDER
     folder.mkdir(exist_ok=True)
     write_tokenizer(tokenizer, folder, context=context)
     write_sequences(kept, folder / SEQUENCES_FILE)
+    not_renamed = sum((chunk.not_renamed for chunk in chunks), Counter[NotRenamed]())
     prepared = Prepared(
-        data_hash=_hash_of(rendered, context=context, vocabulary=vocabulary),
+        data_hash=_hash_of(chunks, context=context, vocabulary=vocabulary),
         vocabulary=tokenizer.get_vocab_size(),
         context=context,
         num_examples={split: len(sequences) for split, sequences in kept.items()},
         unjudged={split: len(made) for split, made in unjudged.items()},
-        left_out={split: len(all_of[split]) - len(kept[split]) for split in SPLITS},
+        namings=namings,
+        renamed={split: sum(each.renamed for each in fitting if each.split == split) for split in SPLITS},
+        not_renamed={why.value: count for why, count in sorted(not_renamed.items())},
+        left_out={split: sum(each.split == split for each in encoded) - len(kept[split]) for split in SPLITS},
         num_tokens={split: _count(sequences) for split, sequences in kept.items()},
-        median_tokens=median(len(s.ids) for s in all_of["train"]),
-        longest=max(len(s.ids) for sequences in all_of.values() for s in sequences),
+        median_tokens=median(len(each.sequence.ids) for each in encoded if each.split == "train"),
+        longest=max(len(each.sequence.ids) for each in encoded),
     )
     write_prepared(prepared, data)
     return prepared
@@ -102,8 +108,25 @@ def _read_all(data: Path) -> list[Example]:
     return examples
 
 
-def _sorted(examples: Sequence[Example]) -> list[Example]:
-    return sorted(examples, key=lambda e: (e.kind, e.split, e.seed, e.problem, e.attempt or "", e.answer))
+def _ordered(judged: Sequence[Example], unjudged: Sequence[Example], *, namings: int) -> list[Order]:
+    """All of them, sorted. Copies of a judged example are renamed each in its own way."""
+    copies, orders, further = Counter[Example](), list[Order](), namings - 1
+    for example in judged:
+        first = 1 + further * copies[example]
+        copies[example] += 1
+        orders.append(
+            Order(example=example, namings=range(first, first + further) if example.split == "train" else range(0))
+        )
+    orders += [Order(example=example, namings=range(0)) for example in unjudged]
+    return sorted(orders, key=_place)
+
+
+def _place(order: Order) -> tuple[str | int, ...]:
+    example = order.example
+    return (
+        example.kind, example.split, example.seed, example.problem, example.attempt or "", example.answer,
+        order.namings.start,
+    )  # fmt: skip
 
 
 def _generated(seeds: range, split: Split, workers: int) -> list[Example]:
@@ -117,54 +140,37 @@ def _drafts(seeds: range, *, split: Split) -> list[Example]:
     return [draft_of(pair(seed, split=split)) for seed in seeds]
 
 
-def _each(work: Callable[[GivenT], list[MadeT]], chunks: Sequence[GivenT], *, workers: int) -> Iterator[list[MadeT]]:
+def _each(work: Callable[[GivenT], MadeT], chunks: Sequence[GivenT], *, workers: int) -> Iterator[MadeT]:
     """What `work` makes of each chunk, in order."""
     if workers == 1 or len(chunks) < 2:
         yield from map(work, chunks)
         return
     # Not forked: the tokenizer's library has threads by now.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_process) as pool:
         yield from pool.map(work, chunks)
 
 
-def _texts_to_learn(examples: Sequence[Example]) -> Iterator[str]:
-    training = [example for example in examples if example.split == "train"]
+def _texts_to_learn(orders: Sequence[Order]) -> Iterator[str]:
+    training = [order.example for order in orders if order.example.split == "train"]
     for example in random.Random(0).sample(training, k=min(len(training), MAX_TOKENIZER_EXAMPLES)):
         yield from (example.problem, example.answer, example.attempt or "", example.feedback or "")
 
 
-def _render_all(examples: Sequence[Example], *, tokenizer: Tokenizer, workers: int) -> list[Rendered]:
-    chunks = [examples[at : at + CHUNK] for at in range(0, len(examples), CHUNK)]
-    render = partial(_render, tokenizer=tokenizer.to_str())
-    return [text for texts in _each(render, chunks, workers=workers) for text in texts]
-
-
-def _render(examples: Sequence[Example], *, tokenizer: str) -> list[Rendered]:
-    known = Tokenizer.from_str(tokenizer)
-    writer = open_writer(known)
-    return [
-        (prompt_of(each, writer=writer), answer_of(each), _marks(attempt_of(each), answer_of(each), tokenizer=known))
-        for each in examples
-    ]
-
-
-def _marks(attempt: str | None, answer: str, *, tokenizer: Tokenizer) -> bytes | None:
-    if attempt is None:
-        return None
-    old, new = (tokenizer.encode(text, add_special_tokens=False).ids for text in (attempt, answer))
-    return marks_of(old, new)
+def _encode_all(orders: Sequence[Order], *, tokenizer: Tokenizer, workers: int) -> list[EncodedChunk]:
+    chunks = [orders[at : at + CHUNK] for at in range(0, len(orders), CHUNK)]
+    return list(_each(partial(encoded_chunk, tokenizer=tokenizer.to_str()), chunks, workers=workers))
 
 
 def _count(sequences: Sequence[TokenSequence]) -> int:
     return sum(len(sequence.ids) for sequence in sequences)
 
 
-def _hash_of(rendered: Sequence[Rendered], *, context: int, vocabulary: int) -> str:
+def _hash_of(chunks: Sequence[EncodedChunk], *, context: int, vocabulary: int) -> str:
     digest = hashlib.sha256(f"{context} {vocabulary}".encode())
     for name in TEMPLATE_FILES:
         digest.update((TEMPLATES / name).read_bytes())
-    for prompt, answer, marks in rendered:
-        digest.update(f"{len(prompt)} {len(answer)} {prompt}{answer}".encode() + (marks or b""))
+    for chunk in chunks:
+        digest.update(chunk.digest)
     return digest.hexdigest()[:32]
 
 
@@ -175,13 +181,14 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=2048, help="longer examples are left out")
     parser.add_argument("--drafts", type=seed_range, default=range(0), help="seeds A..B of unjudged training pairs")
     parser.add_argument("--held-out", type=seed_range, default=range(0), help="seeds A..B of unjudged held-out pairs")
+    parser.add_argument("--namings", type=int, default=1, help="how often what was judged comes, each time named anew")
     parser.add_argument("--tokenizer", type=Path, help="a checkpoint whose tokenizer is kept")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     try:
         prepared = prepare(
             options.data, vocabulary=options.vocabulary, context=options.context, workers=options.workers,
-            drafts=options.drafts, held_out=options.held_out,
+            drafts=options.drafts, held_out=options.held_out, namings=options.namings,
             known=None if options.tokenizer is None else read_tokenizer(options.tokenizer),
         )  # fmt: skip
     except PreparationError as error:

@@ -21,14 +21,18 @@ class PreparationError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What was made. Counts are by split; `unjudged` came from the generator as they are, `left_out` are examples
-    longer than `context` tokens."""
+    """What was made. Counts are by split; `unjudged` came from the generator as they are, `renamed` are judged ones
+    under other names than those under which they were judged, `left_out` are longer than `context` tokens. What
+    `namings` asked for and could not be had is in `not_renamed`, by why."""
 
     data_hash: str
     vocabulary: int
     context: int
     num_examples: Mapping[str, int]
     unjudged: Mapping[str, int]
+    namings: int
+    renamed: Mapping[str, int]
+    not_renamed: Mapping[str, int]
     left_out: Mapping[str, int]
     num_tokens: Mapping[str, int]
     median_tokens: float

@@ -18,6 +18,7 @@ work=$(realpath -m "$1") total=$2 cores=$3 shards=${4:+$(realpath "$4")}
 : "${DRAFTS:=$([ -n "$shards" ] && echo 0 || echo 60000)}" # unjudged, of the first training, where there are fewer
 : "${LATER_DRAFTS:=$((DRAFTS / 3))}" # and of the second
 : "${COPIES:=4}"       # of each repair of an attempt of its own
+: "${NAMINGS:=6}"      # of each judged example: once as it was judged, else under other names
 : "${FIRST_SECONDS:=$((total * 36 / 100))}" # 52 s on an H200 left a model that got nothing right, nor near it
 : "${OWN_SECONDS:=$((total * 10 / 100))}" "${FAILURES_SECONDS:=$((total * 8 / 100))}"
 : "${TEST_SEEDS=held_out:0..90 longer:0..90}" "${TEST_SAMPLES:=6}" "${TEST_REPAIRS:=4}"
@@ -90,7 +91,7 @@ else
 fi
 if [ -z "$FIRST" ]; then
     step "preparing" "$((total / 4))" "$PYTHON" -m standin.prepare --data "$data" --workers "$cores" --held-out 0..400 \
-        $(drafts $((start + 100000)) "$DRAFTS")
+        --namings "$NAMINGS" $(drafts $((start + 100000)) "$DRAFTS")
     # While the GPU trains the cores judge on; with shards there is nothing to add.
     [ -n "$shards" ] || bash -c "examples $((start + 50000)) 50000 $(minutes $((FIRST_SECONDS - 25)))" &
     # shellcheck disable=SC2086
@@ -109,7 +110,7 @@ done
 step "its failures" "$((FAILURES_SECONDS + 60))" "$PYTHON" -m standin.attempts --data "$data" --samples "$work/own-0.8" "$work/own-1.0" \
     --copies "$COPIES" --workers "$cores" --minutes "$(minutes "$FAILURES_SECONDS")"
 step "preparing again" "$((total / 4))" "$PYTHON" -m standin.prepare --data "$data" --workers "$cores" --held-out 0..400 \
-    $(drafts $((start + 200000)) "$LATER_DRAFTS") --tokenizer "$first"
+    --namings "$NAMINGS" $(drafts $((start + 200000)) "$LATER_DRAFTS") --tokenizer "$first"
 later=$(($(left) * $([ -n "$TEST_SEEDS" ] && echo 42 || echo 88) / 100))
 # shellcheck disable=SC2086
 step "second training" "$((later + 30))" "$PYTHON" -m standin.train --data "$data" --out "$work/final" --state "$work/final.pt" \

@@ -5,8 +5,10 @@ Knows nothing of batches or models.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from functools import lru_cache
 
 from tokenizers import Tokenizer
 
@@ -24,6 +26,7 @@ NO_LIMIT = 10**9
 def open_writer(tokenizer: Tokenizer) -> PromptWriter:
     """A writer of the prompts that a run writes for a checkpoint with this tokenizer."""
 
+    @lru_cache(maxsize=2)  # the writer asks for one prompt's length again and again
     def length(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False).ids)
 
@@ -75,7 +78,7 @@ def encode(
     known = marks or [None] * len(texts)
     return [
         TokenSequence(
-            ids=(*prompt.ids, *answer.ids, end), num_prompt=len(prompt.ids),
+            ids=array("H", (*prompt.ids, *answer.ids, end)), num_prompt=len(prompt.ids),
             marks=bytes([DRAFTED]) * (len(answer.ids) + 1) if found is None else found,
         )
         for prompt, answer, found in zip(prompts, answers, known, strict=True)

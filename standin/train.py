@@ -164,7 +164,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument(
-        "--copied-weight", type=float, default=0.3, help="of a repair's token that the attempt has; a draft's have 1"
+        "--copied-weight", type=float, default=1.0, help="of a repair's token that the attempt has; a draft's have 1"
     )
     parser.add_argument("--changed-weight", type=float, default=4.0, help="of one that it has not, or that comes after")
     parser.add_argument("--width", type=int, default=256)

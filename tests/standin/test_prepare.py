@@ -50,8 +50,7 @@ def test_preparing_needs_both_splits(tmp_path: Path) -> None:
 def test_repairs_are_marked_and_drafts_are_not(data: Path) -> None:
     tensors = load_file(data / FOLDER / SEQUENCES_FILE)
     assert tensors["train.marks"].dtype == torch.uint8 and tensors["train.marks"].shape == tensors["train.ids"].shape
-    pieces = tensors["train.marks"].split(tensors["train.lengths"].tolist())
-    marked = [int(piece.max()) for piece in pieces]
+    marked = [int(piece.max()) for piece in _pieces(data, "marks")]
     assert marked.count(CHANGED) == 6 and marked.count(DRAFTED) == 12
 
 
@@ -74,3 +73,35 @@ def test_pairs_of_the_generator_are_added_unjudged_and_a_known_tokenizer_is_kept
     lengths = load_file(tmp_path / FOLDER / SEQUENCES_FILE)["train.lengths"]
     answer = len(known.encode(pair(9, split="train").answer).ids)
     assert int(lengths.max()) > answer  # the tiny pairs are shorter than any of the generator's
+
+
+def test_judged_training_examples_come_once_more_for_each_naming(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "held_out.jsonl").write_bytes((data / "held_out.jsonl").read_bytes())
+    (tmp_path / "train.jsonl").write_bytes((data / "train.jsonl").read_bytes())
+    whole = read_prepared(data)
+    made = prepare(tmp_path, vocabulary=384, context=2048, workers=1, namings=3, drafts=range(7, 9))
+    assert (made.namings, made.renamed, made.not_renamed) == (3, {"train": 2 * 18, "held_out": 0}, {})
+    assert made.num_examples == {"train": 3 * 18 + 2, "held_out": whole.num_examples["held_out"]}
+    assert made.data_hash != whole.data_hash
+    kinds = [int(piece.max()) for piece in _pieces(tmp_path, "marks")]
+    assert kinds.count(CHANGED) == 3 * 6
+    once, thrice = ({tuple(piece.tolist()) for piece in _pieces(folder, "ids")} for folder in (data, tmp_path))
+    assert len(thrice) > 2.5 * len(once)
+
+
+def test_copies_of_an_example_are_named_each_in_its_own_way(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "held_out.jsonl").write_bytes((data / "held_out.jsonl").read_bytes())
+    write_examples([tiny_repair(1, split="train")] * 4, tmp_path / "attempts.jsonl")
+    prepare(tmp_path, vocabulary=384, context=4096, workers=1, namings=3)
+    ids = [tuple(piece.tolist()) for piece in _pieces(tmp_path, "ids")]
+    assert len(ids) == 4 * 3 and len(set(ids)) == 1 + 4 * 2
+
+
+def test_how_many_namings_there_are_is_at_least_one(data: Path) -> None:
+    with pytest.raises(PreparationError, match="--namings 0"):
+        prepare(data, vocabulary=384, context=2048, workers=1, namings=0)
+
+
+def _pieces(folder: Path, what: str) -> tuple[torch.Tensor, ...]:
+    tensors = load_file(folder / FOLDER / SEQUENCES_FILE)
+    return torch.split(tensors[f"train.{what}"], tensors["train.lengths"].tolist())
