@@ -34,9 +34,11 @@ class EngineConfig(Section):
     """The vLLM engines of `sampler.kind: vllm`; with another kind a mistake.
 
     `num_engines` null is one for each GPU that judges leave, or one in all where there is no GPU. `placement` `own`
-    gives an engine `tensor_parallel` GPUs of its own; `shared` one that a judge has too: it sleeps while candidates are
-    timed, of which `time_together` are awaited, for `patience_seconds` at most while it has work. `memory_share` is of
-    each GPU's memory; null is 0.9 of an own GPU and 0.45 of a shared one.
+    gives an engine `tensor_parallel` GPUs of its own; `shared` one that a judge has too: it keeps off the GPU while
+    candidates are timed, of which `time_together` are awaited, for `patience_seconds` at most while it has work.
+    `while_timing` `frozen` stops its requests where they are, in an instant, and leaves it its memory; `asleep` has
+    them finish and frees the memory, as `frozen` does too for what found too little. `memory_share` is of each GPU's
+    memory; null is 0.9 of an own GPU and 0.45 of a shared one.
 
     `python` is the interpreter of another environment, with vLLM and this one's Ray and Python versions. `environment`
     has variables for the engine's process; it is stored with the run, so no secrets. `load_format` `dummy` draws random
@@ -57,6 +59,7 @@ class EngineConfig(Section):
     arguments: dict[str, str | int | float | bool] = Field(default={})
     start_seconds: PositiveFloat = 900.0
     max_restarts: Count = 3
+    while_timing: Literal["frozen", "asleep"] = "frozen"
     time_together: Positive = 16
     patience_seconds: PositiveFloat = 60.0
 

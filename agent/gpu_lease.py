@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import StrEnum
+from functools import partial
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Turn(StrEnum):
     """Whose turn it is, or is about to be."""
 
     GENERATE = "generate"
-    DRAIN = "drain"  # no new request is let in, and those let in finish
+    DRAIN = "drain"  # no new request is let in, and those let in finish, unless they are frozen
     SLEEP = "sleep"
     TIME = "time"
     WAKE = "wake"
@@ -42,20 +43,31 @@ class GpuLease:
     turn goes back when somebody wants to generate and nobody is left to be timed. If engines cannot be put to
     sleep or woken, whoever waits or asks later gets LeaseBroken with the cause.
 
+    A sleep is light or deep. Light: requests in flight stay in the engine, frozen, and so does its memory. Deep: they
+    finish first, and the memory is free. With `freezes` turns are light, but where somebody who needs the whole GPU has
+    waited `patience_seconds` or the engines are idle; without, all are deep.
+
     What is checked beside generating engines asks too, but for one thing alone: an engine that starts reckons its
     memory from what is free, and fails where somebody gives some back meanwhile (vLLM). So the two keep apart.
     """
 
-    def __init__(self, *, batch: int, patience_seconds: float, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self, *, batch: int, patience_seconds: float, freezes: bool = False, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         self._batch = batch
+        self._freezes = freezes
+        self._deep = not freezes  # this turn of timing, or the next
         self._patience_seconds = patience_seconds
         self._idle_seconds = idle_seconds
         self._turn = Turn.GENERATE
         self._changed = asyncio.Event()  # set for an instant whenever somebody may go on
         self._generating = self._to_generate = self._timing = self._to_time = 0
+        self._to_time_whole = 0  # of `_to_time`: those that need the memory too
         self._checking = self._starting = 0  # the latter: also those that wait for it
-        self._timing_asked_at = self._idle_since = 0.0  # the latter: the last answer's end
-        self._sleep: Callable[[], Awaitable[None]] | None = None
+        self._in_start = 0  # of `_generating`: starts, which cannot be frozen
+        self._timing_asked_at = self._whole_asked_at = 0.0
+        self._idle_since = 0.0  # the last answer's end
+        self._sleep: Callable[[bool], Awaitable[None]] | None = None
         self._wake_up: Callable[[], Awaitable[None]] | None = None
         self._switching: asyncio.Task[None] | None = None
         self._fault: Exception | None = None
@@ -63,9 +75,15 @@ class GpuLease:
         self._spent = dict.fromkeys(Turn, 0.0)
         self._turn_since: float | None = None  # None until somebody asks
 
-    def attach(self, *, sleep: Callable[[], Awaitable[None]], wake_up: Callable[[], Awaitable[None]]) -> None:
-        """What frees the GPUs, and what takes them back. What either raises breaks the lease."""
+    def attach(self, *, sleep: Callable[[bool], Awaitable[None]], wake_up: Callable[[], Awaitable[None]]) -> None:
+        """What frees the GPUs, told whether the sleep is deep, and what takes them back. What either raises breaks the
+        lease."""
         self._sleep, self._wake_up = sleep, wake_up
+
+    @property
+    def freezes(self) -> bool:
+        """Whether whoever is timed may have an engine's memory beside it."""
+        return self._freezes
 
     @property
     def turn(self) -> Turn:
@@ -102,9 +120,13 @@ class GpuLease:
         self._starting += 1
         try:
             async with self.generating():
-                while self._checking:
-                    await self._changed.wait()
-                yield
+                self._in_start += 1
+                try:
+                    while self._checking:
+                        await self._changed.wait()
+                    yield
+                finally:
+                    self._in_start -= 1
         finally:
             self._starting -= 1
             self._tell()
@@ -122,17 +144,24 @@ class GpuLease:
             self._tell()
 
     @contextlib.asynccontextmanager
-    async def timing(self) -> AsyncIterator[None]:
-        """While a candidate is timed, or anything else that must have a GPU to itself. Raises LeaseBroken."""
-        if self._to_time == 0:
-            self._timing_asked_at = asyncio.get_running_loop().time()
+    async def timing(self, *, whole: bool = False) -> AsyncIterator[None]:
+        """While a candidate is timed, or anything else that must have a GPU to itself; `whole`: with all its memory.
+        Raises LeaseBroken."""
+        now = asyncio.get_running_loop().time()
+        whole = whole and self._freezes
+        if whole and self._to_time_whole == 0:
+            self._whole_asked_at = now
+        elif not whole and self._to_time == self._to_time_whole:
+            self._timing_asked_at = now
         self._to_time += 1
+        self._to_time_whole += whole
         try:
             self._consider()
-            await self._until(Turn.TIME)
+            await self._until(Turn.TIME, whole=whole)
             self._timing += 1
         finally:
             self._to_time -= 1
+            self._to_time_whole -= whole
             self._consider()
         try:
             yield
@@ -140,8 +169,8 @@ class GpuLease:
             self._timing -= 1
             self._consider()
 
-    async def _until(self, turn: Turn) -> None:
-        while self._turn is not turn:
+    async def _until(self, turn: Turn, *, whole: bool = False) -> None:
+        while self._turn is not turn or (whole and not self._deep):
             if self._fault is not None:
                 told = f"{type(self._fault).__name__}: {self._fault}"
                 raise LeaseBroken(f"engines could not be put to sleep or woken: {told}") from self._fault
@@ -155,15 +184,25 @@ class GpuLease:
         if self._turn is Turn.GENERATE and self._to_time:
             wait_seconds = self._seconds_to_timing(now)
             if wait_seconds <= 0:
+                self._deep = not self._freezes or (self._to_time_whole > 0 and self._whole_is_due(now))
                 self._pass_to(Turn.DRAIN)
             else:
                 self._look_again_in(wait_seconds)
-        if self._turn is Turn.DRAIN and not self._generating:
+        if self._turn is Turn.DRAIN and not (self._generating if self._deep else self._in_start):
             self._pass_to(Turn.SLEEP)
-            self._switching = asyncio.create_task(self._switch(self._sleep, to=Turn.TIME))
-        if self._turn is Turn.TIME and self._to_generate and not self._timing and not self._to_time:
+            sleep = None if self._sleep is None else partial(self._sleep, self._deep)
+            self._switching = asyncio.create_task(self._switch(sleep, to=Turn.TIME))
+        if self._turn is Turn.TIME and not self._timing and not self._may_be_timed() and self._wants_another_turn():
             self._pass_to(Turn.WAKE)
             self._switching = asyncio.create_task(self._switch(self._wake_up, to=Turn.GENERATE))
+
+    def _may_be_timed(self) -> int:
+        """How many wait that are let in as soon as they run."""
+        return self._to_time if self._deep else self._to_time - self._to_time_whole
+
+    def _wants_another_turn(self) -> bool:
+        """Whether somebody would generate, or does and is frozen, or needs a deep sleep."""
+        return bool(self._to_generate or self._generating or self._to_time)
 
     def _pass_to(self, turn: Turn) -> None:
         now = asyncio.get_running_loop().time()
@@ -172,12 +211,18 @@ class GpuLease:
         self._turn, self._turn_since = turn, now
 
     def _seconds_to_timing(self, now: float) -> float:
-        if self._to_time >= self._batch:
+        num_others = self._to_time - self._to_time_whole
+        if num_others >= self._batch:
             return 0.0
-        patience_seconds = self._timing_asked_at + self._patience_seconds - now
+        asked = [self._timing_asked_at] if num_others else []
+        asked += [self._whole_asked_at] if self._to_time_whole else []
+        patience_seconds = min(asked) + self._patience_seconds - now
         if self._generating or self._to_generate:
             return patience_seconds
         return min(patience_seconds, self._idle_since + self._idle_seconds - now)
+
+    def _whole_is_due(self, now: float) -> bool:
+        return now >= self._whole_asked_at + self._patience_seconds or not (self._generating or self._to_generate)
 
     def _look_again_in(self, seconds: float) -> None:
         if self._alarm is not None:

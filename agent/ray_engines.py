@@ -82,8 +82,8 @@ class RayEngine:
     async def abort(self, request_id: str) -> None:
         await self._call("abort", request_id, seconds=ABORT_SECONDS)
 
-    async def sleep(self) -> None:
-        await self._call("sleep", seconds=SWITCH_SECONDS)
+    async def sleep(self, deep: bool) -> None:
+        await self._call("sleep", deep, seconds=SWITCH_SECONDS)
 
     async def wake_up(self) -> None:
         await self._call("wake_up", seconds=SWITCH_SECONDS)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -127,9 +127,8 @@ class RayPool:
         job = partial(
             confirmation_of, problem=problem, candidate=candidate, traced=traced, settings=confirming(self._settings)
         )
-        async with self._alone():
-            verdict = await self._judges.do(job, subject=subject, topic=problem.key)
-            return Confirmation(verdict=verdict, plan=kept_plan(traced))
+        verdict = await self._alone(job, subject=subject, topic=problem.key, whole=False)
+        return Confirmation(verdict=verdict, plan=kept_plan(traced))
 
     @property
     def lease(self) -> GpuLease | None:
@@ -150,28 +149,36 @@ class RayPool:
 
     async def _judged(self, arguments: Mapping[str, Any], *, subject: str) -> Verdict:
         """Correctness first, where engines share the GPUs: that may be checked while they generate."""
-        before, topic = Spend(), arguments["problem"].key
+        before, topic = 0.0, arguments["problem"].key
+        whole = self._lease is not None  # where the problem finds no room beside an engine, or the candidate
         if self._lease is not None:
             with contextlib.suppress(ProblemFailed):  # it may have found no room beside an engine
                 async with self._lease.checking():
                     verdict = await self._judges.do(partial(_verify, **arguments), subject=subject, topic=topic)
                 if verdict.status not in NEEDS_GPU_ALONE:
                     return verdict
-                before = verdict.spend
-        async with self._alone():
-            verdict = await self._judges.do(partial(_judge, **arguments), subject=subject, topic=topic)
-        return replace(
-            verdict, spend=replace(verdict.spend, gpu_seconds=verdict.spend.gpu_seconds + before.gpu_seconds)
-        )
+                before, whole = verdict.spend.gpu_seconds, verdict.is_short_of_memory
+        verdict = await self._alone(partial(_judge, **arguments), subject=subject, topic=topic, whole=whole)
+        return charged(verdict, before)
 
-    @contextlib.asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """Raises PoolError where the GPU is not to be had any more."""
+    async def _alone(self, job: Callable[[Judge], Verdict], *, subject: str, topic: str, whole: bool) -> Verdict:
+        """On a GPU that no engine computes on; with all its memory if `whole`, or where there was too little beside a
+        frozen engine's. Raises PoolError where the GPU is not to be had any more, and ProblemFailed."""
+        if self._lease is None:
+            return await self._judges.do(job, subject=subject, topic=topic)
+        before, may_be_short = 0.0, self._lease.freezes and not whole
         try:
-            async with contextlib.nullcontext() if self._lease is None else self._lease.timing():
-                yield
+            async with self._lease.timing(whole=whole):
+                verdict = await self._judges.do(job, subject=subject, topic=topic)
+            if not may_be_short or not verdict.is_short_of_memory:
+                return verdict
+            before = verdict.spend.gpu_seconds
         except LeaseBroken as error:
             raise PoolError(str(error)) from error
+        except ProblemFailed:
+            if not may_be_short:
+                raise
+        return charged(await self._alone(job, subject=subject, topic=topic, whole=True), before)
 
     async def close(self) -> None:
         """Ends the workers, and Ray if this pool started it."""
@@ -180,6 +187,11 @@ class RayPool:
             task.cancel()
         if self._owns_ray:
             await asyncio.to_thread(ray.shutdown)
+
+
+def charged(verdict: Verdict, gpu_seconds: float) -> Verdict:
+    """With what an earlier judging of the same candidate took."""
+    return replace(verdict, spend=replace(verdict.spend, gpu_seconds=verdict.spend.gpu_seconds + gpu_seconds))
 
 
 async def _once(

@@ -341,7 +341,11 @@ def open_pool(config: RunConfig, *, tell: Tell | None = None) -> Pool:
         return RayPool(settings, config.ray, tell=tell)
     engine, lease = config.engine, None
     if engine.placement == "shared" and settings.mode == "replay":
-        lease = GpuLease(batch=engine.time_together, patience_seconds=engine.patience_seconds)
+        lease = GpuLease(
+            batch=engine.time_together,
+            patience_seconds=engine.patience_seconds,
+            freezes=engine.while_timing == "frozen",
+        )
     return RayPool(settings, config.ray, engines=engine, lease=lease, tell=tell)
 
 

@@ -11,7 +11,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +70,7 @@ class VllmEngine:
             os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # in which Ray counts them
         self._arguments = dict(arguments)
         self._engine: Any = None
+        self._deep = False  # its last sleep
         self._guard: subprocess.Popen[bytes] | None = None
 
     def pid(self) -> int:
@@ -148,14 +149,27 @@ class VllmEngine:
         except (EngineDeadError, TimeoutError) as error:
             raise EngineDead(one_line(error)) from None
 
-    async def sleep(self) -> None:
-        """Frees the GPU: weights go to host memory, what was cached is dropped. Nothing may be in flight."""
-        await self._engine.sleep(level=1)
+    async def sleep(self, deep: bool) -> None:
+        """Keeps off the GPU, from the end of the step that it is in. `deep`: weights go to host memory and what was
+        cached is dropped; nothing may be in flight. Else requests and memory stay as they are. Raises EngineDead."""
+        self._deep = deep
+        if deep:
+            await self._switched(self._engine.sleep(level=1))
+        else:
+            await self._switched(self._engine.sleep(level=0, mode="keep"))
 
     async def wake_up(self) -> None:
         """Raises EngineDead where it did not come back well."""
-        await self._engine.wake_up()
+        await self._switched(self._engine.wake_up(tags=None if self._deep else ["scheduling"]))
         await self.check()
+
+    async def _switched(self, work: Coroutine[Any, Any, None]) -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            await work
+        except EngineDeadError as error:
+            raise EngineDead(one_line(error)) from None
 
     async def stop(self) -> None:
         """Ends the engine's processes."""

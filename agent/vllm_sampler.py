@@ -58,8 +58,9 @@ class Engine(Protocol):
         """Takes a request back, and comes back when the engine has said that it lives. Raises EngineDead."""
         ...
 
-    async def sleep(self) -> None:
-        """Frees the GPU; nothing is in flight. Raises EngineDead."""
+    async def sleep(self, deep: bool) -> None:
+        """Keeps off the GPU. `deep`: frees its memory, and nothing is in flight; else requests stay where they are.
+        Raises EngineDead."""
         ...
 
     async def wake_up(self) -> None:
@@ -115,6 +116,7 @@ class VllmSampler:
         self._lease = lease
         self._tell_fault = tell
         self._places = [_Place(engine=engine) for engine in engines]
+        self._clocks: dict[asyncio.Timeout, float] = {}  # of requests in flight, with what was left when they stopped
         self._changed = asyncio.Event()  # set for an instant whenever a place may have become free
         self._begun = self._closed = False
         self._last_cause = "no engine was started"
@@ -239,8 +241,12 @@ class VllmSampler:
     ) -> Answer:
         """Raises RequestLate where the engine lives on, EngineDead where it does not."""
         try:
-            async with asyncio.timeout(self._config.timeout_seconds):
-                return await place.engine.generate(token_ids, options, seed, request_id)
+            async with asyncio.timeout(self._config.timeout_seconds) as clock:
+                self._clocks[clock] = self._config.timeout_seconds
+                try:
+                    return await place.engine.generate(token_ids, options, seed, request_id)
+                finally:
+                    del self._clocks[clock]
         except TimeoutError:
             late = f"no answer within {self._config.timeout_seconds:g} s"
         try:
@@ -326,12 +332,28 @@ class VllmSampler:
                 if self._config.repetition is not None and not place.facts.detects_repetition:
                     log.warning("engine_without_repetition_detection: answers that repeat themselves run to max_tokens")
 
-    async def _sleep(self) -> None:
-        await asyncio.gather(*(self._switched(place, place.engine.sleep(), asleep=True) for place in self._up()))
+    async def _sleep(self, deep: bool) -> None:
+        self._stop_clocks()
+        await asyncio.gather(*(self._switched(place, place.engine.sleep(deep), asleep=True) for place in self._up()))
 
     async def _wake_up(self) -> None:
         sleeping = [place for place in self._up() if place.asleep]
         await asyncio.gather(*(self._switched(place, place.engine.wake_up(), asleep=False) for place in sleeping))
+        self._start_clocks()
+
+    def _stop_clocks(self) -> None:
+        """Requests are no later for being frozen."""
+        now = asyncio.get_running_loop().time()
+        for clock in self._clocks:
+            if (when := clock.when()) is not None and not clock.expired():
+                self._clocks[clock] = when - now
+                clock.reschedule(None)
+
+    def _start_clocks(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for clock, left_seconds in self._clocks.items():
+            if clock.when() is None and not clock.expired():
+                clock.reschedule(now + left_seconds)
 
     async def _switched(self, place: _Place, work: Coroutine[Any, Any, None], *, asleep: bool) -> None:
         """An engine that dies of it is ended, which frees its GPU as well, and started again."""

@@ -20,6 +20,7 @@ from sandbox.agreement import disagreement
 from sandbox.capture import CaptureFailed, Flush, GraphTimer, StreamTimer, Timer, rotate
 from sandbox.cuda_driver import CudaDriver
 from sandbox.error_line import first_line
+from sandbox.module_state import all_tensors
 from sandbox.reference import Reference
 from sandbox.trees import tensors_in
 from sandbox.types import Problem, Tolerance
@@ -181,7 +182,7 @@ class BaselineWorker:
                 call()
         if kind == "graph":
             try:
-                graphs = [GraphTimer(call, flush=self._flush) for call in calls]
+                graphs = [GraphTimer(call, flush=self._flush, reads=lambda: all_tensors(model)) for call in calls]
                 return Prepared(timers=graphs, kind="graph", uncapturable=None, call=module)
             except CaptureFailed as error:
                 reason = str(error)
@@ -216,8 +217,8 @@ def _check_compiled(opened: OpenProblem, module: Callable[..., Any]) -> None:
     eager = copy.deepcopy(opened.model)
     for arguments in opened.arguments:
         with torch.no_grad():
-            theirs = [t for _, t in tensors_in(eager(*copy.deepcopy(arguments)))]
-            for _ in range(_COMPILED_RUNS):
+            for _ in range(_COMPILED_RUNS):  # both as often: a module may keep something for its next call
+                theirs = [t for _, t in tensors_in(eager(*copy.deepcopy(arguments)))]
                 ours = [t for _, t in tensors_in(module(*copy.deepcopy(arguments)))]
         bounds = [_BOUNDS.get(t.dtype, _LOWERED_BOUND) for t in theirs if t.is_floating_point()]
         bound = opened.bound or max(bounds, default=0.0)

@@ -55,11 +55,20 @@ class GraphTimer:
     an empty graph measures; it is stated with the results, not subtracted.
     """
 
-    def __init__(self, work: Callable[[], Any], *, flush: Flush, before: Callable[[], None] | None = None) -> None:
-        """`before` comes ahead of the flush, each time. Raises CaptureFailed, and whatever `work` raises when it is run
-        outside of a capture."""
+    def __init__(
+        self,
+        work: Callable[[], Any],
+        *,
+        flush: Flush,
+        before: Callable[[], None] | None = None,
+        reads: Callable[[], Any] | None = None,
+    ) -> None:
+        """`before` comes ahead of the flush, each time. `reads` gives what `work` would read now and may drop, as a
+        module that puts a new tensor in the place of one it holds: the graph goes on reading the old one. Raises
+        CaptureFailed, and whatever `work` raises when it is run outside of a capture."""
         _warm_up(work, before)
         self._flush = flush
+        self._reads = None if reads is None else reads()
         self._graph = torch.cuda.CUDAGraph()
         self._start, self._end = (new_event(external=True) for _ in range(2))
         try:

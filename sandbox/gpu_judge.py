@@ -175,7 +175,9 @@ class GpuJudge:
         key = (problem.key, traced.plan_hash)
         known = self._verdicts.get(key)
         if known is None:
-            known = self._verdicts[key] = self._judge(problem, traced, timed=self._settings.timing_rounds > 0)
+            known = self._judge(problem, traced, timed=self._settings.timing_rounds > 0)
+            if not known.is_short_of_memory:  # another time there may be more
+                self._verdicts[key] = known
             return known
         return dataclasses.replace(again(known, traced), spend=Spend(judged=1))
 

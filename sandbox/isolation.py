@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,7 @@ LAYERS = (*ALWAYS, *OPTIONAL)
 _TRIAL = Limits(
     wall_seconds=10, cpu_seconds=10, memory_bytes=1 << 30, output_bytes=0, file_bytes=1 << 20, num_processes=16
 )
+_FORK_SECONDS, _FORK_PAUSE_SECONDS = 5.0, 0.01
 _CHARGED_BYTES = 4 << 20  # beyond what the kernel charges in advance
 
 
@@ -152,9 +154,22 @@ def _enter_charged(group: ControlGroup) -> None:
             raise IsolationError("memory is not charged to the control group")
 
 
+def _fork() -> int:
+    """`os.fork`, again where it is refused: filelock, which torch uses, has an audit hook against forking in the
+    instant in which another thread takes a lock."""
+    until = time.monotonic() + _FORK_SECONDS
+    while True:
+        try:
+            return os.fork()
+        except RuntimeError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_FORK_PAUSE_SECONDS)
+
+
 def _holds(deed: Callable[[], None]) -> bool:
     """Whether a throw-away child gets through `deed`."""
-    pid = os.fork()
+    pid = _fork()
     if pid == 0:
         code = 1
         try:

@@ -33,6 +33,11 @@ def attributes_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def all_tensors(model: torch.nn.Module) -> list[torch.Tensor]:
+    """The very tensors that modules hold, those in lists, tuples and dicts among them."""
+    return [tensor for _, tensor in tensors_in([vars(part) for part in model.modules()])]
+
+
 def moved_to(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """The module itself, with all that it holds on the device: `Module.to` leaves plain attributes where they are, and
     a call that meets both fails. What is held in two places is moved once."""

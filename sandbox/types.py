@@ -311,6 +311,11 @@ class Verdict:
             raise ValueError(f"a verdict tells at most {MAX_KERNEL_FIGURES} kernels, not {len(self.kernels)}")
 
     @property
+    def is_short_of_memory(self) -> bool:
+        """Whether more memory might make another verdict of it."""
+        return self.status is Status.OUT_OF_MEMORY or "not_timed" in self.labels
+
+    @property
     def passed(self) -> bool:
         return self.status is Status.PASSED
 

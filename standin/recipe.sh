@@ -74,11 +74,15 @@ sample() { # MODEL MINUTES OUT OPTIONS...
     local model=$1 time=$2 out=$3
     shift 3
     "$PYTHON" -m standin.evaluate configs/quickstart.yaml "sampler.model=$model" "sampler.device=$DEVICE" \
-        "sampler.batch_size=$BATCH" "sampler.concurrency=$BATCH" "seed=$SEED" --judges "$cores" \
+        "sampler.batch_size=$BATCH" "sampler.concurrency=$BATCH" "seed=$SEED" --judges "${judges:-$cores}" \
         --minutes "$time" --out "$out" "$@"
 }
-export -f examples sample
-export PYTHON data cores DEVICE BATCH SEED
+own() { # TEMPERATURE FIRST-SEED
+    judges=$((cores > 1 ? cores / 2 : 1)) sample "$first" "$(minutes "$OWN_SECONDS")" "$work/own-$1" \
+        "sampler.temperature=$1" --seeds "train:$2..$(($2 + 6000))" --samples 3 --repairs 0
+}
+export -f examples sample own minutes
+export PYTHON data cores work DEVICE BATCH SEED OWN_SECONDS
 
 step "looking at what is installed" 60 "$PYTHON" -c "import pydantic, rich, safetensors, tokenizers, torch, transformers, \
 triton, typer, yaml; print('torch', torch.__version__, 'triton', triton.__version__, torch.cuda.device_count(), 'GPUs')"
@@ -100,13 +104,10 @@ if [ -z "$FIRST" ]; then
         --dropout "$DROPOUT" $TRAINING
     wait $! || exit 1
 fi
-first=${FIRST:-$work/first}
-for temperature in 0.8 1.0; do # what a run would ask it for, and more of what it is unsure of
-    own=$((start + $([ "$temperature" = 0.8 ] && echo 300000 || echo 310000)))
-    step "its own answers at a temperature of $temperature" "$((OWN_SECONDS / 2 + 120))" bash -c "sample $first \
-        $(minutes $((OWN_SECONDS / 2))) $work/own-$temperature sampler.temperature=$temperature \
-        --seeds train:$own..$((own + 3000)) --samples 3 --repairs 0"
-done
+export first=${FIRST:-$work/first}
+# Two temperatures at once: what a run would ask it for, and more of what it is unsure of.
+step "its own answers" "$((OWN_SECONDS + 150))" bash -c \
+    "own 0.8 $((start + 300000)) & other=\$!; own 1.0 $((start + 310000)) && wait \$other"
 step "its failures" "$((FAILURES_SECONDS + 60))" "$PYTHON" -m standin.attempts --data "$data" --samples "$work/own-0.8" "$work/own-1.0" \
     --copies "$COPIES" --workers "$cores" --minutes "$(minutes "$FAILURES_SECONDS")"
 step "preparing again" "$((total / 4))" "$PYTHON" -m standin.prepare --data "$data" --workers "$cores" --held-out 0..400 \

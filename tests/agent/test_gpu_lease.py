@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.gpu_lease import GpuLease, LeaseBroken, Turn
-from agent.sampler import SampleRequest, SamplerError
+from agent.sampler import PromptRefused, SampleRequest, SamplerError
 from agent.sampler_config import VllmSamplerConfig
 from agent.vllm_engine import Answer, EngineDead, EngineFacts
 from agent.vllm_sampler import VllmSampler
@@ -28,38 +28,49 @@ class Scene:
     generating: int = 0
     timing: int = 0
     num_timed: int = 0
+    freezes: bool = False
+    frozen: asyncio.Event = field(default_factory=asyncio.Event)  # set: not frozen
 
     def __post_init__(self) -> None:
+        self.frozen.set()
         self.lease.attach(sleep=self.told("sleep"), wake_up=self.told("wake_up"))
 
-    def told(self, event: str) -> Callable[[], Awaitable[None]]:
-        async def switch() -> None:
-            assert self.generating == self.timing == 0
+    def told(self, event: str) -> Callable[..., Awaitable[None]]:
+        async def switch(deep: bool = True) -> None:
+            assert self.timing == 0 and (self.generating == 0 or self.freezes)
+            self.frozen.clear() if event == "sleep" else self.frozen.set()
             await asyncio.sleep(0.001)
-            self.events.append(event)
+            assert self.generating == 0 or not deep or event == "wake_up"
+            self.events.append(event if deep else f"light {event}")
 
         return switch
 
     async def generate(self, seconds: float) -> None:
         async with self.lease.generating():
             self.generating += 1
-            assert self.timing == 0
-            await asyncio.sleep(seconds)
-            assert self.timing == 0
-            self.generating -= 1
+            try:
+                assert self.timing == 0
+                await asyncio.sleep(seconds)
+                await self.frozen.wait()
+                assert self.timing == 0
+            finally:
+                self.generating -= 1
 
-    async def time(self, seconds: float = 0.001) -> None:
-        async with self.lease.timing():
+    async def time(self, seconds: float = 0.001, *, whole: bool = False) -> None:
+        async with self.lease.timing(whole=whole):
             self.timing += 1
-            assert self.generating == 0
+            assert self.generating == 0 or (self.freezes and not whole)
             await asyncio.sleep(seconds)
-            assert self.generating == 0
+            assert self.generating == 0 or (self.freezes and not whole)
             self.timing -= 1
             self.num_timed += 1
 
 
-def scene(*, batch: int = 4, patience_seconds: float = 60.0, idle_seconds: float = SOON) -> Scene:
-    return Scene(GpuLease(batch=batch, patience_seconds=patience_seconds, idle_seconds=idle_seconds))
+def scene(
+    *, batch: int = 4, patience_seconds: float = 60.0, idle_seconds: float = SOON, freezes: bool = False
+) -> Scene:
+    lease = GpuLease(batch=batch, patience_seconds=patience_seconds, idle_seconds=idle_seconds, freezes=freezes)
+    return Scene(lease, freezes=freezes)
 
 
 def test_candidates_are_timed_in_batches_while_engines_are_busy() -> None:
@@ -154,7 +165,7 @@ def test_a_switch_that_fails_in_a_new_way_is_told_to_all_who_wait_and_who_come_l
     async def work() -> None:
         on = scene(batch=1)
 
-        async def fail() -> None:
+        async def fail(*_: bool) -> None:
             raise OSError("no such device")
 
         on.lease.attach(**{"sleep": on.told("sleep"), "wake_up": on.told("wake_up"), at_fault: fail})
@@ -208,7 +219,7 @@ def test_a_start_that_never_gets_its_turn_holds_no_check_up() -> None:
     async def work() -> None:
         on = scene(batch=1)
 
-        async def fail() -> None:
+        async def fail(*_: bool) -> None:
             raise OSError("no such device")
 
         on.lease.attach(sleep=on.told("sleep"), wake_up=fail)
@@ -240,6 +251,62 @@ def test_the_time_of_every_turn_is_known() -> None:
     assert seconds[Turn.SLEEP] > 0 and seconds[Turn.WAKE] > 0
 
 
+def test_requests_in_flight_are_frozen_where_engines_can_be() -> None:
+    async def work() -> Scene:
+        on = scene(batch=2, freezes=True)
+        long = [asyncio.create_task(on.generate(5 * SOON)) for _ in range(3)]
+        await asyncio.sleep(SOON)
+        async with asyncio.timeout(10):
+            await asyncio.gather(on.time(), on.time())
+            assert on.generating == 3, "none had to finish"
+            await asyncio.gather(*long)
+            await on.generate(0.001)
+        return on
+
+    on = asyncio.run(work())
+    assert on.events == ["light sleep", "wake_up"], "woken for those in flight, though nobody asked anew"
+
+
+def test_who_needs_the_whole_gpu_waits_for_idle_engines_or_for_its_patience_to_end() -> None:
+    async def work(*, patience_seconds: float) -> list[str]:
+        on = scene(batch=1, patience_seconds=patience_seconds, freezes=True)
+        busy = asyncio.create_task(generate_on_and_on(on))
+        await asyncio.sleep(SOON)
+        whole = asyncio.create_task(on.time(whole=True))
+        async with asyncio.timeout(10):
+            await on.time()
+            if patience_seconds > 10:
+                await asyncio.sleep(3 * SOON)
+                assert not whole.done()
+                busy.cancel()
+            await whole
+        busy.cancel()
+        return on.events
+
+    for patience_seconds in (60.0, 5 * SOON):
+        events = asyncio.run(work(patience_seconds=patience_seconds))
+        assert events[:2] == ["light sleep", "wake_up"]
+        assert "sleep" in events
+
+
+def test_a_start_is_not_frozen() -> None:
+    async def work() -> None:
+        on = scene(batch=1, freezes=True)
+
+        async def start() -> None:
+            async with on.lease.starting():
+                await asyncio.sleep(SOON)
+                assert on.events == [] and on.timing == 0
+
+        async with asyncio.timeout(10):
+            starting = asyncio.create_task(start())
+            await asyncio.sleep(0)
+            await asyncio.gather(starting, on.time())
+        assert on.events == ["light sleep"]
+
+    asyncio.run(work())
+
+
 @dataclass
 class TwinEngine:
     """Dies when it is woken for the first time, or over a request of `fatal` tokens."""
@@ -264,7 +331,7 @@ class TwinEngine:
 
     async def abort(self, request_id: str) -> None: ...
 
-    async def sleep(self) -> None:
+    async def sleep(self, deep: bool) -> None:
         self.asleep = True
 
     async def wake_up(self) -> None:
@@ -293,6 +360,46 @@ def test_a_sampler_sleeps_while_candidates_are_timed_and_outlives_a_failed_wakin
     engine, on = asyncio.run(work())
     assert on.num_timed == 6
     assert engine.num_starts == 2, "the first waking killed it"
+
+
+class FreezingEngine(TwinEngine):
+    async def generate(
+        self, prompt_token_ids: list[int], options: Mapping[str, Any], seed: int, request_id: str
+    ) -> Answer:
+        self.on.generating += 1
+        await asyncio.sleep(SOON)
+        await self.on.frozen.wait()
+        self.on.generating -= 1
+        return Answer("text", (1, 2), "stop")
+
+    async def sleep(self, deep: bool) -> None:
+        assert not deep
+        self.on.frozen.clear()
+
+    async def wake_up(self) -> None:
+        self.on.frozen.set()
+
+
+def test_a_request_is_no_later_for_having_been_frozen() -> None:
+    async def work() -> Scene:
+        on = scene(batch=1, freezes=True)
+        config = VllmSamplerConfig(kind="vllm", model="m", max_tokens=8, timeout_seconds=10 * SOON)
+        sampler = VllmSampler(config, [FreezingEngine(on)], encode=lambda text: (1,), max_restarts=2, lease=on.lease)
+        async with asyncio.timeout(20):
+            await sampler.wait_until_up()
+            asked = asyncio.create_task(sampler.sample(request(0)))
+            await asyncio.sleep(SOON / 2)
+            await on.time(15 * SOON)
+            assert (await asked).text == "text"
+            slow = asyncio.create_task(sampler.sample(request(1)))
+            await asyncio.sleep(SOON / 2)
+            on.frozen.clear()  # by nobody's turn: its clock goes on
+            with pytest.raises(PromptRefused, match="no answer within"):
+                await slow
+        await sampler.close()
+        return on
+
+    assert asyncio.run(work()).num_timed == 1
 
 
 class UnwakableEngine(TwinEngine):

@@ -44,8 +44,8 @@ class NotedLease(GpuLease):
     num_alone = 0
 
     @contextlib.asynccontextmanager
-    async def timing(self) -> AsyncIterator[None]:
-        async with super().timing():
+    async def timing(self, *, whole: bool = False) -> AsyncIterator[None]:
+        async with super().timing(whole=whole):
             self.num_alone += 1
             yield
 
@@ -318,8 +318,38 @@ def test_beside_engines_only_what_needs_it_has_a_gpu_to_itself(cluster: None, tm
     assert noted(tmp_path).count("judge wrong:a") == 0
 
 
+def test_what_finds_too_little_memory_beside_a_frozen_engine_is_judged_where_engines_sleep(
+    cluster: None, tmp_path: Path
+) -> None:
+    sleeps: list[bool] = []
+
+    async def sleep(deep: bool) -> None:
+        sleeps.append(deep)
+        if deep:
+            (tmp_path / "room").touch()
+
+    async def wake_up() -> None: ...
+
+    async def work() -> list[Verdict]:
+        lease = GpuLease(batch=2, patience_seconds=0.5, idle_seconds=60.0, freezes=True)
+        lease.attach(sleep=sleep, wake_up=wake_up)
+        pool = open_pool(tmp_path, lease=lease)
+        try:
+            sources = ("right:b", "cramped:c")
+            async with asyncio.timeout(60):
+                return list(await asyncio.gather(*(pool.judge(PROBLEM, candidate(source)) for source in sources)))
+        finally:
+            await pool.close()
+
+    right, cramped = asyncio.run(work())
+    assert sleeps == [False, True]
+    assert right.passed and cramped.passed
+    assert "not_timed" not in cramped.labels
+    assert cramped.spend == Spend(judged=1, gpu_seconds=0.75), "beside the engine, too little room, and alone"
+
+
 def test_engines_that_cannot_be_put_to_sleep_are_the_pools_trouble(cluster: None, tmp_path: Path) -> None:
-    async def fail() -> None:
+    async def fail(*_: bool) -> None:
         raise OSError("no such device")
 
     async def work() -> None:

@@ -98,6 +98,7 @@ class TwinJudge(Twin):
         assert traced.plan is not None
         if traced.findings:
             return failed(traced, Status.WRONG_VALUES, Failure(error_class="Scripted", message="as told"))
+        cramped = candidate.source.startswith("cramped:") and not (self.folder / "room").exists()
         correctness = Correctness(
             checked_by="interpret", seeds=(1,), weights="none", max_error_ratio=0.5, rms_error_ratio=0.5
         )
@@ -106,8 +107,8 @@ class TwinJudge(Twin):
             status=Status.PASSED,
             correctness=correctness,
             plan_hash=traced.plan_hash,
-            labels=(os.environ["CUDA_VISIBLE_DEVICES"],),
-            spend=Spend(judged=1),
+            labels=("not_timed",) if cramped else (os.environ["CUDA_VISIBLE_DEVICES"],),
+            spend=Spend(judged=1, gpu_seconds=0.5 if cramped else 0.0),
             gpu=os.environ["CUDA_VISIBLE_DEVICES"] or None,
         )
 
@@ -120,7 +121,7 @@ class TwinJudge(Twin):
             raise ProblemFailed("no room for the reference")
         if status is None:
             verdict = self.judge(problem, candidate, traced)
-            return replace(verdict, spend=Spend(judged=1, gpu_seconds=0.25))
+            return replace(verdict, labels=(), spend=Spend(judged=1, gpu_seconds=0.25))
         failure = Failure(error_class="Scripted", message="as told")
         return Verdict(candidate_id=candidate.id, status=status, failure=failure, spend=Spend(judged=1))
 

@@ -208,13 +208,28 @@ class EngineRate:
     async def _time_sleep(self, sampler: Any, engine: Any) -> None:
         found = self._found["sleep"] = {"before_mib": gpu_mib()}
         start = time.monotonic()
-        await engine.sleep()
+        await engine.sleep(True)
         found["sleep_seconds"] = time.monotonic() - start
         found["asleep_mib"] = gpu_mib()
         start = time.monotonic()
         await engine.wake_up()
         found["wake_up_seconds"] = time.monotonic() - start
         found["tokens_per_second_after"] = await rate(sampler, num=self._args.in_flight)
+        await self._time_freezing(sampler, engine, found)
+
+    async def _time_freezing(self, sampler: Any, engine: Any, found: dict[str, Any]) -> None:
+        """With all requests in flight, which are answered afterwards."""
+        asking = asyncio.create_task(all_answers(sampler, num=self._args.in_flight))
+        await asyncio.sleep(0.5 if self._args.tiny else 5.0)
+        num_open = sum(place.num_open for place in sampler._places)
+        for name, switch in (("freeze_seconds", engine.sleep(False)), ("thaw_seconds", engine.wake_up())):
+            start = time.monotonic()
+            await switch
+            found[name] = time.monotonic() - start
+            if name == "freeze_seconds":
+                await asyncio.sleep(1.0)
+                found["answered_while_frozen"] = num_open - sum(place.num_open for place in sampler._places)
+        found["answered_after_a_freeze"] = len(await asking)
 
     async def _time_death(self, sampler: Any, *, pid: int) -> None:
         found = self._found["kill"] = {"asked": self._args.in_flight}

@@ -33,6 +33,23 @@ def test_a_compiled_module_must_give_eagers_answer_on_every_input_set() -> None:
         _check_compiled(opened, lambda x: 2.0 * x.double())
 
 
+class Adds(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.total = self.total + x
+        return self.total
+
+
+def test_a_compiled_module_that_keeps_something_is_compared_call_by_call() -> None:
+    opened = OpenProblem(model=Adds(), arguments=[[torch.ones(8)], [torch.full((8,), 3.0)]], bound=None)
+    _check_compiled(opened, Adds())
+    with pytest.raises(WrongAnswer, match="differs"):
+        _check_compiled(opened, lambda x: x + 0.0)  # right in the first call
+
+
 def test_a_baseline_may_compute_in_what_the_policy_allows_and_in_nothing_else() -> None:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
 
@@ -76,6 +93,20 @@ MATMUL = FORM.format(names="a, b", body="a @ b", inputs="torch.randn(2048, 2048)
 NORM = FORM.format(
     names="x", body="torch.nn.functional.layer_norm(x, (4096,))", inputs="torch.randn(4096, 4096)"
 )  # fmt: skip
+STATEFUL = """
+import torch
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden = torch.full((1024, 1024), 0.5)
+    def forward(self, x):
+        self.hidden = torch.tanh(x + 0.5 * self.hidden)
+        return self.hidden * 2
+def get_inputs():
+    return [torch.randn(1024, 1024)]
+def get_init_inputs():
+    return []
+"""
 SMALL = FORM.format(names="x", body="torch.relu(x)", inputs="torch.randn(64, 1024)")
 
 
@@ -124,6 +155,18 @@ def test_compiled_baselines_are_built_and_kept(
     ours.close()
     again = baselines(cache_dir=str(tmp_path / "cache")).table(chain, kind="graph")
     assert again.kept and again.times == fused.times
+
+
+@pytest.mark.gpu
+def test_a_graph_goes_on_reading_what_its_module_has_put_aside(
+    baselines: Callable[..., Baselines], task: Callable[[str], TimingTask]
+) -> None:
+    """The hidden state that a capture read is dropped for a new one, and the next baseline has unused memory freed."""
+    stateful = task(STATEFUL)
+    ours = baselines()
+    table = ours.table(stateful, kind="graph")
+    assert table.left_out == {} and set(table.times) == set(BASELINES)
+    assert len(ours.measure(stateful, table.best, kind="graph", replays=4)) == 4
 
 
 @pytest.mark.gpu

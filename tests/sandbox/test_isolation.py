@@ -233,3 +233,17 @@ def test_nothing_is_kept_where_candidates_could_write_to_it(tmp_path: Path) -> N
     assert isolation.kept_folder(kept) == expected
     assert isolation.kept_folder(dataclasses.replace(kept, isolation="off")) is None
     assert isolation.kept_folder(judge_settings(cache_dir=None)) is None
+
+
+def test_a_fork_that_is_refused_for_an_instant_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = iter([RuntimeError("os.fork is unsafe while a lock changes hands")] * 3)
+    fork = os.fork
+
+    def refused_thrice() -> int:
+        if (refusal := next(refusals, None)) is not None:
+            raise refusal
+        return fork()
+
+    monkeypatch.setattr(os, "fork", refused_thrice)
+    assert isolation._holds(lambda: None)
+    assert next(refusals, None) is None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sandbox.module_state import is_changed, load_attributes, moved_attributes, moved_to, state_of
+from sandbox.module_state import all_tensors, is_changed, load_attributes, moved_attributes, moved_to, state_of
 
 
 class Counts(torch.nn.Module):
@@ -88,3 +88,11 @@ def test_what_is_held_in_two_places_is_moved_once() -> None:
     assert first.plain is second.plain and first.listed is second.listed
     *_, kept, plain, itself = first.listed
     assert kept is first.kept and plain is first.plain and itself is first.listed
+
+
+def test_all_that_modules_hold_is_found() -> None:
+    hidden, kept = torch.ones(1), torch.ones(2)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), Counts())
+    vars(model[1]).update(hidden=hidden, kept={"keys": [kept], "name": "kept"})
+    found = {id(tensor) for tensor in all_tensors(model)}
+    assert {id(tensor) for tensor in (*model.parameters(), *model.buffers(), hidden, kept)} <= found
