@@ -106,7 +106,7 @@ if [ -z "$FIRST" ]; then
 fi
 export first=${FIRST:-$work/first}
 # Two temperatures at once: what a run would ask it for, and more of what it is unsure of.
-step "its own answers" "$((OWN_SECONDS + 150))" bash -c \
+step "its own answers" "$((OWN_SECONDS + 200))" bash -c \
     "own 0.8 $((start + 300000)) & other=\$!; own 1.0 $((start + 310000)) && wait \$other"
 step "its failures" "$((FAILURES_SECONDS + 60))" "$PYTHON" -m standin.attempts --data "$data" --samples "$work/own-0.8" "$work/own-1.0" \
     --copies "$COPIES" --workers "$cores" --minutes "$(minutes "$FAILURES_SECONDS")"

@@ -34,6 +34,8 @@ def test_a_compiled_module_must_give_eagers_answer_on_every_input_set() -> None:
 
 
 class Adds(torch.nn.Module):
+    total: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("total", torch.zeros(8))
