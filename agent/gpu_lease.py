@@ -97,13 +97,14 @@ class GpuLease:
         return self._spent | current
 
     @contextlib.asynccontextmanager
-    async def generating(self) -> AsyncIterator[None]:
+    async def generating(self, *, start: bool = False) -> AsyncIterator[None]:
         """While an engine has a request. Raises LeaseBroken."""
         self._to_generate += 1
         try:
             self._consider()
             await self._until(Turn.GENERATE)
             self._generating += 1
+            self._in_start += start
         finally:
             self._to_generate -= 1
             self._consider()
@@ -111,6 +112,7 @@ class GpuLease:
             yield
         finally:
             self._generating -= 1
+            self._in_start -= start
             self._idle_since = asyncio.get_running_loop().time()
             self._consider()
 
@@ -119,14 +121,10 @@ class GpuLease:
         """While an engine is being started. Raises LeaseBroken."""
         self._starting += 1
         try:
-            async with self.generating():
-                self._in_start += 1
-                try:
-                    while self._checking:
-                        await self._changed.wait()
-                    yield
-                finally:
-                    self._in_start -= 1
+            async with self.generating(start=True):
+                while self._checking:
+                    await self._changed.wait()
+                yield
         finally:
             self._starting -= 1
             self._tell()
@@ -185,7 +183,8 @@ class GpuLease:
             wait_seconds = self._seconds_to_timing(now)
             if wait_seconds <= 0:
                 self._deep = not self._freezes or (self._to_time_whole > 0 and self._whole_is_due(now))
-                self._pass_to(Turn.DRAIN)
+                if self._deep or not self._in_start:  # a start takes minutes, and other engines need not wait for it
+                    self._pass_to(Turn.DRAIN)
             else:
                 self._look_again_in(wait_seconds)
         if self._turn is Turn.DRAIN and not (self._generating if self._deep else self._in_start):
@@ -212,7 +211,7 @@ class GpuLease:
 
     def _seconds_to_timing(self, now: float) -> float:
         num_others = self._to_time - self._to_time_whole
-        if num_others >= self._batch:
+        if max(num_others, self._to_time_whole) >= self._batch:
             return 0.0
         asked = [self._timing_asked_at] if num_others else []
         asked += [self._whole_asked_at] if self._to_time_whole else []
@@ -222,7 +221,9 @@ class GpuLease:
         return min(patience_seconds, self._idle_since + self._idle_seconds - now)
 
     def _whole_is_due(self, now: float) -> bool:
-        return now >= self._whole_asked_at + self._patience_seconds or not (self._generating or self._to_generate)
+        busy = self._generating or self._to_generate
+        late = now >= self._whole_asked_at + self._patience_seconds
+        return not busy or late or self._to_time_whole >= self._batch
 
     def _look_again_in(self, seconds: float) -> None:
         if self._alarm is not None:

@@ -9,7 +9,6 @@ Every node must have KernelLoop installed. Deadlines are kept inside the workers
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
@@ -28,7 +27,7 @@ from agent.pool import Confirmation, PoolError, confirmation_of, confirming, kep
 from agent.ray_cluster import Seat, sizes_here, start_ray
 from agent.ray_crew import Crew, Worker
 from sandbox.bounded import Recent
-from sandbox.judge import Judge, ProblemFailed, Traced, Tracer, again, open_judge, verdict_of
+from sandbox.judge import Judge, ProblemFailed, ProblemShortOfMemory, Traced, Tracer, again, open_judge, verdict_of
 from sandbox.settings import JudgeSettings
 from sandbox.types import Candidate, Problem, Spend, Status, Verdict
 
@@ -74,6 +73,7 @@ class RayPool:
         self._traces: Recent[tuple[str, str], asyncio.Task[Traced]] = Recent(limit=MAX_TRACES)
         self._verdicts: Recent[tuple[str, str], asyncio.Task[Verdict]] = Recent(limit=MAX_VERDICTS)
         self._lease = lease
+        self._short_of_memory: set[str] = set()  # problems for which there is too little beside a frozen engine
         self._tell = tell or _log_only
         self._health = GpuHealth(self._tell)
         self._batch = 0 if engines is None else engines.time_together
@@ -149,15 +149,18 @@ class RayPool:
 
     async def _judged(self, arguments: Mapping[str, Any], *, subject: str) -> Verdict:
         """Correctness first, where engines share the GPUs: that may be checked while they generate."""
-        before, topic = 0.0, arguments["problem"].key
-        whole = self._lease is not None  # where the problem finds no room beside an engine, or the candidate
-        if self._lease is not None:
-            with contextlib.suppress(ProblemFailed):  # it may have found no room beside an engine
+        before, topic, whole = 0.0, arguments["problem"].key, False
+        if self._lease is not None and topic not in self._short_of_memory:
+            try:
                 async with self._lease.checking():
                     verdict = await self._judges.do(partial(_verify, **arguments), subject=subject, topic=topic)
                 if verdict.status not in NEEDS_GPU_ALONE:
                     return verdict
                 before, whole = verdict.spend.gpu_seconds, verdict.is_short_of_memory
+            except ProblemShortOfMemory:
+                self._short_of_memory.add(topic)
+            except ProblemFailed:
+                pass  # it may be the engine's doing
         verdict = await self._alone(partial(_judge, **arguments), subject=subject, topic=topic, whole=whole)
         return charged(verdict, before)
 
@@ -166,18 +169,23 @@ class RayPool:
         frozen engine's. Raises PoolError where the GPU is not to be had any more, and ProblemFailed."""
         if self._lease is None:
             return await self._judges.do(job, subject=subject, topic=topic)
-        before, may_be_short = 0.0, self._lease.freezes and not whole
+        before, short = 0.0, self._lease.freezes and not whole and topic not in self._short_of_memory
         try:
-            async with self._lease.timing(whole=whole):
-                verdict = await self._judges.do(job, subject=subject, topic=topic)
-            if not may_be_short or not verdict.is_short_of_memory:
+            async with self._lease.timing(whole=not short):
+                verdict = await self._judges.do(
+                    partial(_beside, job=job) if short else job, subject=subject, topic=topic
+                )
+            if not short or not verdict.is_short_of_memory:
                 return verdict
             before = verdict.spend.gpu_seconds
+            if verdict.status is not Status.OUT_OF_MEMORY:  # its baselines' doing, and the next candidate's fate
+                self._short_of_memory.add(topic)
         except LeaseBroken as error:
             raise PoolError(str(error)) from error
-        except ProblemFailed:
-            if not may_be_short:
+        except ProblemShortOfMemory:
+            if not short:
                 raise
+            self._short_of_memory.add(topic)
         return charged(await self._alone(job, subject=subject, topic=topic, whole=True), before)
 
     async def close(self) -> None:
@@ -252,4 +260,14 @@ def _judge(judge: Judge, *, problem: Problem, candidate: Candidate, traced: Trac
 
 
 def _verify(judge: Judge, *, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
-    return judge.verify(problem, candidate, traced)
+    """Beside an engine."""
+    return _beside(judge, job=lambda judge: judge.verify(problem, candidate, traced))
+
+
+def _beside(judge: Judge, *, job: Callable[[Judge], Verdict]) -> Verdict:
+    """While an engine has some of the memory."""
+    judge.has_whole_gpu = False
+    try:
+        return job(judge)
+    finally:
+        judge.has_whole_gpu = True

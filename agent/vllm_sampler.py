@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agent.faults import Fault, FaultKind, Tell
-from agent.gpu_lease import GpuLease, LeaseBroken
+from agent.gpu_lease import GpuLease, LeaseBroken, Turn
 from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused
 from agent.sampler_config import VllmSamplerConfig
 from agent.vllm_engine import Answer, EngineDead, EngineFacts, RequestInvalid
@@ -84,6 +84,7 @@ class _Place:
     given_up: bool = False
     asleep: bool = False
     starting: asyncio.Task[None] | None = field(default=None)
+    stopping: asyncio.Task[None] | None = field(default=None)
 
 
 class VllmSampler:
@@ -223,6 +224,8 @@ class VllmSampler:
                     return await self._in_time(place, token_ids, options, request.seed, request_id)
                 except EngineDead as error:
                     self._died(place, life=life, cause=str(error))
+                    if self._lease is not None and self._lease.turn is not Turn.GENERATE:
+                        return None  # it died of falling asleep or waking, or asleep: no request is to blame
                     raise
         except RequestInvalid as error:
             if TOO_LONG.search(str(error)):
@@ -294,7 +297,7 @@ class VllmSampler:
         self._last_cause = f"{place.engine.name}: {cause}"
         log.warning("engine_died: %s, death %d: %s", place.engine.name, place.num_deaths, cause)
         self._tell_death(place)
-        place.starting = asyncio.create_task(self._start(place) if not place.given_up else place.engine.stop())
+        place.starting = asyncio.create_task(self._start(place) if not place.given_up else self._stop(place))
         self._tell()
 
     def _tell_death(self, place: _Place) -> None:
@@ -315,7 +318,7 @@ class VllmSampler:
 
     async def _start_until_up(self, place: _Place) -> None:
         while place.facts is None and not place.given_up:
-            await place.engine.stop()  # at once: what is left of a dead engine holds its GPU
+            await self._stop(place)  # at once: what is left of a dead engine holds its GPU
             try:
                 async with contextlib.nullcontext() if self._lease is None else self._lease.starting():
                     place.facts = await place.engine.start()
@@ -332,14 +335,31 @@ class VllmSampler:
                 if self._config.repetition is not None and not place.facts.detects_repetition:
                     log.warning("engine_without_repetition_detection: answers that repeat themselves run to max_tokens")
 
+    async def _stop(self, place: _Place) -> None:
+        """What is left of a dead engine may compute until then, and nothing is timed meanwhile."""
+        place.stopping = asyncio.create_task(place.engine.stop())
+        try:
+            await place.stopping
+        finally:
+            place.stopping = None
+
     async def _sleep(self, deep: bool) -> None:
         self._stop_clocks()
-        await asyncio.gather(*(self._switched(place, place.engine.sleep(deep), asleep=True) for place in self._up()))
+        try:
+            await asyncio.gather(*(place.stopping for place in self._places if place.stopping is not None))
+            await asyncio.gather(
+                *(self._switched(place, place.engine.sleep(deep), asleep=True) for place in self._up())
+            )
+        except BaseException:
+            self._start_clocks()
+            raise
 
     async def _wake_up(self) -> None:
         sleeping = [place for place in self._up() if place.asleep]
-        await asyncio.gather(*(self._switched(place, place.engine.wake_up(), asleep=False) for place in sleeping))
-        self._start_clocks()
+        try:
+            await asyncio.gather(*(self._switched(place, place.engine.wake_up(), asleep=False) for place in sleeping))
+        finally:
+            self._start_clocks()
 
     def _stop_clocks(self) -> None:
         """Requests are no later for being frozen."""

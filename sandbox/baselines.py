@@ -69,6 +69,7 @@ class Table:
     notes: Mapping[str, str]
     kept: bool
     elsewhere: str | None = None
+    short_of_memory: bool = False  # of those left out
 
     @property
     def source(self) -> str:
@@ -90,6 +91,7 @@ class Baselines:
         """A baseline that is not compiled within `compile_seconds` is left out."""
         self._settings, self._device, self._command = settings, device, tuple(command)
         self._compile_seconds = compile_seconds
+        self.has_whole_gpu = True  # see `judge.Judge`
         self._worker: WorkerProcess | None = None
         self._conditions: dict[str, str] = {}
         self._gpu_uuid: str | None = None  # as the process tells it; no part of what times are kept under
@@ -104,12 +106,15 @@ class Baselines:
         return None if self._kept_folder is None else BaselineCache(self._kept_folder / "baselines")
 
     def table(self, task: TimingTask, *, kind: str) -> Table:
-        """The problem's baselines, with the best of them ready to be measured. Raises SandboxError."""
+        """The problem's baselines, with the best of them ready to be measured. Where memory is short that another time
+        may be there, the table is not remembered. Raises SandboxError."""
         self._opened(task)
         known = self._tables.get((task.problem.key, kind)) or self._kept(task, kind)
         if known is not None and self._best_ready(task, known, kind):
             return self._remember(task, kind, known)
         measured = self._measured(task, kind)
+        if measured.short_of_memory and not self.has_whole_gpu:
+            return measured
         if self._cache is not None and measured.times:
             told = self._conditions | ({} if self._gpu_uuid is None else {"gpu_uuid": self._gpu_uuid})
             self._cache.store(self._cache_key(task, kind), measured.times, conditions=told)
@@ -174,10 +179,12 @@ class Baselines:
         times: dict[str, BaselineTime] = {}
         left_out: dict[str, str] = {}
         notes: dict[str, str] = {}
+        short = False
         for name in self._settings.baselines:
             answer, time_us = self._made_and_timed(task, name, kind, held=tuple(times))
             if answer["unusable"] is not None:
                 left_out[name] = answer["unusable"]
+                short = short or bool(answer.get("out_of_memory"))
                 _log.warning("baseline_left_out: %s: %s: %s", task.problem.id, name, answer["unusable"])
                 continue
             times[name] = BaselineTime(time_us=time_us, kind=answer["kind"])
@@ -185,7 +192,7 @@ class Baselines:
                 notes[name] = answer["uncapturable"]
             best = min(times, key=lambda n: times[n].time_us)
             self._let_go(task, [n for n in times if n != best])
-        table = Table(times=times, left_out=left_out, notes=notes, kept=False)
+        table = Table(times=times, left_out=left_out, notes=notes, kept=False, short_of_memory=short)
         if not self._best_ready(task, table, kind):  # the process that had it ready is lost
             raise SandboxError(f"the baseline {table.best} was timed, and cannot be had again")
         return table
@@ -234,7 +241,7 @@ class Baselines:
         ended: WorkerEnded | None = None
         for _ in range(2):
             if (reason := self._opened(task)) is not None:
-                return {"unusable": reason}
+                return {"unusable": reason, "out_of_memory": True}
             try:
                 return self._exchange(request, seconds=seconds)
             except WorkerLate as error:

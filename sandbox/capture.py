@@ -81,6 +81,8 @@ class GraphTimer:
                 self._end.record()
         except RuntimeError as error:
             torch.cuda.synchronize()  # raises if it was not the capture but the device that failed
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CaptureFailed(lines[0][:200]) from error
 

@@ -19,7 +19,7 @@ from sandbox.bounded import Recent
 from sandbox.calibration import Calibration
 from sandbox.clocks import Clocks
 from sandbox.gpu_workers import GpuWorkers, Usage, visible_gpu
-from sandbox.judge import MAX_VERDICTS, again, failed, hidden_weights, precheck, verdict_of
+from sandbox.judge import MAX_VERDICTS, ProblemShortOfMemory, again, failed, hidden_weights, precheck, verdict_of
 from sandbox.kernel_figures import kernel_figures
 from sandbox.output_form import unfit
 from sandbox.plan import ChoiceStep, Plan, decode, resolve
@@ -148,6 +148,7 @@ class GpuJudge:
     ) -> None:
         """`beside` is another judge of the same GPU, whose processes are used and left open. `secret` is for who must
         judge on the same inputs again, as tests do; None draws a fresh one. A confirmation draws its own."""
+        self.has_whole_gpu = True
         self._settings = settings
         self._device = device
         self._owns_processes = beside is None
@@ -176,7 +177,7 @@ class GpuJudge:
         known = self._verdicts.get(key)
         if known is None:
             known = self._judge(problem, traced, timed=self._settings.timing_rounds > 0)
-            if not known.is_short_of_memory:  # another time there may be more
+            if self.has_whole_gpu or not known.is_short_of_memory:
                 self._verdicts[key] = known
             return known
         return dataclasses.replace(again(known, traced), spend=Spend(judged=1))
@@ -191,7 +192,9 @@ class GpuJudge:
         """In a process that has seen neither problem nor candidate. It stays this judge's, which opens its problems
         there anew. The process of the baselines is kept: no candidate has touched it."""
         self._workers.replace()
-        return GpuJudge(settings, device=self._device, beside=self).judge(problem, candidate, traced)
+        anew = GpuJudge(settings, device=self._device, beside=self)
+        anew.has_whole_gpu = self.has_whole_gpu
+        return anew.judge(problem, candidate, traced)
 
     def calibrate(self, problem: Problem, spec: Mapping[str, Any], *, precision: str) -> Calibration:
         """What null programs make of the problem. Raises ProblemFailed where its reference does not stand."""
@@ -207,6 +210,7 @@ class GpuJudge:
 
     def _judge(self, problem: Problem, traced: Traced, *, timed: bool) -> Verdict:
         assert traced.plan is not None and traced.spec is not None
+        self._baselines.has_whole_gpu = self.has_whole_gpu
         plan, raw, spec = decode(traced.plan), [traced.plan], traced.spec
         labels, refused = precheck(plan, self._settings)
         refused = unfit(plan, spec) or refused
@@ -246,7 +250,7 @@ class GpuJudge:
     ) -> Verdict:
         request = {"do": "timing_inputs", "key": key}
         made = stages.timed("baseline", lambda: self._ours(request, seconds=_OPEN_SECONDS))
-        timed = Timed(performance=None, not_timed=made["not_timed"])
+        timed = Timed(performance=None, not_timed=made["not_timed"], short_of_memory=made["not_timed"] is not None)
         if timed.not_timed is None:
             with ExitStack() as leaving:
                 stages.timed("quiet", lambda: leaving.enter_context(self._workers.quiet()))
@@ -256,7 +260,7 @@ class GpuJudge:
                     return stages.failed(blamed.blame, labels=labels, correctness=correctness)
         if timed.not_timed is not None:
             _log.error("not_timed: candidate %s: %s", stages.traced.candidate_id, timed.not_timed)
-            labels = (*labels, "not_timed")
+            labels = (*labels, "not_timed", *(["short_of_memory"] if timed.short_of_memory else []))
         labels = (*labels, *timed.labels)
         return stages.passed(labels=labels, correctness=correctness, performance=timed.performance)
 
@@ -305,6 +309,8 @@ class GpuJudge:
         self._last_opened = problem.key
         answer = self._ours({**request, "alone": False}, plan, seconds=_OPEN_SECONDS)
         if answer.get("out_of_memory"):
+            if not self.has_whole_gpu:
+                raise ProblemShortOfMemory(f"{problem.origin}: {problem.id}: its reference finds no room")
             self._baselines.release()
             answer = self._ours({**request, "alone": True}, plan, seconds=_OPEN_SECONDS)
         self._calibrations[problem.key, precision] = answer["calibration"]

@@ -33,6 +33,7 @@ __all__ = [
     "Calibrator",
     "Judge",
     "ProblemFailed",
+    "ProblemShortOfMemory",
     "SandboxError",
     "Traced",
     "Tracer",
@@ -48,8 +49,18 @@ MAX_VERDICTS = 10_000  # that a judge remembers: some kilobytes each
 _OPEN_BYTES = 1 << 30  # what open problems may keep
 
 
+class ProblemShortOfMemory(ProblemFailed):
+    """The reference finds no room while part of the GPU's memory is somebody else's."""
+
+
 class Judge(Protocol):
-    """Judges traced candidates, one at a time. Equal plans on one problem are judged once."""
+    """Judges traced candidates, one at a time. Equal plans on one problem are judged once.
+
+    `has_whole_gpu`, which may be set before each call, is False while part of the GPU's memory is somebody else's for a
+    time: what is short of memory then is told as such, and nothing that follows from it is remembered.
+    """
+
+    has_whole_gpu: bool
 
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
         """The verdict. Raises SandboxError when the fault is ours, ProblemFailed when it is the problem's."""
@@ -200,6 +211,7 @@ class InterpretJudge:
     def __init__(self, settings: JudgeSettings, *, secret: str | None = None) -> None:
         """`secret` is for who must judge on the same inputs again, as tests do; None draws a fresh one. It is not
         handed on: a confirmation draws its own."""
+        self.has_whole_gpu = True  # and asks for none of it
         self._settings = settings
         self._zygote: Zygote | None = None
         self._secret = new_secret(settings.seed) if secret is None else secret

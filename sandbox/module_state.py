@@ -3,6 +3,7 @@ cases."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,21 @@ def attributes_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def all_tensors(model: torch.nn.Module) -> list[torch.Tensor]:
     """The very tensors that modules hold, those in lists, tuples and dicts among them."""
-    return [tensor for _, tensor in tensors_in([vars(part) for part in model.modules()])]
+    found: dict[int, torch.Tensor] = {}
+    seen: dict[int, Any] = {}  # a list may hold itself
+    todo: list[Any] = [vars(part) for part in model.modules()]
+    while todo:
+        value = todo.pop()
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value
+        if isinstance(value, torch.Tensor):
+            found[id(value)] = value
+        elif isinstance(value, dict):
+            todo += value.values()
+        elif isinstance(value, list | tuple | set | frozenset | deque):
+            todo += value
+    return list(found.values())
 
 
 def moved_to(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:

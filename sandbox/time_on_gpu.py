@@ -47,6 +47,7 @@ class Timed:
 
     performance: Performance | None
     not_timed: str | None
+    short_of_memory: bool = False
     labels: tuple[str, ...] = ()
 
 
@@ -67,6 +68,10 @@ class _Pair:
 class _NotTimed(Exception):
     """This candidate cannot be timed; the message says why."""
 
+    def __init__(self, message: str, *, short_of_memory: bool = False) -> None:
+        super().__init__(message)
+        self.short_of_memory = short_of_memory
+
 
 class TimeOnGpu:
     """Times candidates on one GPU, one after the other, and knows the best of each problem so far."""
@@ -83,7 +88,7 @@ class TimeOnGpu:
         try:
             performance = self._timed(task, key=key, ask=ask, stage=stage)
         except _NotTimed as reason:
-            return Timed(performance=None, not_timed=str(reason))
+            return Timed(performance=None, not_timed=str(reason), short_of_memory=reason.short_of_memory)
         raced = "raced_out" in performance.conditions
         if not raced:
             self._remember(task, performance)
@@ -104,6 +109,8 @@ class TimeOnGpu:
         asked, reason = ready["kind"], ready["uncapturable"]
         table = stage("baseline", lambda: self._baselines.table(task, kind=asked))
         self._baselines.check_gpu(ready["conditions"].get("gpu_uuid"))
+        if table.short_of_memory and not self._baselines.has_whole_gpu:
+            raise _NotTimed("some baseline finds no room beside an engine", short_of_memory=True)
         if not table.times:
             reasons = "; ".join(f"{name}: {why}" for name, why in table.left_out.items())
             raise _NotTimed(f"no baseline can be timed: {reasons}")
@@ -205,9 +212,9 @@ class TimeOnGpu:
 
 
 def _answered(answer: dict[str, Any]) -> dict[str, Any]:
-    """Raises _NotTimed."""
+    """Raises _NotTimed, which is for want of memory."""
     if answer["not_timed"] is not None:
-        raise _NotTimed(answer["not_timed"])
+        raise _NotTimed(answer["not_timed"], short_of_memory=True)
     return answer
 
 

@@ -313,7 +313,7 @@ class Verdict:
     @property
     def is_short_of_memory(self) -> bool:
         """Whether more memory might make another verdict of it."""
-        return self.status is Status.OUT_OF_MEMORY or "not_timed" in self.labels
+        return self.status is Status.OUT_OF_MEMORY or "short_of_memory" in self.labels
 
     @property
     def passed(self) -> bool:

@@ -269,12 +269,12 @@ def test_requests_in_flight_are_frozen_where_engines_can_be() -> None:
 
 def test_who_needs_the_whole_gpu_waits_for_idle_engines_or_for_its_patience_to_end() -> None:
     async def work(*, patience_seconds: float) -> list[str]:
-        on = scene(batch=1, patience_seconds=patience_seconds, freezes=True)
+        on = scene(batch=2, patience_seconds=patience_seconds, freezes=True)
         busy = asyncio.create_task(generate_on_and_on(on))
         await asyncio.sleep(SOON)
         whole = asyncio.create_task(on.time(whole=True))
         async with asyncio.timeout(10):
-            await on.time()
+            await asyncio.gather(on.time(), on.time())
             if patience_seconds > 10:
                 await asyncio.sleep(3 * SOON)
                 assert not whole.done()
@@ -287,6 +287,40 @@ def test_who_needs_the_whole_gpu_waits_for_idle_engines_or_for_its_patience_to_e
         events = asyncio.run(work(patience_seconds=patience_seconds))
         assert events[:2] == ["light sleep", "wake_up"]
         assert "sleep" in events
+
+
+def test_those_who_need_the_whole_gpu_make_a_batch() -> None:
+    async def work() -> Scene:
+        on = scene(batch=2, freezes=True)
+        busy = asyncio.create_task(generate_on_and_on(on))
+        await asyncio.sleep(SOON)
+        async with asyncio.timeout(10):
+            await asyncio.gather(on.time(whole=True), on.time(whole=True))
+        busy.cancel()
+        return on
+
+    assert asyncio.run(work()).events[0] == "sleep"
+
+
+def test_a_start_let_in_as_the_engines_wake_is_not_timed_over() -> None:
+    async def work() -> Scene:
+        on = scene(batch=1, freezes=True)
+
+        async def start() -> None:
+            async with on.lease.starting():
+                for _ in range(20):
+                    await asyncio.sleep(0.001)
+                    assert on.timing == 0 and on.lease.turn is Turn.GENERATE
+
+        async with asyncio.timeout(10):
+            await on.time()
+            starting = asyncio.create_task(start())
+            while on.lease.turn is not Turn.WAKE:
+                await asyncio.sleep(0)
+            await asyncio.gather(starting, on.time())
+        return on
+
+    assert asyncio.run(work()).num_timed == 2
 
 
 def test_a_start_is_not_frozen() -> None:

@@ -93,6 +93,8 @@ class TwinTracer(Twin):
 
 
 class TwinJudge(Twin):
+    has_whole_gpu = True
+
     def judge(self, problem: Problem, candidate: Candidate, traced: Traced) -> Verdict:
         self.play(candidate)
         assert traced.plan is not None
@@ -107,7 +109,7 @@ class TwinJudge(Twin):
             status=Status.PASSED,
             correctness=correctness,
             plan_hash=traced.plan_hash,
-            labels=("not_timed",) if cramped else (os.environ["CUDA_VISIBLE_DEVICES"],),
+            labels=("not_timed", "short_of_memory") if cramped else (os.environ["CUDA_VISIBLE_DEVICES"],),
             spend=Spend(judged=1, gpu_seconds=0.5 if cramped else 0.0),
             gpu=os.environ["CUDA_VISIBLE_DEVICES"] or None,
         )

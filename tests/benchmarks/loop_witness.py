@@ -77,7 +77,8 @@ def rates(verdicts: Sequence[Seen], answers: Sequence[Seen], *, begin: float, en
     busy = Counter[str]()
     for seen in judged:
         if seen.gpu is not None:
-            busy[seen.gpu] += seen.judge_seconds  # type: ignore[assignment]  # counts of seconds
+            # What opens a problem takes seconds, some of which may lie before the stretch.
+            busy[seen.gpu] += min(seen.judge_seconds, seen.at - begin)  # type: ignore[assignment]  # counts of seconds
     return {
         "seconds": end - begin,
         "judged_per_minute": len(judged) / minutes,

@@ -93,6 +93,8 @@ def test_what_is_held_in_two_places_is_moved_once() -> None:
 def test_all_that_modules_hold_is_found() -> None:
     hidden, kept = torch.ones(1), torch.ones(2)
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), Counts())
-    vars(model[1]).update(hidden=hidden, kept={"keys": [kept], "name": "kept"})
+    keys: list[object] = [kept]
+    keys.append(keys)
+    vars(model[1]).update(hidden=hidden, kept={"keys": keys, "name": "kept"})
     found = {id(tensor) for tensor in all_tensors(model)}
     assert {id(tensor) for tensor in (*model.parameters(), *model.buffers(), hidden, kept)} <= found
