@@ -39,6 +39,7 @@ LABEL_WORDS = {
     "varies_within_tolerance": "answers differ from run to run, within the tolerance",
     "raced_out": "timing ended once it could not be its problem's best",
     "not_timed": "it passed, but could not be timed",
+    "short_of_memory": "more of the GPU's memory might make another verdict of it",
     "precision_ieee": "the kernels' matrix products are IEEE ones",
     "precision_tf32": "some matrix product of a kernel is computed in TF32",
     "precision_fp16_accumulate": "some matrix product of a kernel is summed up in fp16",

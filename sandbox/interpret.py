@@ -42,6 +42,7 @@ def warm() -> None:
         interpreter_booleans,
         interpreter_constants,
         interpreter_floats,
+        interpreter_index,
         interpreter_reduce,
         libdevice_numpy,
     )
@@ -53,6 +54,7 @@ def warm() -> None:
     interpreter_reduce.install()
     interpreter_floats.install()
     interpreter_booleans.install()
+    interpreter_index.install()
     interpreter_constants.install()
     for name in _LAZY:
         importlib.import_module(name)

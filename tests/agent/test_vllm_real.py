@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from agent.engine_config import EngineConfig
+from agent.gpu_lease import GpuLease
 from agent.http_sampler import HttpSampler
 from agent.sampler import Completion, PromptRefused, Sampler, SampleRequest
 from agent.sampler_config import HttpSamplerConfig, VllmSamplerConfig
@@ -88,6 +89,23 @@ async def check(sampler: Sampler, *, model: Path) -> None:
         await sampler.sample(request(0, prompt="x = 1\n" * CONTEXT))
 
 
+async def check_freezing(sampler: Sampler, lease: GpuLease) -> None:
+    """Requests in flight stand still while somebody has the GPU, and then give the answers that they would have."""
+    requests = [request(n) for n in range(96)]
+    expected = await all_of(sampler, *requests)
+    asking = [asyncio.create_task(sampler.sample(each)) for each in requests]
+    while sum(task.done() for task in asking) < 8:
+        await asyncio.sleep(0.01)
+    for _ in range(2):
+        async with lease.timing():
+            num_done = sum(task.done() for task in asking)
+            await asyncio.sleep(1.0)
+            assert sum(task.done() for task in asking) == num_done < len(asking)
+        await asyncio.sleep(0.05)
+    answers = await asyncio.gather(*asking)
+    assert [answer.text for answer in answers] == [answer.text for answer in expected]
+
+
 def test_engines_under_ray_answer_and_survive_a_kill_in_mid_request(
     cluster: None, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,12 +116,13 @@ def test_engines_under_ray_answer_and_survive_a_kill_in_mid_request(
     engine = EngineConfig(
         python=PYTHON, environment=CPU, enforce_eager=True, max_model_len=CONTEXT, memory_share=0.3, start_seconds=900
     )
+    lease = GpuLease(batch=1, patience_seconds=60.0, freezes=True)
     sampler = VllmSampler(
         config,
         open_engines(config, engine, num_engines=1, seats=None, on_gpu=False),
         encode=lambda prompt: tuple(tokenizer.encode(prompt).ids),
         max_restarts=1,
-        lease=None,
+        lease=lease,
     )
 
     async def work() -> float:
@@ -116,6 +135,7 @@ def test_engines_under_ray_answer_and_survive_a_kill_in_mid_request(
         rate = sum(answer.completion_tokens for answer in answers) / (time.monotonic() - start)
         with capsys.disabled():
             print(f"\nvLLM {facts.vllm} under Ray: up in {up_seconds:.0f} s, {rate:.0f} tokens/s")
+        await check_freezing(sampler, lease)
         running = asyncio.create_task(run(tmp_path, sampler))
         while not (tmp_path / "ledger.sqlite").exists() or len(children_of(facts.pid)) == 0:
             await asyncio.sleep(0.01)

@@ -23,7 +23,8 @@ from sandbox.zygote import SandboxError
 ResultT = TypeVar("ResultT")
 ROOT = Path(__file__).parents[2]
 # Scripted behaviour of each baseline: {"us": [times in turn]}, and at "prepare" "hang", "unusable", "kind" or
-# "crash": how often it kills the process. "measure_crash": likewise at measure. Counts live in a file.
+# "crash": how often it kills the process. "measure_crash": likewise at measure. Counts live in a file. "short" names
+# those that have no room until there is a file that ends with ".room".
 SCRIPT = f"""
 import json, os, signal, sys, time
 from pathlib import Path
@@ -55,8 +56,10 @@ while (message := read_message(sys.stdin.buffer)):
         if script[name].get("hang"):
             time.sleep(60)
         held.add(name)
+        short = name in script.get("short", ()) and not log.with_suffix(".room").exists()
         kind = script[name].get("kind", body["kind"])
-        reply = {{"unusable": script[name].get("unusable"), "kind": kind,
+        reply = {{"unusable": "out of memory" if short else script[name].get("unusable"), "kind": kind,
+                 "out_of_memory": short,
                  "uncapturable": None if kind == body["kind"] else "cannot be captured"}}
     elif body["do"] == "measure":
         assert name in held
@@ -176,6 +179,34 @@ def test_a_baseline_that_cannot_be_used_is_left_out_and_said(
 def test_without_any_baseline_nothing_is_timed(make: Callable[..., Timing], changes: dict[str, Any]) -> None:
     timed = make(changes, baselines=("eager",)).time()
     assert timed.performance is None and timed.not_timed is not None and "90 GiB" in timed.not_timed
+
+
+@pytest.mark.parametrize("short", [["compile"], list(BASELINES)])
+def test_a_baseline_without_room_beside_an_engine_counts_once_there_is_room(
+    make: Callable[..., Timing], tmp_path: Path, short: list[str]
+) -> None:
+    """Neither the slower baselines nor their absence may be remembered."""
+    timing = make({"short": short}, cache_dir=str(tmp_path / "cache"))
+    timing.baselines.has_whole_gpu = False
+    timed = timing.time()
+    assert timed.performance is None and timed.short_of_memory
+    timing.log.with_suffix(".room").touch()
+    timing.baselines.has_whole_gpu = True
+    found = timing.time().performance
+    assert found is not None and found.against == "compile"
+    again = make({"short": short}, cache_dir=str(tmp_path / "cache"))  # another process, and no room for the best
+    again.baselines.has_whole_gpu = False
+    assert again.time().short_of_memory
+    again.log.with_suffix(".room").touch()
+    found = again.time().performance
+    assert found is not None and found.against == "compile"
+
+
+def test_a_baseline_that_no_gpu_has_room_for_is_left_out(make: Callable[..., Timing]) -> None:
+    timing = make({"short": ["compile"]})
+    found = timing.time().performance
+    assert found is not None and found.against == "compile_max_autotune"
+    assert "out of memory" in found.conditions["left_out.compile"]
 
 
 @pytest.mark.parametrize("key", ["crash", "measure_crash"])
