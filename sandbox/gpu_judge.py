@@ -309,10 +309,10 @@ class GpuJudge:
         self._last_opened = problem.key
         answer = self._ours({**request, "alone": False}, plan, seconds=_OPEN_SECONDS)
         if answer.get("out_of_memory"):
-            if not self.has_whole_gpu:
-                raise ProblemShortOfMemory(f"{problem.origin}: {problem.id}: its reference finds no room")
             self._baselines.release()
-            answer = self._ours({**request, "alone": True}, plan, seconds=_OPEN_SECONDS)
+            answer = self._ours({**request, "alone": self.has_whole_gpu}, plan, seconds=_OPEN_SECONDS)
+            if answer.get("out_of_memory") and not self.has_whole_gpu:
+                raise ProblemShortOfMemory(f"{problem.origin}: {problem.id}: {answer['inadmissible']}")
         self._calibrations[problem.key, precision] = answer["calibration"]
         if answer["inadmissible"] is not None:
             raise ProblemFailed(f"{problem.origin}: {problem.id}: {answer['inadmissible']}")

@@ -13,6 +13,7 @@ import pytest
 
 from sandbox.gpu_judge import GpuJudge
 from sandbox.gpu_workers import worker_environment
+from sandbox.judge import ProblemShortOfMemory
 from sandbox.settings import JudgeSettings
 from sandbox.tracer import ProblemFailed, Traced
 from sandbox.types import Candidate, Operator, Problem, Status, Verdict
@@ -184,9 +185,14 @@ def test_what_is_ours_is_raised(
         ask(scripted(**changes), traced, sources)
 
 
+@pytest.mark.parametrize(
+    ("whole", "error", "alone"), [(True, ProblemFailed, [False, True]), (False, ProblemShortOfMemory, [False, False])]
+)
 def test_a_problem_that_does_not_fit_is_tried_alone_before_its_author_is_told(
-    scripted: Callable[..., GpuJudge], traced: Traced, sources: dict[str, str]
-) -> None:
+    scripted: Callable[..., GpuJudge], traced: Traced, sources: dict[str, str],
+    whole: bool, error: type[ProblemFailed], alone: list[bool],
+) -> None:  # fmt: skip
+    """What is not the problem's fault beside an engine's memory is told apart, and no answer is narrowed for it."""
     judge = scripted(open={"inadmissible": "does not fit", "calibration": None, "out_of_memory": True})
     asked: list[object] = []
     exchange = judge._workers.exchange
@@ -196,9 +202,11 @@ def test_a_problem_that_does_not_fit_is_tried_alone_before_its_author_is_told(
         return exchange(request, *rest, **options)
 
     judge._workers.exchange = noted  # type: ignore[method-assign]
-    with pytest.raises(ProblemFailed, match="does not fit"):
+    judge.has_whole_gpu = whole
+    with pytest.raises(ProblemFailed, match="does not fit") as told:
         ask(judge, traced, sources)
-    assert asked == [False, True]
+    assert type(told.value) is error
+    assert asked == alone
 
 
 def test_a_problem_that_does_not_stand_is_told_to_its_author(
