@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from agent.faults import Fault, FaultKind, Tell
 from agent.gpu_lease import GpuLease, LeaseBroken, Turn
+from agent.request_clocks import RequestClocks
 from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused
 from agent.sampler_config import VllmSamplerConfig
 from agent.vllm_engine import Answer, EngineDead, EngineFacts, RequestInvalid
@@ -117,7 +118,7 @@ class VllmSampler:
         self._lease = lease
         self._tell_fault = tell
         self._places = [_Place(engine=engine) for engine in engines]
-        self._clocks: dict[asyncio.Timeout, float] = {}  # of requests in flight, with what was left when they stopped
+        self._clocks = RequestClocks()
         self._changed = asyncio.Event()  # set for an instant whenever a place may have become free
         self._begun = self._closed = False
         self._last_cause = "no engine was started"
@@ -244,12 +245,8 @@ class VllmSampler:
     ) -> Answer:
         """Raises RequestLate where the engine lives on, EngineDead where it does not."""
         try:
-            async with asyncio.timeout(self._config.timeout_seconds) as clock:
-                self._clocks[clock] = self._config.timeout_seconds
-                try:
-                    return await place.engine.generate(token_ids, options, seed, request_id)
-                finally:
-                    del self._clocks[clock]
+            async with self._clocks.limit(self._config.timeout_seconds):
+                return await place.engine.generate(token_ids, options, seed, request_id)
         except TimeoutError:
             late = f"no answer within {self._config.timeout_seconds:g} s"
         try:
@@ -344,14 +341,14 @@ class VllmSampler:
             place.stopping = None
 
     async def _sleep(self, deep: bool) -> None:
-        self._stop_clocks()
+        self._clocks.stop()
         try:
             await asyncio.gather(*(place.stopping for place in self._places if place.stopping is not None))
             await asyncio.gather(
                 *(self._switched(place, place.engine.sleep(deep), asleep=True) for place in self._up())
             )
         except BaseException:
-            self._start_clocks()
+            self._clocks.start()
             raise
 
     async def _wake_up(self) -> None:
@@ -359,21 +356,7 @@ class VllmSampler:
         try:
             await asyncio.gather(*(self._switched(place, place.engine.wake_up(), asleep=False) for place in sleeping))
         finally:
-            self._start_clocks()
-
-    def _stop_clocks(self) -> None:
-        """Requests are no later for being frozen."""
-        now = asyncio.get_running_loop().time()
-        for clock in self._clocks:
-            if (when := clock.when()) is not None and not clock.expired():
-                self._clocks[clock] = when - now
-                clock.reschedule(None)
-
-    def _start_clocks(self) -> None:
-        now = asyncio.get_running_loop().time()
-        for clock, left_seconds in self._clocks.items():
-            if clock.when() is None and not clock.expired():
-                clock.reschedule(now + left_seconds)
+            self._clocks.start()
 
     async def _switched(self, place: _Place, work: Coroutine[Any, Any, None], *, asleep: bool) -> None:
         """An engine that dies of it is ended, which frees its GPU as well, and started again."""
