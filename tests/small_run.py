@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.allocator import Uniform
@@ -41,8 +43,8 @@ def prompt(problem: Problem, proposal: Proposal, parents: tuple[Observation, ...
     return f"{problem.id} {proposal.id}"
 
 
-async def run(root: Path, sampler: Sampler) -> RunSummary:
-    """One run, or the rest of one, in `root`."""
+async def run(root: Path, sampler: Sampler, *, until: Callable[[], bool] = lambda: True) -> RunSummary:
+    """One run, or the rest of one, in `root`; the sampler is closed once `until` holds, or after 30 s."""
     ledger, folder, pool = Ledger.open(root / "ledger.sqlite"), RunFolder(root), WrongPool()
     folder.write_environment({"gpu": None})
     controller = Controller(
@@ -69,7 +71,11 @@ async def run(root: Path, sampler: Sampler) -> RunSummary:
         clock=time.monotonic,
     )
     try:
-        return await controller.run()
+        summary = await controller.run()
+        deadline = time.monotonic() + 30.0
+        while not until() and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        return summary
     finally:
         await sampler.close()
 

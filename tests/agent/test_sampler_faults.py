@@ -247,7 +247,7 @@ def lives_in(folder: Path) -> list[int]:
 @pytest.mark.parametrize("how", ["killed", "dead"])
 def test_a_run_whose_engines_die_in_mid_request_is_whole(cluster: None, tmp_path: Path, how: str) -> None:
     sampler = vllm_sampler(tmp_path, how=how, die_at=[5, 9])
-    assert_whole(tmp_path, asyncio.run(run(tmp_path, sampler)))
+    assert_whole(tmp_path, asyncio.run(run(tmp_path, sampler, until=lambda: len(lives_in(tmp_path)) >= 4)))
     assert len(lives_in(tmp_path)) == 4, "each of the two that died was started again, once"
     asked = Counter((tmp_path / "asked").read_text().splitlines())
     assert max(asked.values()) > 1, "some request was asked again, with the seed that it had"
@@ -263,7 +263,8 @@ def test_an_engine_that_does_not_even_take_a_request_back_is_started_again(
 ) -> None:
     monkeypatch.setattr("agent.ray_engines.ABORT_SECONDS", 0.2)
     sampler = vllm_sampler(tmp_path, how="hung", die_at=[5], timeout_seconds=2.0)
-    assert_whole(tmp_path, asyncio.run(run(tmp_path, sampler)))
+    # The other engine may answer all that is left before a new actor is up.
+    assert_whole(tmp_path, asyncio.run(run(tmp_path, sampler, until=lambda: len(lives_in(tmp_path)) >= 3)))
     assert len(lives_in(tmp_path)) == 3
 
 
