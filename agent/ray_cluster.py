@@ -17,6 +17,7 @@ from agent.config import RayConfig
 from agent.crew_sizes import CrewSizes, crew_sizes
 from agent.engine_config import EngineConfig
 from agent.pool import PoolError
+from sandbox.environment import num_cores
 
 CONNECT_SECONDS = 10.0
 # Plans and prompts are all that passes through the store: some hundred kB each, one or two a worker.
@@ -46,7 +47,9 @@ def start_ray(address: str | None) -> bool:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:  # "local", and not whatever RAY_ADDRESS names
-            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            # Ray itself counts the machine's cores, whatever a batch system leaves to this process.
+            store = OBJECT_STORE_BYTES
+            ray.init("local", num_cpus=num_cores(), include_dashboard=False, object_store_memory=store, **quiet)
         else:
             _check_reachable(address)
             ray.init(address=address, **quiet)

@@ -103,9 +103,21 @@ def test_a_cluster_that_is_not_there_is_named_soon() -> None:
         RayPool(SETTINGS, RayConfig(address=f"127.0.0.1:{port}"))
 
 
-def test_a_ray_of_its_own_ends_with_the_pool(tmp_path: Path, twins_by_value: None) -> None:
+def test_a_ray_of_its_own_has_the_cores_of_its_process_and_ends_with_the_pool(
+    tmp_path: Path, twins_by_value: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stands before the tests that share a Ray, since there is one a process."""
-    assert verdicts(judged(tmp_path, "right:a"))[0].passed
+    monkeypatch.setattr("agent.ray_cluster.num_cores", lambda: 3)
+
+    async def work() -> Verdict:
+        pool = open_pool(tmp_path)
+        try:
+            assert ray.cluster_resources()["CPU"] == 3
+            return await pool.judge(PROBLEM, candidate("right:a"))
+        finally:
+            await pool.close()
+
+    assert asyncio.run(work()).passed
     assert not ray.is_initialized()
     assert not [name for name in children() if "ray" in name]
 
