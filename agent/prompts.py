@@ -10,7 +10,6 @@ import ast
 import io
 import re
 import tokenize
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -21,6 +20,7 @@ from agent.figures_text import describe_figures, describe_pair
 from agent.plain_text import as_data
 from agent.token_estimate import CHARACTERS_PER_TOKEN
 from sandbox.spans import Spans
+from sandbox.syntax import parse_quietly
 from sandbox.types import Observation, Operator, Problem, Proposal
 
 MAX_FEEDBACK_TOKENS = 250
@@ -268,7 +268,7 @@ def strip_docstrings(source: str) -> str:
 
     What does not parse comes back as it is.
     """
-    tree = _parse(source)
+    tree = parse_quietly(source)
     if tree is None:
         return source
     spans = Spans(source)
@@ -276,7 +276,7 @@ def strip_docstrings(source: str) -> str:
     docstrings = [found for node in ast.walk(tree) if (found := _docstring_of(node)) is not None]
     for node in sorted(docstrings, key=spans.start, reverse=True):
         stripped = stripped[: spans.start(node)] + '""' + stripped[spans.end(node) :]
-    return stripped if _parse(stripped) is not None else source
+    return stripped if parse_quietly(stripped) is not None else source
 
 
 def keep_tail(text: str, *, fits: Callable[[str], bool]) -> str:
@@ -330,7 +330,7 @@ def _check_slot(template: str, *, where: str) -> None:
 
 
 def _constant_of(text: str, *, path: Path) -> str:
-    tree = _parse(text)
+    tree = parse_quietly(text)
     if tree is None:
         raise PromptError(f"{path}: is not valid Python")
     for statement in reversed(tree.body):  # the last assignment is the one that holds
@@ -345,17 +345,8 @@ def _constant_of(text: str, *, path: Path) -> str:
     raise PromptError(f"{path}: does not set {CHECKPOINT_CONSTANT}")
 
 
-def _parse(source: str) -> ast.Module | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about escapes in strings that are not ours
-        try:
-            return ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
-
-
 def _tree_text(source: str) -> str | None:
-    tree = _parse(source)
+    tree = parse_quietly(source)
     if tree is None:
         return None
     try:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+
+from sandbox.syntax import parse_quietly
 
 MODEL_NAME = "ModelNew"
 CUT_OFF = ("length", "repetition")  # finish reasons; vLLM has the second
@@ -86,21 +87,6 @@ def with_model_alias(source: str) -> tuple[str, bool]:
     if len(names) != 1:
         return source, False
     return f"{source.rstrip()}\n\n\n{MODEL_NAME} = {names[0]}\n", True
-
-
-def parse_quietly(source: str) -> ast.Module | None:
-    """The syntax tree, or None if the source does not parse."""
-    try:
-        return parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
-def parse(source: str) -> ast.Module:
-    """`ast.parse` without warnings. Raises SyntaxError, ValueError (null bytes), RecursionError or MemoryError."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about escapes in strings, which must not depend on our warning filters
-        return ast.parse(source)
 
 
 def binds_name(tree: ast.Module, name: str) -> bool:

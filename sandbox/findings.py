@@ -12,7 +12,6 @@ from typing import Any
 
 from sandbox.count_literals import count_findings
 from sandbox.device_index import device_indices
-from sandbox.extract import parse_quietly
 from sandbox.feedback import find_hint
 from sandbox.launch_counts import wrong_counts
 from sandbox.missing_imports import import_line, missing_imports
@@ -20,6 +19,7 @@ from sandbox.plan import Plan
 from sandbox.replacements import Edit, Names, replacement
 from sandbox.size_literals import AssertedSize, asserted_sizes, output_sizes
 from sandbox.spans import Spans
+from sandbox.syntax import parse_quietly
 from sandbox.types import Failure, Finding, Status
 from sandbox.undefined_helpers import undefined_helpers
 from sandbox.unknown_names import Bindings, NameTable, UnknownName, unknown_names

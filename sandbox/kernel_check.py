@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sandbox.kernel_source import BUILTINS, MODULES, SourceError, UnknownName, global_names, local_names
+from sandbox.syntax import parse
 
 _FORBIDDEN_NODES = (
     ast.Import, ast.ImportFrom, ast.ClassDef, ast.AsyncFunctionDef, ast.Lambda, ast.Global, ast.Nonlocal, ast.Yield,
@@ -64,7 +65,7 @@ def check_text(text: str, scope: Mapping[str, Any]) -> None:
 
 def _only_function(text: str, scope: Mapping[str, Any]) -> ast.FunctionDef:
     try:
-        body = ast.parse(text).body
+        body = parse(text).body
     except (SyntaxError, ValueError, RecursionError) as error:
         raise SourceError(f"kernel text does not parse: {error}") from error
     if len(body) != 1 or not isinstance(function := body[0], ast.FunctionDef):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox.kernel_source import DEFAULT, INLINE_LIBRARIES, MODULES, global_names, normalised
+from sandbox.syntax import parse
 
 
 class Description:
@@ -59,7 +60,7 @@ class Description:
             for name, parameter in inspect.signature(jitted.fn).parameters.items():
                 if parameter.default is not parameter.empty:
                     found[DEFAULT + name] = describe_name(parameter.default, self._key)
-            used_defaults = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+            used_defaults = {node.id for node in ast.walk(parse(text)) if isinstance(node, ast.Name)}
             self.names[key] = {
                 name: meaning
                 for name, meaning in found.items()
@@ -68,7 +69,7 @@ class Description:
 
 
 def _renamed(text: str, name: str) -> str:
-    parsed = ast.parse(text)
+    parsed = parse(text)
     assert isinstance(parsed.body[0], ast.FunctionDef)
     parsed.body[0].name = name
     return ast.unparse(parsed)

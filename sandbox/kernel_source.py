@@ -17,6 +17,8 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from sandbox.syntax import parse
+
 # What a kernel's global names may stand for on the interpreting side.
 MODULES = (
     "triton.language",
@@ -98,7 +100,7 @@ def _is_text(statement: ast.stmt) -> bool:
 def normalised(source: str) -> str:
     """The one function in `source`, stripped and unparsed. Raises SourceError if it holds anything but one function."""
     try:
-        tree = ast.parse(source)
+        tree = parse(source)
     except (SyntaxError, ValueError, RecursionError) as error:
         raise SourceError(f"kernel text does not parse: {error}") from error
     if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef):
@@ -161,7 +163,7 @@ def data_of(raw: Mapping[str, Any], function: Callable[[str], Any]) -> Any:
 
 def prepared(source: str, *, name: str, constexprs: tuple[str, ...]) -> str:
     """The text that `build` takes: the function in `source`, with `constexprs` marked as compile-time parameters."""
-    parsed = ast.parse(normalised(source))
+    parsed = parse(normalised(source))
     assert isinstance(parsed.body[0], ast.FunctionDef)
     if parsed.body[0].name != name:
         raise SourceError("kernel text and name differ")
@@ -187,7 +189,7 @@ def annotated(text: str) -> tuple[str, dict[str, Any]]:
     """A text that was checked, as Triton's front end wants its annotations, and what they mean."""
     import triton.language as tl
 
-    parsed = _Annotate().visit(ast.parse(text))
+    parsed = _Annotate().visit(parse(text))
     return ast.unparse(ast.fix_missing_locations(parsed)) + "\n", {_CONSTEXPR: tl.constexpr}
 
 

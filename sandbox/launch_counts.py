@@ -16,6 +16,7 @@ from typing import Any
 from sandbox.plan import ITEM_BYTES, Kernel, LaunchStep, Plan
 from sandbox.plan_check import first_choices, step_refs
 from sandbox.size_literals import wrong_outputs
+from sandbox.syntax import parse
 from sandbox.unknown_names import chain_of
 
 _COUNT = re.compile(r"xnumel|numel|(?:n|num|total)_?(?:elements?|elems?|els?)|n_total|total(?:_size)?|nelem(?:ents)?")
@@ -59,7 +60,7 @@ def wrong_counts(plan: Plan, spec: Mapping[str, Any]) -> list[WrongCount]:
 
 def _pointwise_body(kernel: Kernel) -> ast.FunctionDef | None:
     text = kernel.functions.get(kernel.name, "")
-    body = function_named(ast.parse(text), kernel.name) if len(text) <= MAX_CHARACTERS else None
+    body = function_named(parse(text), kernel.name) if len(text) <= MAX_CHARACTERS else None
     return body if body is not None and _pointwise(body) else None
 
 

@@ -9,7 +9,6 @@ right under other numbers is for the judge.
 from __future__ import annotations
 
 import ast
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from sandbox.jitted_text import Kernel, Launch, kernels_of, launches_of
 from sandbox.knobs import Knob, Place, Space
 from sandbox.launch_scopes import Scopes
 from sandbox.spans import Spans
+from sandbox.syntax import parse_quietly
 
 MAX_BLOCK = 16_384
 LEAST_OF_A_DOT = 16  # sides of a factor that Triton takes for a matrix product, and
@@ -58,7 +58,7 @@ class _Grid:
 
 def find_space(source: str) -> Space | None:
     """The knobs of a candidate's launches, in the order of the text; None where there are none."""
-    tree = _parsed(source)
+    tree = parse_quietly(source)
     if tree is None:
         return None
     finder = _Finder(source, tree)
@@ -333,12 +333,3 @@ def _last(name: str) -> str:
 
 def _name_of(node: ast.expr) -> str | None:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
-
-
-def _parsed(source: str) -> ast.Module | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about escapes in strings that are not ours
-        try:
-            return ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.extract import parse
+from sandbox.syntax import parse
 from sandbox.types import Problem
 
 NEEDED_FUNCTIONS = ("get_inputs", "get_init_inputs")

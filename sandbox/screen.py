@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sandbox.extract import MODEL_NAME, binds_name, parse
+from sandbox.extract import MODEL_NAME, binds_name
+from sandbox.syntax import parse
 from sandbox.types import Failure, Status
 
 MAX_SOURCE_CHARACTERS = 1 << 20
