@@ -13,7 +13,7 @@ from agent.engine_config import EngineConfig
 from agent.pool import PoolError
 
 RESOURCE_UNITS_PER_CORE = 10_000  # Ray's own resolution
-ENGINES_PER_JUDGE = 4  # where about a fifth of the answers reach the GPU: the README's cluster section has the rule
+ENGINES_PER_JUDGE = 4  # where about a quarter of the answers reach the GPU: the README's cluster section has the rule
 TRACERS_PER_JUDGE = 9  # keep one judge busy: 326 seconds of theirs for what took a judge 38 s (docs/benchmarks.md)
 
 
