@@ -12,6 +12,8 @@ from agent.events import Judged, Sampled
 from agent.ledger import Ledger
 from sandbox.types import Operator, Status
 
+pytestmark = pytest.mark.timeout(900)  # a minute on two idle cores
+
 ROOT = Path(cli.__file__).parents[1]
 # Two that the stand-in gets right most of the time, and one that took it five answers and a repair.
 PROBLEMS = ("matmul_matmul_elu", "planes_instance_norm", "broadcast_sub_per_channel_add_per_channel_abs")

@@ -1,4 +1,4 @@
-"""The Ray pool over the real sandbox, whose processes are killed in mid-job. Slow: some 20 s on two cores."""
+"""The Ray pool over the real sandbox, whose processes are killed in mid-job."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from sandbox.types import Candidate, Operator, Problem, Spend, Status, Verdict
 pytest.importorskip("ray")
 
 from agent.ray_pool import RayPool
+
+pytestmark = pytest.mark.timeout(900)  # most of a minute on two idle cores
 
 PROBLEM = Problem(
     id="relu",
@@ -53,7 +55,7 @@ class ModelNew(torch.nn.Module):
         relu_kernel[(x.numel(),)](x, y)
         return y
 """
-DEADLINE_SECONDS = 140.0  # two of them are within a test's limit
+DEADLINE_SECONDS = 400.0  # two of them are within the limit above
 
 
 def processes() -> dict[int, tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""End to end with nothing scripted but the answers: recorded completions through the real sandbox. Slow: some 20 s."""
+"""End to end with nothing scripted but the answers: recorded completions through the real sandbox."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent import cli
+
+pytestmark = pytest.mark.timeout(900)  # half a minute on two idle cores
 
 ROOT = Path(cli.__file__).parents[1]
 SOLVED_BY_FIX = "swiglu"

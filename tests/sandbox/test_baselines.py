@@ -84,7 +84,8 @@ class Timing:
 
     def __init__(self, settings: JudgeSettings, log: Path, script: dict[str, Any]) -> None:
         command = [sys.executable, "-c", SCRIPT, str(log), json.dumps(script)]
-        self.baselines = Baselines(settings, device=0, compile_seconds=1.0, command=command)
+        compile_seconds = 1.0 if "hang" in json.dumps(script) else 60.0
+        self.baselines = Baselines(settings, device=0, compile_seconds=compile_seconds, command=command)
         self.timing = TimeOnGpu(settings, baselines=self.baselines, clocks=Clocks("no-such-gpu"))
         self.log, self.candidate_us, self.kind = log, 10.0, "graph"
         self.stages: list[str] = []

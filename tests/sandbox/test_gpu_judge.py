@@ -79,7 +79,9 @@ def scripted(settings: JudgeSettings) -> Iterator[Callable[..., GpuJudge]]:
     judges: list[GpuJudge] = []
 
     def make(**changes: object) -> GpuJudge:
-        quick = replace(settings, replay_seconds=0.5, timing_seconds=0.1, timing_rounds=8)
+        quick = replace(settings, timing_seconds=0.1, timing_rounds=8)
+        if "hang" in json.dumps(changes):
+            quick = replace(quick, replay_seconds=0.5)
         baseline = {**BASELINE_ANSWERS, **{n[9:]: a for n, a in changes.items() if n.startswith("baseline_")}}
         ours = {**ANSWERS, **{n: a for n, a in changes.items() if not n.startswith("baseline_")}}
         commands = [[sys.executable, "-c", SCRIPT, json.dumps(answers)] for answers in (ours, baseline)]

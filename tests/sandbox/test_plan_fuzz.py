@@ -261,7 +261,10 @@ def interpreted(samples: tuple[Sample, ...], judge: InterpretJudge) -> Interpret
     sample = next(s for s in samples if s.problem.id.endswith("nested_outputs"))
     assert sample.traced.spec is not None
     opened = judge._opened(sample.problem, sample.traced.spec, vary=frozenset(), precision="ieee")
+    usual = judge._settings
+    judge._settings = dataclasses.replace(usual, interpret_limits=LIMITS)  # nothing is fuzzed yet that could hang
     answer = judge._run(interpret_request(sample.raw, opened.cases, others=opened.others))
+    judge._settings = usual
     assert answer.result is not None
     return Interpreted(decode(sample.raw), opened, answer.result)
 

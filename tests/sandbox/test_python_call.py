@@ -43,8 +43,8 @@ def on_cpu(deed: str, *, seconds: float = 100.0) -> Batches:
 
 
 def test_a_call_takes_as_long_as_it_sleeps() -> None:
-    timed = on_cpu("time.sleep(0.01)")
-    assert 10_000 <= min(timed.call_us) < 15_000  # on a busy machine other batches are woken late
+    timed = on_cpu("time.sleep(0.1)")
+    assert 100_000 <= min(timed.call_us) < 150_000  # on a busy machine other batches are woken late
     assert timed.num_calls > 0 and timed.num_calls & (timed.num_calls - 1) == 0
 
 
@@ -52,7 +52,8 @@ def test_the_process_and_what_it_starts_are_bounded_together(monkeypatch: pytest
     if "control_group" not in layers_for("best_effort"):
         pytest.skip("no control group can be made here")
     fork = "import os; [os.fork() or os._exit(0) for _ in range(40)]"
-    assert on_cpu(f"{fork}; [os.wait() for _ in range(40)]").num_calls > 0
+    once = "import os; self.done = hasattr(self, 'done') or [os.fork() or os._exit(0) for _ in range(40)]"
+    assert on_cpu(f"{once}; self.done is True or [os.wait() for _ in range(40)]").num_calls > 0
     few = dataclasses.replace(python_caller.limits_for(100.0), num_processes=24)
     monkeypatch.setattr(python_call, "limits_for", lambda _: few)
     with pytest.raises(PythonCallFailed, match="BlockingIOError"):

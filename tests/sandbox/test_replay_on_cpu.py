@@ -11,6 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.timeout(900)  # most of a minute on two idle cores
+
 ROOT = Path(__file__).parents[2]
 RIGHT = (
     "buffer_put_in_its_place", "dictionary_of_outputs", "host_descriptors_of_slices", "integer_buffer",
@@ -31,6 +35,6 @@ CAUGHT = {
 def test_replay_tells_what_is_right_from_what_is_wrong_only_in_what_it_leaves() -> None:
     command = [sys.executable, "-m", "tests.sandbox.replayed_on_cpu", *RIGHT, *CAUGHT]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=840, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert json.loads(ended.stdout) == dict.fromkeys(RIGHT) | CAUGHT
