@@ -273,6 +273,8 @@ def doctor(
     from sandbox import environment
     from sandbox.isolation import probe
 
+    asked = config is not None or model is not None
+    sections = sampler_check.sections_of(config, model=model) if asked else None  # a mistake there is told first
     layers = probe()
     gpus = environment.gpus()
     findings = diagnosis.examine(
@@ -280,9 +282,9 @@ def doctor(
     )
     console = Console(soft_wrap=False)
     console.print(diagnosis.table(findings))
-    if config is None and model is None:
+    if sections is None:
         return 0
-    found = sampler_check.examine(sampler_check.sections_of(config, model=model))
+    found = sampler_check.examine(sections)
     console.print()
     console.print(diagnosis.table(found, consequence="what mends it"))
     return 2 if any(finding.state is diagnosis.State.MISSING for finding in found) else 0
