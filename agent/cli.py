@@ -92,7 +92,9 @@ def watch(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.
 
     console, folder = Console(), run_command.open_folder(run)
     live = console.is_terminal
-    return watch_command.watch(folder, console=console, clock=time.monotonic, sleep=time.sleep, live=live)
+    return watch_command.watch(
+        folder, console=console, clock=time.monotonic, wall_clock=time.time, sleep=time.sleep, live=live
+    )
 
 
 @app.command()
