@@ -92,7 +92,9 @@ def watch(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.
 
     console, folder = Console(), run_command.open_folder(run)
     live = console.is_terminal
-    return watch_command.watch(folder, console=console, clock=time.monotonic, sleep=time.sleep, live=live)
+    return watch_command.watch(
+        folder, console=console, clock=time.monotonic, wall_clock=time.time, sleep=time.sleep, live=live
+    )
 
 
 @app.command()
@@ -273,6 +275,8 @@ def doctor(
     from sandbox import environment
     from sandbox.isolation import probe
 
+    asked = config is not None or model is not None
+    sections = sampler_check.sections_of(config, model=model) if asked else None  # a mistake there is told first
     layers = probe()
     gpus = environment.gpus()
     findings = diagnosis.examine(
@@ -280,9 +284,9 @@ def doctor(
     )
     console = Console(soft_wrap=False)
     console.print(diagnosis.table(findings))
-    if config is None and model is None:
+    if sections is None:
         return 0
-    found = sampler_check.examine(sampler_check.sections_of(config, model=model))
+    found = sampler_check.examine(sections)
     console.print()
     console.print(diagnosis.table(found, consequence="what mends it"))
     return 2 if any(finding.state is diagnosis.State.MISSING for finding in found) else 0

@@ -217,7 +217,7 @@ def config_of(raw: Mapping[str, Any], *, path: Path, overrides: Sequence[str] = 
     try:
         config = RunConfig.model_validate(changed)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {one_line(error)}") from error
+        raise ConfigError(f"{path}: {one_line(error, section=RunConfig)}") from error
     return _with_paths_found(config, path=path)
 
 

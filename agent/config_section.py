@@ -13,6 +13,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from agent.allowed_values import allowed_values
+
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -38,8 +40,8 @@ class Section(BaseModel):
         return raw
 
 
-def one_line(error: ValidationError) -> str:
-    """The first mistake as `key: what is wrong`, and how many more there are."""
+def one_line(error: ValidationError, *, section: type[BaseModel]) -> str:
+    """The first mistake as `key: what is wrong`, and how many more there are. `section` is what was not valid."""
     first, *more = error.errors(include_url=False)
     loc = _keys(first["loc"])
     message, value = first["msg"], first["input"]
@@ -66,6 +68,8 @@ def one_line(error: ValidationError) -> str:
             pass  # says all there is to say
         case kind:
             message = f"{message[0].lower()}{message[1:]}, not {value!r}{_number_hint(value, whole=kind == 'int_type')}"
+            if (allowed := allowed_values(section, loc, error_type=kind)) is not None:
+                message = f"{message}; allowed: {allowed}"
     rest = f" (and {len(more)} more)" if more else ""
     where = f"{'.'.join(loc)}: " if loc else ""
     return f"{where}{message}{rest}"

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from agent.config import RayConfig
 from agent.crew_sizes import TRACERS_PER_JUDGE, crew_sizes
@@ -31,6 +34,10 @@ class State(StrEnum):
     OK = "ok"
     LIMITED = "limited"
     MISSING = "missing"
+
+
+STYLES = {State.OK: "green", State.LIMITED: "yellow", State.MISSING: "red"}
+TABLE_WIDTH = 70  # of a screen that has room for a table of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,13 +195,39 @@ def layer(name: str, *, on: bool) -> Finding:
     )
 
 
-def table(findings: list[Finding], *, consequence: str = "what that disables") -> Table:
-    """The findings as the command line shows them; `consequence` heads the last column."""
-    styles = {State.OK: "green", State.LIMITED: "yellow", State.MISSING: "red"}
-    drawn = Table(box=None, pad_edge=False)
-    for head in ("what", "found", "", consequence):
-        drawn.add_column(head, overflow="fold")  # a path's end, which is cut off otherwise, is what names the file
-    for item in findings:
-        style = styles[item.state]
-        drawn.add_row(item.name, escape(item.found), f"[{style}]{item.state}[/]", escape(item.consequence or ""))
-    return drawn
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingsView:
+    """The findings as the command line shows them; `consequence` names the last column."""
+
+    findings: Sequence[Finding]
+    consequence: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """A table, or where its columns would be too narrow for words, lines below each other."""
+        if options.max_width >= TABLE_WIDTH:
+            yield self._table()
+        else:
+            yield from self._lines()
+
+    def _table(self) -> Table:
+        drawn = Table(box=None, pad_edge=False)
+        for head in ("what", "found", "", self.consequence):
+            drawn.add_column(head, overflow="fold")  # a path's end, which is cut off otherwise, is what names the file
+        for item in self.findings:
+            drawn.add_row(item.name, escape(item.found), _state(item), escape(item.consequence or ""))
+        return drawn
+
+    def _lines(self) -> Iterator[RenderableType]:
+        for item in self.findings:
+            yield Text.assemble(_state(item), f" {item.name}: {item.found}")
+            if item.consequence is not None:
+                yield Padding(Text(f"{self.consequence}: {item.consequence}"), (0, 0, 0, 4))
+
+
+def _state(item: Finding) -> Text:
+    return Text(item.state, style=STYLES[item.state])
+
+
+def table(findings: Sequence[Finding], *, consequence: str = "what that disables") -> FindingsView:
+    """What `Console.print` takes."""
+    return FindingsView(findings=findings, consequence=consequence)

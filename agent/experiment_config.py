@@ -153,7 +153,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     try:
         config = ExperimentConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {one_line(error)}") from error
+        raise ConfigError(f"{path}: {one_line(error, section=ExperimentConfig)}") from error
     base_path, base_raw = _base(config.base, path=path)
     limits = dict.fromkeys(BudgetConfig.model_fields) | config.budget.model_dump()
     # Racing ends a timing against the best kernel that the judge has seen, which here is any arm's.

@@ -5,6 +5,7 @@ Knows nothing of what the columns mean. A file appears under its name only when 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Iterable, Iterator
@@ -34,9 +35,11 @@ def export(folder: RunFolder, *, parquet: bool, texts: bool, out: Path | None) -
             write(temporary, columns=columns, rows=rows(ledger, texts=texts))
         temporary.replace(path)
     except OSError as error:
-        raise ConfigError(f"export: {path}: cannot be written: {error.strerror}") from error
+        why = f"cannot be written: {error.strerror}; name another place with --out FILE"
+        raise ConfigError(f"export: {path}: {why}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk refuses this too, and has been complained of
+            temporary.unlink(missing_ok=True)
     return path
 
 

@@ -83,8 +83,11 @@ class ProblemView:
         return self.steps[-1] if self.steps else None
 
 
-def problem_view(result: ProblemResult, *, number: int, ledger: Ledger, brief: bool) -> ProblemView:
-    """`number` makes its anchor. `brief` leaves all sources out. Raises LedgerError."""
+def problem_view(
+    result: ProblemResult, *, number: int, ledger: Ledger, brief: bool, unverified: Verdict | None
+) -> ProblemView:
+    """`number` makes its anchor. `brief` leaves all sources out. `unverified` is as for `report.failure_line`. Raises
+    LedgerError."""
     verdict = result.winner or result.best or result.last
     steps = () if verdict is None else tuple(_steps(verdict, ledger=ledger, brief=brief))
     solved = result.winner is not None
@@ -94,12 +97,12 @@ def problem_view(result: ProblemResult, *, number: int, ledger: Ledger, brief: b
         word=result.word,
         solved=solved,
         speedup=report.speedup_cell(result),
-        statuses=wording.statuses_text(result.num_by_status),
+        statuses=wording.statuses_cell(result.num_by_status),
         bar=status_bar(result.num_by_status),
         spend=_spend_text(result),
         best_link=f"best/{quote(result.problem_id, safe='')}.py" if solved else None,
         evidence_link=f"evidence/{quote(result.problem_id, safe='')}/" if result.confirmed else None,
-        why_unsolved=None if solved else visible(cut(report.failure_line(result))),
+        why_unsolved=None if solved else visible(cut(report.failure_line(result, unverified=unverified))),
         title=_title(result),
         steps=steps,
         facts=() if verdict is None else tuple((k, visible(cut(v))) for k, v in _facts(verdict, result=result)),

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+from agent import wording
 from agent.events import Attempt, Confirmed, DurableEvent, Judged, Proposed, Sampled, SearchEnded, Transcript, Unsampled
 from agent.ledger_file import (
     LedgerError,
@@ -157,8 +158,8 @@ class Ledger:
         """Records the problems' keys by id at a run's start. Raises ResumeError if it holds others."""
         known = self.problem_keys()
         if known and known != dict(keys):
-            changed = sorted(id for id in {*known, *keys} if known.get(id) != keys.get(id))
-            raise ResumeError(f"the run was begun with other problems; added, gone or changed: {', '.join(changed)}")
+            told = f"the run was begun with other problems ({_differences(known, keys)})"
+            raise ResumeError(f"{told}; a resume needs the same")
         if not known:
             with self._turn, named_errors(self._path), transaction(self._connection):
                 self._connection.executemany("INSERT INTO problems VALUES (?, ?)", keys.items())
@@ -285,6 +286,16 @@ class Ledger:
             raise LedgerError(
                 f"{work}: attempt {attempt.number} of epoch {attempt.epoch} is not open; its result is refused"
             )
+
+
+def _differences(known: Mapping[str, str], keys: Mapping[str, str]) -> str:
+    """What became of the problems `known`, where `keys` are those of now."""
+    ids = {
+        "added": keys.keys() - known.keys(),
+        "gone": known.keys() - keys.keys(),
+        "changed": {id for id in known.keys() & keys.keys() if known[id] != keys[id]},
+    }
+    return "; ".join(f"{what}: {wording.names_text(sorted(those))}" for what, those in ids.items() if those)
 
 
 def _slots(row: tuple[object, ...]) -> str:

@@ -52,14 +52,15 @@ class Display(Protocol):
 def tally_lines(tally: Tally) -> list[str]:
     """Where the run stands, as two lines."""
     rate = tally.judged_per_second
-    left = tally.seconds_left_at_most
+    left = tally.seconds_left_told
     fastest = tally.fastest
     passed = len(tally.best)
     return [
         f"problems {tally.num_done}/{tally.num_problems} done, {passed} solved, {tally.num_confirmed} confirmed | "
         f"samples {tally.num_samples} | "
         f"judged {tally.num_judged}" + ("" if rate is None else f" ({rate * 60:.0f} a minute)"),
-        f"{wording.statuses_text(tally.num_by_status)} | best speedup "
+        (f"{counts} | " if (counts := wording.statuses_cell(tally.num_by_status)) else "")
+        + "best speedup "
         + (wording.NOT_TIMED if fastest is None else f"{wording.speedup_text(fastest[1])} on {fastest[0]}")
         + ("" if not left else f" | at most {wording.duration_text(left)} left"),
     ]

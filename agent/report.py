@@ -1,12 +1,13 @@
 """Says what came of a run: the report, the table on the terminal, the `summary` of JSON lines.
 
-Decides nothing and reads no files. A speedup stands here only if it was measured.
+Decides nothing; what it states is on record. A speedup stands here only if it was measured.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from rich.markup import escape
@@ -28,6 +29,7 @@ from agent.run_record import (
 )
 from agent.tuning_record import TuningResult
 from agent.unspent import TOLD
+from agent.why_unverified import why_unverified
 from sandbox.types import Prices, Spend, Verdict
 
 FAULT_WORDS = {
@@ -37,7 +39,6 @@ FAULT_WORDS = {
     FaultKind.GPU_QUARANTINED: "in quarantine, and no candidate is judged any more",
 }
 MAX_REASONS = 12  # on a terminal, under the table
-MAX_NAMED = 40  # problems, in one line there
 UNTOLD = frozenset(
     {INADMISSIBLE, NOT_CONFIRMED, NOTHING_JUDGED, UNVERIFIED}
 )  # results that the table's counts do not explain
@@ -71,7 +72,7 @@ def summary_table(record: RunRecord) -> Table:
             f"[{style}]{result.word}[/]",
             speedup_cell(result),
             str(result.spend.samples),
-            wording.statuses_text(result.num_by_status),
+            wording.statuses_cell(result.num_by_status),
         )
     return table
 
@@ -83,12 +84,12 @@ def closing_lines(record: RunRecord) -> Iterator[str]:
         yield record.why_nothing_was_timed
     yield from limit_lines(record)
     if idle := [result.problem_id for result in record.results if not result.begun]:
-        more = f" and {len(idle) - MAX_NAMED} more" if len(idle) > MAX_NAMED else ""
-        yield f"not done, for nothing came of it yet: {', '.join(idle[:MAX_NAMED])}{more}"
-    untold = [result for result in record.results if result.word in UNTOLD]
-    yield from (failure_line(result) for result in untold[:MAX_REASONS])
-    if len(untold) > MAX_REASONS:
-        yield f"and {len(untold) - MAX_REASONS} more like these, all in the report"
+        yield f"not done, for nothing came of it yet: {wording.names_text(idle)}"
+    over = [result for result in record.results if result.winner is None and (result.ended or result.confirmations)]
+    over.sort(key=lambda result: result.word not in UNTOLD)  # stable: as in the run
+    yield from islice(failure_lines(record, over), MAX_REASONS)
+    if len(over) > MAX_REASONS:
+        yield f"and {len(over) - MAX_REASONS} more like these, all in the report"
     yield f"report: {record.folder.report}"
 
 
@@ -96,7 +97,7 @@ def limit_lines(record: RunRecord) -> Iterator[str]:
     """Limits of the run that were reached, and what went over those of the problems, without stops."""
     yield from (limit.text for limit in record.limits_reached)
     if unspent := [result.problem_id for result in record.results if result.end is EndReason.UNSPENT]:
-        yield f"{len(unspent)} of {len(record.results)} searches ended with {TOLD}: {', '.join(unspent[:MAX_NAMED])}"
+        yield f"{len(unspent)} of {len(record.results)} searches ended with {TOLD}: {wording.names_text(unspent)}"
     spends = {result.problem_id: result.spend for result in record.results}
     yield from overshoot_lines(record.budget, spends, prices=record.prices.of_a_problem)
 
@@ -203,7 +204,7 @@ def report_lines(record: RunRecord) -> Iterator[str]:
     if record.gpus or record.faults:
         yield from ("", "## GPUs", "", *gpu_lines(record))
     if unsolved := [result for result in record.results if result.winner is None]:
-        yield from ("", "## Not solved", "", *(f"- {failure_line(result)}" for result in unsolved))
+        yield from ("", "## Not solved", "", *(f"- {line}" for line in failure_lines(record, unsolved)))
     yield from ("", "## Conditions", "", *condition_lines(record))
     yield from ("", "## Environment", "", *(f"- {key}: {plain(value)}" for key, value in record.environment.items()))
 
@@ -219,7 +220,7 @@ def problem_rows(record: RunRecord) -> Iterator[str]:
         best = "" if result.winner is None else f"[{result.winner.candidate_id[:12]}](best/{result.problem_id}.py)"
         best += f" [evidence](evidence/{result.problem_id})" if result.confirmed else ""
         seconds = f"{spend.wall_seconds:.1f}" + (f", GPU {spend.gpu_seconds:.1f}" if gpu else "")
-        counts = wording.statuses_text(result.num_by_status)
+        counts = wording.statuses_cell(result.num_by_status)
         numbers = (str(spend.samples), str(spend.tokens), str(spend.judged), seconds)
         yield row(result.problem_id, result.word, speedup_cell(result), best, counts, *numbers)
 
@@ -313,16 +314,24 @@ def speedup_or_passed(verdict: Verdict) -> str:
     return wording.speedup_text(verdict) if verdict.timed else f"{verdict.status}, {wording.NOT_TIMED}"
 
 
-def failure_line(result: ProblemResult) -> str:
-    """Why a problem is not solved: its latest failure, or what ended its search before there was one."""
+def failure_lines(record: RunRecord, results: Iterable[ProblemResult]) -> Iterator[str]:
+    """Why each of these problems of the run is not solved."""
+    unverified = why_unverified(record)
+    return (failure_line(result, unverified=unverified.get(result.problem_id)) for result in results)
+
+
+def failure_line(result: ProblemResult, *, unverified: Verdict | None) -> str:
+    """Why a problem is not solved: its latest failure, or what ended its search before there was one. `unverified` is
+    the verdict for which it is called that, which need not be the latest."""
     if result.word == NOT_CONFIRMED:
         return f"{result.problem_id}: {NOT_CONFIRMED}: {failure_text(result.confirmations[-1].confirming)}"
-    if result.word == INADMISSIBLE or result.last is None or result.last.failure is None:
+    told = unverified or result.last
+    if result.word == INADMISSIBLE or told is None or told.failure is None:
         detail = None if result.ended is None else result.ended.detail
         if result.end is EndReason.RUN_BUDGET and detail is not None:
             detail = f"the run's {currency_text(detail)} were used up"
         return f"{result.problem_id}: {result.word}{'' if detail is None else ': ' + ' '.join(detail.split())}"
-    return f"{result.problem_id}: last {failure_text(result.last)}"
+    return f"{result.problem_id}: last {failure_text(told)}"
 
 
 def failure_text(verdict: Verdict) -> str:
@@ -330,7 +339,8 @@ def failure_text(verdict: Verdict) -> str:
     assert verdict.failure is not None
     failure = verdict.failure
     where = f" (line {failure.line_number})" if failure.line_number is not None else ""
-    return f"{verdict.status}: {failure.error_class}: {' '.join(failure.message.split())}{where}"
+    kind = "" if failure.error_class == verdict.status else f"{failure.error_class}: "
+    return f"{verdict.status}: {kind}{' '.join(failure.message.split())}{where}"
 
 
 def condition_lines(record: RunRecord) -> Iterator[str]:

@@ -79,7 +79,7 @@ def load_simulation(path: Path, overrides: Sequence[str]) -> SimulationConfig:
     try:
         return SimulationConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {one_line(error)}") from error
+        raise ConfigError(f"{path}: {one_line(error, section=SimulationConfig)}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

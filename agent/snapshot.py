@@ -180,7 +180,7 @@ class Standings:
             run_budget={name: getattr(self._run_budget, name) for name in Budget.__slots__},
             spend={name: _rounded(amount(name, spend, prices=self._prices)) for name in Budget.__slots__},
             judged_per_second=self._tally.judged_per_second,
-            seconds_left_at_most=self._tally.seconds_left_at_most,
+            seconds_left_at_most=self._tally.seconds_left_told,
             num_confirmed=self._tally.num_confirmed,
             problems=tuple(_snapshot(problem_id, of=problem) for problem_id, problem in self._problems.items()),
             events=tuple(self._events),

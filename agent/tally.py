@@ -25,6 +25,7 @@ class Tally:
         self._candidate_ids: set[str] = set()
         self._confirmed: set[str] = set()  # problems
         self._num_judged_before = 0
+        self._any_ended = False  # in this process
         self.num_problems = 0
         self.num_done = 0
         self.num_samples = 0
@@ -49,6 +50,7 @@ class Tally:
                 self.best[event.problem_id] = event.verdict
             case SearchEnded():
                 self.num_done += 1
+                self._any_ended = True
                 self._num_samples.pop(event.problem_id, None)
                 self._num_unjudged.pop(event.problem_id, None)
 
@@ -111,6 +113,12 @@ class Tally:
         if not limits or rate is None:
             return None
         return (min(limits) + sum(self._num_unjudged.values())) / rate
+
+    @property
+    def seconds_left_told(self) -> float | None:
+        """The same, held back until a search has ended in this process. Before, the rate is that of a beginning, and
+        every search counts with its whole budget, of which most need a part: a bound that is true and of no use."""
+        return self.seconds_left_at_most if self._any_ended else None
 
     @property
     def judged_per_second(self) -> float | None:

@@ -26,51 +26,80 @@ POLL_SECONDS = 1.0
 SILENT_SECONDS = 3 * ALIVE_SECONDS  # after this long without a write, the run is said to be silent
 OTHER_LINES = 9  # of the screen, besides problems and events
 NUM_EVENTS_SHOWN = 6
+COLUMNS = ("problem", "search", "speedup", "samples", "tokens", "judged", "statuses")
+GAP = 2  # between two of them
+MIN_NAME = 12  # of a problem's name, however narrow the screen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What was read last, and how many seconds ago that was new, by the watcher's own clock."""
+    """What was read last, and how many seconds ago that was new, by the watcher's own clock. A file that has not been
+    seen to change was older when it was first read: by `older_seconds`, as far as clocks agree."""
 
     snapshot: Snapshot
     age_seconds: float
+    older_seconds: float
+
+    @property
+    def silence(self) -> str | None:
+        """That nothing is heard of a run that has not ended, and what that may mean; None while all is well."""
+        if self.snapshot.ended:
+            return None
+        if self.older_seconds > SILENT_SECONDS:
+            told = wording.duration_text(self.age_seconds + self.older_seconds)
+            return f"not written for {told} by this machine's clock: killed, cut off, or the clocks disagree"
+        if self.age_seconds > SILENT_SECONDS:
+            return f"silent for {wording.duration_text(self.age_seconds)}: killed, cut off, or its disk is not reached"
+        return None
 
 
 class Watcher:
     """Reads the file again and again; remembers when it last changed."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], float], wall_clock: Callable[[], float]) -> None:
         self._path = path
         self._clock = clock
+        self._wall_clock = wall_clock
         self._text: str | None = None
         self._changed_at = clock()
+        self._older_seconds = 0.0
         self._snapshot: Snapshot | None = None
 
     def look(self) -> Seen | None:
         """None as long as there is nothing to see. A read that fails once is a file being replaced: the last state
         stands. Raises ConfigError for a file that is no snapshot."""
-        text = self._text
+        text, older_seconds = self._text, 0.0
         with contextlib.suppress(OSError):
             text = self._path.read_text(encoding="utf-8")
+            if self._text is None:
+                older_seconds = max(0.0, self._wall_clock() - self._path.stat().st_mtime)
         if text is not None and text != self._text:
             try:
                 self._snapshot = Snapshot.from_json(text)
             except SnapshotError as error:
                 raise ConfigError(f"{self._path}: {error}") from error
-            self._text, self._changed_at = text, self._clock()
+            self._text, self._changed_at, self._older_seconds = text, self._clock(), older_seconds
         if self._snapshot is None:
             return None
-        return Seen(snapshot=self._snapshot, age_seconds=self._clock() - self._changed_at)
+        age_seconds = self._clock() - self._changed_at
+        return Seen(snapshot=self._snapshot, age_seconds=age_seconds, older_seconds=self._older_seconds)
 
 
 def watch(
-    folder: RunFolder, *, console: Console, clock: Callable[[], float], sleep: Callable[[float], None], live: bool
+    folder: RunFolder,
+    *,
+    console: Console,
+    clock: Callable[[], float],
+    wall_clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    live: bool,
 ) -> int:
     """Until the run ends, or an interrupt: both are 0. Raises ConfigError where the run leaves nothing to watch.
 
-    `live` redraws in place; otherwise a line is printed whenever something changed.
+    `live` redraws in place; otherwise a line is printed whenever something changed. `wall_clock` gives seconds since
+    the epoch, as files have them.
     """
-    watcher = Watcher(folder.progress, clock=clock)
+    watcher = Watcher(folder.progress, clock=clock, wall_clock=wall_clock)
     if watcher.look() is None:
         raise ConfigError(
             f"{folder.root}: has no {folder.progress.name}: the run was never begun, or compare shows how it goes"
@@ -86,21 +115,21 @@ def _follow_live(watcher: Watcher, *, console: Console, sleep: Callable[[float],
         while True:
             seen = watcher.look()
             assert seen is not None  # once seen, always seen
-            screen.update(page(seen, height=console.height), refresh=True)
+            screen.update(page(seen, width=console.width, height=console.height), refresh=True)
             if seen.snapshot.ended:
                 return 0
             sleep(POLL_SECONDS)
 
 
 def _follow(watcher: Watcher, console: Console, *, sleep: Callable[[float], None]) -> int:
-    told: tuple[str, ...] = ()
+    told: tuple[object, ...] = ()
     while True:
         seen = watcher.look()
         assert seen is not None
-        lines = tuple(lines_of(seen))
-        if lines != told:
-            console.print(" | ".join(lines), markup=False, highlight=False, soft_wrap=True)
-            told = lines
+        standing = (*standing_lines(seen), seen.silence is not None)  # a silence grows, and is told once
+        if standing != told:
+            console.print(" | ".join(lines_of(seen)), markup=False, highlight=False, soft_wrap=True)
+            told = standing
         if seen.snapshot.ended:
             return 0
         sleep(POLL_SECONDS)
@@ -108,11 +137,19 @@ def _follow(watcher: Watcher, console: Console, *, sleep: Callable[[float], None
 
 def lines_of(seen: Seen) -> Iterator[str]:
     """The run as a whole, in a few lines."""
+    yield from standing_lines(seen)
+    if seen.silence is not None:
+        yield seen.silence
+
+
+def standing_lines(seen: Seen) -> Iterator[str]:
+    """What was heard of it last."""
     snapshot = seen.snapshot
     done = sum(problem.end is not None for problem in snapshot.problems)
     solved = sum(problem.solved for problem in snapshot.problems)
     error = "" if snapshot.error is None else f": {snapshot.error}"
-    yield f"{snapshot.state}{error}, {wording.duration_text(snapshot.seconds)}"
+    then = "" if seen.silence is None else " when last heard of"
+    yield f"{snapshot.state}{then}{error}, {wording.duration_text(snapshot.seconds)}"
     yield f"problems {done}/{len(snapshot.problems)} done, {solved} solved, {snapshot.num_confirmed} confirmed"
     rate = snapshot.judged_per_second
     rated = "" if rate is None else f", {rate * 60:.0f} judged a minute"
@@ -121,8 +158,6 @@ def lines_of(seen: Seen) -> Iterator[str]:
     speedups = [(p.speedup, p.problem) for p in snapshot.problems if p.speedup is not None]
     best = max(speedups, default=None)
     yield "best speedup " + (wording.NOT_TIMED if best is None else f"{best[0]:.2f}x on {best[1]}")
-    if not snapshot.ended and seen.age_seconds > SILENT_SECONDS:
-        yield f"silent for {wording.duration_text(seen.age_seconds)}: killed, cut off, or its disk is not reached"
 
 
 def _spend(snapshot: Snapshot) -> str:
@@ -138,23 +173,40 @@ def _spend(snapshot: Snapshot) -> str:
     return ", ".join(parts) or "nothing spent"
 
 
-def page(seen: Seen, *, height: int) -> RenderableType:
+def page(seen: Seen, *, width: int, height: int) -> RenderableType:
     """The screen: the run, as many problems as fit with those that go on first, and what happened last."""
     snapshot = seen.snapshot
     events = snapshot.events[-NUM_EVENTS_SHOWN:]
     room = max(3, height - OTHER_LINES - len(events))
     ordered = sorted(snapshot.problems, key=lambda problem: problem.end is not None)  # stable: as in the run
-    table = Table(box=None, pad_edge=False)
-    for name in ("problem", "search", "speedup", "samples", "tokens", "judged", "statuses"):
-        table.add_column(name, no_wrap=True)  # a row is a line, or the screen would not hold what was counted
-    for problem in ordered[:room]:
-        table.add_row(*(Text(wording.printable(cell)) for cell in _cells(problem, budget=snapshot.budget)))
+    rows = [tuple(map(wording.printable, _cells(problem, budget=snapshot.budget))) for problem in ordered[:room]]
     parts: list[RenderableType] = [_line(line) for line in lines_of(seen)]
-    parts += [Text(), table]
+    parts += [Text(), _table(rows, width=width)]
     if len(ordered) > room:
         parts.append(Text(f"and {len(ordered) - room} more", style="dim"))
     parts += [Text(), *(_line(f"{event.seconds:8.1f} s  {event.text}") for event in events)]
     return Group(*parts)
+
+
+def _table(rows: list[tuple[str, ...]], *, width: int) -> Table:
+    """Figures keep their room; where that of the rest is short, names lose their middle and statuses their end."""
+    table = Table(box=None, pad_edge=False)
+    for name in COLUMNS:  # a row is a line, or the screen would not hold what was counted
+        table.add_column(name, no_wrap=name != "statuses")  # one that may wrap is narrowed first
+    names, *figures, statuses = (max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True))
+    spare = width - sum(figures) - GAP * (len(COLUMNS) - 1)
+    room = min(names, max(MIN_NAME, spare // 2, spare - statuses))
+    for name, *cells in rows:
+        table.add_row(_elided(name, room=room), *map(Text, cells[:-1]), _line(cells[-1]))
+    return table
+
+
+def _elided(name: str, *, room: int) -> Text:
+    """In the middle, since names often begin alike and differ at their ends."""
+    if len(name) > room:
+        tail = (room - 1) // 2
+        name = f"{name[: room - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{name[-tail:]}"
+    return Text(name)
 
 
 def _line(text: str) -> Text:
@@ -168,4 +220,4 @@ def _cells(problem: ProblemSnapshot, *, budget: dict[str, float | None]) -> Iter
     for name in ("samples", "tokens", "judged"):
         limit = budget.get(name)
         yield f"{getattr(problem, name)}{'' if limit is None else f'/{limit:.0f}'}"
-    yield wording.statuses_text(problem.statuses)
+    yield wording.statuses_cell(problem.statuses)

@@ -5,12 +5,13 @@ Decides nothing about a verdict, and never states a speedup that was not measure
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sandbox.types import Status, Verdict
 
 NOT_TIMED = "not timed"
+MAX_NAMED = 40  # names in one line
 
 
 def printable(text: str) -> str:
@@ -27,10 +28,21 @@ def speedup_text(verdict: Verdict) -> str:
 
 
 def statuses_text(counts: Mapping[Status, int]) -> str:
-    """Counts by status, the commonest first: "passed 3, wrong_values 1"."""
+    """Counts by status, the commonest first: "passed 3, wrong_values 1"; "none" where nothing was counted."""
+    return statuses_cell(counts) or "none"
+
+
+def statuses_cell(counts: Mapping[Status, int]) -> str:
+    """The same for a place that may stay empty: nothing where nothing was counted."""
     order = {status: place for place, status in enumerate(reversed(Status))}
     ranked = sorted(counts.items(), key=lambda item: (-item[1], order[item[0]]))
-    return ", ".join(f"{status.value} {count}" for status, count in ranked if count) or "none"
+    return ", ".join(f"{status.value} {count}" for status, count in ranked if count)
+
+
+def names_text(names: Sequence[str]) -> str:
+    """Names with commas between, `MAX_NAMED` at the most, and how many more there are."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"{', '.join(names[:MAX_NAMED])}{more}"
 
 
 def duration_text(seconds: float) -> str:

@@ -356,6 +356,13 @@ def test_doctor_names_the_missing_gpu(capsys: pytest.CaptureFixture[str], monkey
     assert "GPU" in capsys.readouterr().out
 
 
+def test_doctor_tells_a_mistake_in_the_configuration_before_anything_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "nosuch.yaml"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("kernelloop: nosuch.yaml: cannot be read: ")
+
+
 def test_confirmation_is_configured_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "config.yaml", "--json"]) == 0
     lines = json_lines(capsys.readouterr().out)

@@ -108,6 +108,36 @@ def test_a_mistake_is_one_line_with_file_key_and_what_is_allowed(config_path: Pa
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            "budget.samples=three",
+            "budget.samples: input should be a valid integer, not 'three'; allowed: whole numbers",
+        ),
+        ("budget.samples=three", "; allowed: whole numbers from 1, null"),
+        ("prices.gpu_hour=1e0", "(YAML reads that as text; write 1.0); allowed: numbers above 0, null"),
+        ("strategy={name: portfolio, members: [{name: beam, width: []}]}", "not []; allowed: whole numbers from 1"),
+        ("sampler.top_p=high", "not 'high'; allowed: numbers above 0 to 1"),
+        (
+            "problems.only=easy",
+            "problems.only: input should be a valid list, not 'easy'; allowed: lists, such as [a] or",
+        ),
+        (
+            "allocator={name: expected_gain, weights: {a: b}}",
+            "weights.a: input should be a valid number, not 'b'; allow",
+        ),
+        ("strategy.fix=1", "strategy.fix: input should be a valid boolean, not 1; allowed: true, false"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_with_the_kind_and_its_bounds(
+    config_path: Path, override: str, line: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(config_path, [override])
+    assert line in str(error.value)
+
+
 def test_the_price_of_a_machine_is_the_runs_alone(config_path: Path) -> None:
     machine = "prices.machine_hour=3"
     assert load_config(config_path, [machine, "run_budget.usd=1"]).run_budget.limits().usd == 1

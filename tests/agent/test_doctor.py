@@ -94,6 +94,19 @@ def test_no_assembler_means_no_verdict() -> None:
     assert assembler(None).state is State.MISSING
 
 
+def test_a_narrow_screen_splits_no_word() -> None:
+    findings = [*by_name(LAPTOP, file_descriptors=True, network_namespace=False).values()]
+    console = Console(width=40)
+    with console.capture() as captured:
+        console.print(table(findings))
+    words = captured.get().split()
+    assert max(map(len, captured.get().splitlines())) <= 40
+    for item in findings:
+        told = ["what", "that", "disables:", *item.consequence.split()] if item.consequence else []
+        told = [item.state, *f"{item.name}: {item.found}".split(), *told]
+        assert any(words[start : start + len(told)] == told for start in range(len(words))), told
+
+
 def test_a_long_path_is_shown_to_its_end() -> None:
     path = "/" + "folder/" * 20 + "tokenizer.json"
     finding = Finding(name="tokeniser", found=f"{path}: is missing", state=State.MISSING, consequence="take it")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
+import os
 import re
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -72,6 +75,20 @@ def test_an_unwritable_file_is_told_in_one_line_and_nothing_is_left(
     assert cli.main(["export", str(folder.root), "--csv", "--out", str(missing)]) == 2
     assert "cannot be written" in capsys.readouterr().err
     assert not [path for path in folder.root.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_a_read_only_disk_is_told_as_any_other_that_cannot_be_written(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path, *args: object, **options: object) -> NoReturn:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)  # which a read-only disk refuses even where there is no such file
+    monkeypatch.setattr(Path, "open", refuse)
+    assert cli.main(["export", str(folder.root), "--csv"]) == 2
+    wanted = folder.root / "events.csv"
+    told = f"export: {wanted}: cannot be written: Read-only file system; name another place with --out FILE"
+    assert capsys.readouterr().err == f"kernelloop: {told}\n"
 
 
 @pytest.mark.parametrize("options", [[], ["--csv", "--parquet"]])

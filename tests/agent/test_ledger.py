@@ -214,8 +214,11 @@ def test_other_problems_are_refused_on_resume(path: Path) -> None:
         ledger.record_problems({"p": "1", "q": "2"})
     with Ledger.open(path) as ledger:
         ledger.record_problems({"q": "2", "p": "1"})
-        with pytest.raises(ResumeError, match="changed: q, r"):
+        with pytest.raises(ResumeError, match=r"other problems \(added: r; changed: q\); a resume needs"):
             ledger.record_problems({"p": "1", "q": "3", "r": "4"})
+        others = {f"r{number:02}": "4" for number in range(43)}
+        with pytest.raises(ResumeError, match=r"other problems \(added: r00, .*, r39 and 3 more; gone: p, q\);"):
+            ledger.record_problems(others)
 
 
 @pytest.mark.parametrize("damage", ["pages", "verdict", "reason"])

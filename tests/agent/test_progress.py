@@ -157,9 +157,11 @@ def test_a_problem_that_ended_early_leaves_the_time_estimate() -> None:
 
 def test_no_time_is_left_where_all_is_done() -> None:
     clock = Clock()
-    tally = tally_of(started(summary("a")), sampled("a"), clock=clock)
+    tally = tally_of(started(summary("a"), summary("b")), sampled("a"), clock=clock)
     clock.now += 10.0
     tally.add(Judged(problem_id="a", verdict=failed(), attempt=FIRST))
+    assert "left" not in tally_lines(tally)[1], "how much of its budget a search needs is not known yet"
+    tally.add(SearchEnded(problem_id="b", end=EndReason.FINISHED, detail=None))
     assert "at most 30 s left" in tally_lines(tally)[1]
     tally.add(SearchEnded(problem_id="a", end=EndReason.FINISHED, detail=None))
     assert "left" not in tally_lines(tally)[1]
@@ -195,6 +197,11 @@ def test_a_pass_that_was_not_timed_shows_no_speedup() -> None:
     tally = tally_of(started(summary("a")), NewBest(problem_id="a", verdict=passed()), clock=Clock())
     assert "best speedup not timed" in tally_lines(tally)[1]
     assert "0.00" not in tally_lines(tally)[1]
+
+
+def test_before_the_first_verdict_there_is_no_word_on_statuses() -> None:
+    tally = tally_of(started(summary("a")), clock=Clock())
+    assert tally_lines(tally)[1] == "best speedup not timed"
 
 
 def test_the_fastest_problem_is_named_with_its_interval() -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from agent.events import Attempt, EndReason, Judged, Proposed, Sampled, SearchEnded, Transcript
 from agent.faults import Fault, FaultKind, FaultLog
+from agent.html_report import report_html
 from agent.ledger import Ledger
 from agent.report import closing_lines, report_text, summary_json, summary_table
 from agent.run_folder import RunFolder
@@ -196,6 +197,26 @@ def test_failures_are_listed_in_one_line_each(folder: RunFolder) -> None:
     assert "0 of 3 problems solved" in text
 
 
+def test_what_is_unverified_is_told_with_its_reason_and_no_word_twice(folder: RunFolder) -> None:
+    wrong = Failure(error_class="wrong_values", message="output: 8 of 800 values are wrong")
+    verdicts = {
+        "sums": {"a": Verdict(candidate_id="c", status=Status.WRONG_VALUES, failure=wrong)},
+        "large": {
+            "b": failed(Status.UNVERIFIED, message="too large"),
+            "c": Verdict(candidate_id="c", status=Status.WRONG_VALUES, failure=wrong),
+        },
+    }
+    record = record_verdicts(folder, verdicts)
+    told = [
+        "large: last unverified: WrongValues: too large (line 12)",  # first what the table leaves open
+        "sums: last wrong_values: output: 8 of 800 values are wrong",
+    ]
+    assert [line for line in closing_lines(record) if ": last " in line] == told
+    assert {line[2:] for line in report_text(record).splitlines() if ": last " in line} == set(told)
+    with Ledger.open_read_only(folder.ledger) as ledger:
+        assert "last unverified: WrongValues: too large" in report_html(record, ledger=ledger)
+
+
 def test_why_searches_ended_is_reported_with_its_reason(folder: RunFolder) -> None:
     record_verdicts(folder, {"gelu": {"a": passed()}}, idle=("odd", "long"))
     ends = [
@@ -258,5 +279,6 @@ def test_problems_that_a_run_never_came_to_are_one_line_and_no_rows(folder: RunF
     idle = tuple(f"idle_{number:02}" for number in range(43))
     record = record_verdicts(folder, {"a": {"x": passed()}}, idle=idle)
     assert summary_table(record).row_count == 1
+    assert "| idle_00 | not done |  |  |  | 0 |" in report_text(record)
     [told] = [line for line in closing_lines(record) if "not done" in line]
     assert ", ".join(idle[:40]) + " and 3 more" in told

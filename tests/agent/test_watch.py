@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,6 +103,10 @@ def snapshot_of(events: list[Event]) -> Snapshot:
     return standings.snapshot()
 
 
+def seen(snapshot: Snapshot, *, age_seconds: float = 0.0) -> Seen:
+    return Seen(snapshot=snapshot, age_seconds=age_seconds, older_seconds=0.0)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
@@ -140,7 +145,7 @@ def test_the_lines_tell_the_runs_budget_where_that_is_less_and_dollars_where_the
     prices = Prices(completion_tokens_per_million=10_000.0)
     begun = started_with(*started("gelu", "sums").searches, run_budget=Budget(samples=3, usd=2.5), prices=prices)
     snapshot = snapshot_of([begun, *answered("gelu", passed(speedup=2.0))])
-    lines = list(lines_of(Seen(snapshot=snapshot, age_seconds=0.0)))
+    lines = list(lines_of(seen(snapshot)))
     assert lines[2].startswith("samples 1 of 3, tokens 150, judged 1, gpu seconds 0.5, usd 0.5 of 2.5")
 
 
@@ -153,7 +158,7 @@ def test_a_fix_is_no_sample() -> None:
 
 
 def test_the_lines_tell_spend_against_budget_and_the_best() -> None:
-    lines = list(lines_of(Seen(snapshot=snapshot_of(story()), age_seconds=0.0)))
+    lines = list(lines_of(Seen(snapshot=snapshot_of(story()), age_seconds=0.0, older_seconds=0.0)))
     assert lines[0].startswith("running")
     assert lines[1] == "problems 1/2 done, 1 solved, 0 confirmed"
     assert lines[2].startswith("samples 2 of 8, tokens 300, judged 2, gpu seconds 0.5")
@@ -163,9 +168,9 @@ def test_the_lines_tell_spend_against_budget_and_the_best() -> None:
 
 def test_a_file_that_no_longer_changes_is_told_and_an_ended_run_is_not_silent() -> None:
     late = SILENT_SECONDS + 1
-    assert "silent for" in list(lines_of(Seen(snapshot=snapshot_of(story()), age_seconds=late)))[-1]
+    assert "silent for" in list(lines_of(Seen(snapshot=snapshot_of(story()), age_seconds=late, older_seconds=0.0)))[-1]
     over = snapshot_of([*story(), ended()])
-    assert not [line for line in lines_of(Seen(snapshot=over, age_seconds=late)) if "silent" in line]
+    assert not [line for line in lines_of(seen(over, age_seconds=late)) if "silent" in line]
 
 
 def test_a_page_shows_what_goes_on_first_and_says_what_did_not_fit() -> None:
@@ -174,7 +179,7 @@ def test_a_page_shows_what_goes_on_first_and_says_what_did_not_fit() -> None:
     snapshot = snapshot_of([started(*problems), *ends])
     console = Console(width=80, height=24, file=io.StringIO())
     with console.capture() as capture:
-        console.print(page(Seen(snapshot=snapshot, age_seconds=0.0), height=24))
+        console.print(page(seen(snapshot), width=console.width, height=24))
     shown = capture.get()
     assert [id[:4] for id in problems[45:] if id[:4] not in shown] == []
     assert "and 41 more" in shown
@@ -186,15 +191,52 @@ def test_markup_and_escape_sequences_of_others_are_shown_as_text() -> None:
     snapshot = snapshot_of([started(hostile)])
     console = Console(width=120, height=24, file=io.StringIO(), force_terminal=True)
     with console.capture() as capture:
-        console.print(page(Seen(snapshot=snapshot, age_seconds=0.0), height=24))
+        console.print(page(seen(snapshot), width=console.width, height=24))
     assert "\x1b[2J" not in capture.get()
     assert "[red]\N{REPLACEMENT CHARACTER}[2J" in capture.get()
 
 
-def follow(folder: RunFolder, *, sleep: Callable[[float], None]) -> tuple[int, str]:
-    stream = io.StringIO()
+def follow(folder: RunFolder, *, sleep: Callable[[float], None], clock: Clock | None = None) -> tuple[int, str]:
+    stream, clock = io.StringIO(), clock or Clock()
     console = Console(file=stream, width=200)
-    return watch(folder, console=console, clock=Clock(), sleep=sleep, live=False), stream.getvalue()
+    code = watch(folder, console=console, clock=clock, wall_clock=time.time, sleep=sleep, live=False)
+    return code, stream.getvalue()
+
+
+@pytest.mark.parametrize(("age_on_file", "word"), [(0.0, "silent for 31 s"), (600.0, "not written for 10 min 0")])
+def test_that_a_run_is_killed_is_told_once_and_at_once_where_its_file_is_old(
+    folder: RunFolder, age_on_file: float, word: str
+) -> None:
+    clock, num_sleeps = Clock(), 0
+    folder.write_progress(snapshot_of(story()).model_dump_json())
+    os.utime(folder.progress, (time.time() - age_on_file,) * 2)
+
+    def sleep(_: float) -> None:
+        nonlocal num_sleeps
+        num_sleeps += 1
+        clock.now += 1.0
+        if num_sleeps == 90:
+            folder.write_progress(snapshot_of([*story(), ended()]).model_dump_json())
+
+    code, shown = follow(folder, sleep=sleep, clock=clock)
+    *before, silent, end = shown.splitlines()
+    assert (code, len(before)) == (0, 0 if age_on_file else 1)
+    assert silent.startswith("running when last heard of, 0 s |") and word in silent
+    assert end.startswith("completed, 0 s |") and "clock" not in end
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_narrow_screen_shortens_names_and_no_figure(width: int) -> None:
+    """The middle of a name goes: the ends tell problems apart."""
+    problem_id = f"level2_{'matmul_' * 8}softmax_34"
+    events = [started(problem_id), *answered(problem_id, passed(speedup=2.0)), *answered(problem_id, failed())]
+    snapshot = snapshot_of([*events, SearchEnded(problem_id=problem_id, end=EndReason.BUDGET, detail=None)])
+    console = Console(width=width, height=24, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(page(seen(snapshot), width=console.width, height=24))
+    (row,) = [line for line in capture.get().splitlines() if line.startswith("level2")]
+    assert re.search(r"_34 +solved, budget +2\.00x +2/4 +300 +2 +(compile_err|passed)", row)
+    assert (problem_id in row) == (width == 200)
 
 
 def test_watching_ends_with_the_run_and_tells_each_change_once(folder: RunFolder) -> None:
@@ -219,7 +261,7 @@ def test_a_live_screen_ends_with_the_run_too(folder: RunFolder) -> None:
     folder.write_progress(snapshot_of([*story(), ended(Outcome.STOPPED)]).model_dump_json())
     console = Console(file=io.StringIO(), width=120, height=30, force_terminal=True)
     sleeps: list[float] = []
-    assert watch(folder, console=console, clock=Clock(), sleep=sleeps.append, live=True) == 0
+    assert watch(folder, console=console, clock=Clock(), wall_clock=time.time, sleep=sleeps.append, live=True) == 0
     assert sleeps == []
 
 
