@@ -8,7 +8,7 @@ from __future__ import annotations
 from agent.checkpoint import CheckpointError
 from agent.config_section import ConfigError
 from agent.evidence import BundleDamaged
-from agent.ledger import LedgerError, LedgerInUse, ResumeError
+from agent.ledger_file import LedgerError, LedgerInUse, LedgerNotWritable, NoLedger, ResumeError
 from agent.pairs import PairsError
 from agent.pool import PoolError
 from agent.prompts import PromptError
@@ -29,6 +29,8 @@ USERS = (
     ConfigError,
     IsolationError,
     LedgerInUse,
+    LedgerNotWritable,
+    NoLedger,
     PairsError,
     ProblemError,
     ProblemFailed,

@@ -7,6 +7,8 @@ Knows nothing of how the parts work. Nothing heavy is imported before a command 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +28,7 @@ app = typer.Typer(
 problems_app = typer.Typer(help="Look at problems without a candidate.", no_args_is_help=True)
 app.add_typer(problems_app, name="problems")
 
+PROGRAM = "kernelloop"
 KEY_VALUE = "KEY=VALUE"  # typer adds that there may be several, or none
 INTERRUPTED_CODE = 130  # what typer makes of an interrupt
 Overrides = Annotated[
@@ -294,10 +297,13 @@ def doctor(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code; `arguments` None takes the process's own."""
+    name_log_lines()
     try:
-        code = app(args=arguments, prog_name="kernelloop", standalone_mode=False)
+        code = app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
     except typer.TyperException as error:
         return complain(told_by_typer(error), code=error.exit_code)
+    except KeyboardInterrupt:  # before typer would take it
+        return complain("interrupted", code=1)
     except (ValueError, RuntimeError, OSError, BaseExceptionGroup) as error:
         from agent import blame
 
@@ -321,11 +327,26 @@ def waiting(what: str) -> Status:
     return Console(stderr=True).status(f"{what} ...")
 
 
+class ComplainedLines(logging.Handler):
+    """Log lines that look like all others. Standard error is looked up for each: a live display stands in for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            print(f"{PROGRAM}: {self.format(record)}", file=sys.stderr)
+
+
+def name_log_lines() -> None:
+    for package in ("agent", "sandbox"):
+        logger = logging.getLogger(package)
+        if not logger.handlers:
+            logger.addHandler(ComplainedLines())
+
+
 def complain(message: str, *, code: int) -> int:
     """One line on standard error."""
     from agent.wording import printable  # what is complained about may have been written by anybody
 
-    print(f"kernelloop: {printable(' '.join(message.split()))}", file=sys.stderr)
+    print(f"{PROGRAM}: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

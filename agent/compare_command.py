@@ -30,6 +30,7 @@ from agent.experiment_results import Results, read_results
 from agent.faults import FaultLog
 from agent.ledger import Ledger
 from agent.pool import Pool, PoolError
+from agent.run_end import stop_on_signals
 from agent.sampler import Sampler, SamplerError, SamplerRefused
 from agent.sampler_config import VllmSamplerConfig
 from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler
@@ -155,7 +156,7 @@ async def work(
             settings=run_command.settings_of(_pooled(experiment)),
             environment=environment.record(isolation=probe()), tell=tell,
         )  # fmt: skip
-        (on_ready or run_command.stop_on_signals)(run)
+        (on_ready or stop_on_signals)(run)
         return await run.run()
 
 

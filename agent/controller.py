@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,27 @@ class RunPlan:
     seed: int
 
 
+def searches_of(plan: RunPlan, *, run_budget: RunBudget, ledger: Ledger) -> dict[str, Search]:
+    """A search for each problem, by its id; `ledger` is asked for what was judged."""
+    return {
+        problem.id: Search(
+            problem,
+            strategy=plan.new_strategy(seed_of(plan.seed, problem.id)),
+            budget=plan.budget,
+            prices=plan.prices.of_a_problem,
+            run_budget=run_budget,
+            observation_of=ledger.observation,
+        )
+        for problem in plan.problems
+    }
+
+
+def replay(ledger: Ledger, *, searches: Mapping[str, Search]) -> None:
+    """Brings every search to where the ledger stands. Raises ResumeError if it does not fit them."""
+    for entry in ledger.events():
+        searches[entry.event.problem_id].replay(entry)
+
+
 class Controller:
     """One run, from wherever its ledger stands to its end. Used once.
 
@@ -107,7 +128,7 @@ class Controller:
         self._started_at = clock()
         self._tuner = Tuner(plan.choose_point)
         self._run_budget = RunBudget(plan.run_budget, prices=plan.prices)
-        self._searches = {problem.id: self._new_search(problem) for problem in plan.problems}
+        self._searches = searches_of(plan, run_budget=self._run_budget, ledger=ledger)
         self._ready: dict[str, Search] = {}  # those that may propose, in the order of their turns
         self._held_back: dict[str, Search] = {}  # those that wait for what others have reserved of the run's budget
         self._going_on = set(self._searches)  # whose end has not been told
@@ -133,6 +154,9 @@ class Controller:
             except (SamplerError, PoolError, LedgerError, RunFolderError) as trouble:
                 outcome = Outcome.REFUSED if isinstance(trouble, SamplerRefused) else Outcome.FAILED
                 error = " ".join(str(trouble).split())
+            await self._cancel()
+            if outcome is not Outcome.COMPLETED:
+                self._record_stop()
         finally:
             await self._cancel()
             self._ledger.close()
@@ -146,21 +170,10 @@ class Controller:
         self._stopping = True
         self._finished.put_nowait(None)
 
-    def _new_search(self, problem: Problem) -> Search:
-        return Search(
-            problem,
-            strategy=self._plan.new_strategy(seed_of(self._plan.seed, problem.id)),
-            budget=self._plan.budget,
-            prices=self._plan.prices.of_a_problem,
-            run_budget=self._run_budget,
-            observation_of=self._ledger.observation,
-        )
-
     def _resume(self) -> None:
         """Brings every search to where the ledger stands, and queues what was asked for but has no result."""
         self._ledger.record_problems({problem.id: problem.key for problem in self._plan.problems})
-        for entry in self._ledger.events():
-            self._searches[entry.event.problem_id].replay(entry)
+        replay(self._ledger, searches=self._searches)
         asked = [(search, asked) for search in self._searches.values() for asked in search.unsampled]
         unjudged = [(search, candidate) for search in self._searches.values() for candidate in search.unjudged]
         sample_works = [sampling(search.problem.id, item.proposal) for search, item in asked]
@@ -365,6 +378,12 @@ class Controller:
         candidate = self._ledger.observation(winner.candidate_id).candidate
         observation = Observation(candidate=candidate, verdict=winner)
         self._folder.write_best(search.problem, observation, confirmed=standing.confirmed is not None)
+
+    def _record_stop(self) -> None:
+        """The time since the last event was worked too. A ledger that takes nothing more loses it, and the run ends."""
+        stops = [SearchEnded(problem_id=id, end=EndReason.STOPPED, detail=None) for id in self._searches]
+        with contextlib.suppress(LedgerError):
+            self._ledger.append(stops, seconds=self._seconds())
 
     async def _cancel(self) -> None:
         tasks = self._sampling | self._judging

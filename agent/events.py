@@ -103,6 +103,7 @@ class EndReason(StrEnum):
     RUN_BUDGET = "run_budget"  # a limit on the whole run
     UNSPENT = "unspent"  # answer after answer took nothing of any limit
     INADMISSIBLE = "inadmissible"  # the problem's own code cannot be judged; a resume tries again
+    STOPPED = "stopped"  # no end: the run was left here, and the time until then counts
     IDLE = "idle"  # nothing open, nothing proposed: a strategy that breaks its contract
 
 

@@ -5,6 +5,7 @@ Knows nothing of what the tables hold.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -23,6 +24,14 @@ class LedgerInUse(LedgerError):
     """Another process is writing this ledger."""
 
 
+class NoLedger(LedgerError):
+    """There is no such file: nothing was done yet."""
+
+
+class LedgerNotWritable(LedgerError):
+    """Somebody else's run, or one on a disk that is read only: the user's to mend."""
+
+
 class ResumeError(LedgerError):
     """What the ledger holds does not fit the run that is to go on: the user's to mend."""
 
@@ -32,7 +41,11 @@ def lock(path: Path) -> int:
 
     A POSIX record lock, because a child that is forked without exec inherits a `flock` and would outlive us with it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        kind = LedgerNotWritable if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else LedgerError
+        raise kind(f"{path}: cannot be written: {error.strerror}") from error
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -74,6 +87,11 @@ def named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", "")  # what Python's own module complains of has none
+        if name == "SQLITE_CANTOPEN" and not path.exists():
+            raise NoLedger(f"{path.parent}: has no {path.name}: the run had not begun") from error
+        if name.startswith("SQLITE_READONLY"):
+            raise LedgerNotWritable(f"{path}: cannot be written: {error}") from error
         raise LedgerError(f"{path}: {error}") from error
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from agent.closed_output import unless_closed
 from agent.events import Event
 from agent.progress import Display
 from agent.run_folder import RunFolder, RunFolderError
@@ -34,6 +35,7 @@ class ProgressFile:
         self._changed = threading.Condition()
         self._news = False
         self._begun = False  # before its first event a run may still be refused, and the file is not its to write
+        self._failed = False  # the last write; what fails again and again is told once
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._keep_writing, name="progress-file", daemon=True)
 
@@ -42,7 +44,8 @@ class ProgressFile:
             self._standings.add(event)
             self._news = self._begun = True
             self._changed.notify()
-        self._display.show(event)
+        with unless_closed(self._folder.report):
+            self._display.show(event)
 
     def __enter__(self) -> Self:
         self._display.__enter__()
@@ -77,4 +80,8 @@ class ProgressFile:
         try:
             self._folder.write_progress(snapshot.model_dump_json())
         except RunFolderError as error:
-            log.warning("progress of the run cannot be watched: %s", error)
+            if not self._failed:
+                log.warning("progress of the run cannot be watched: %s", error)
+            self._failed = True
+        else:
+            self._failed = False

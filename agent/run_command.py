@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from rich.console import Console
 
@@ -30,8 +28,9 @@ from agent.gpu_lease import GpuLease
 from agent.ledger import Ledger
 from agent.limits import too_small
 from agent.pool import Pool, PoolError, SerialPool, confirming
-from agent.progress import PLAIN_WIDTH, Display, JsonDisplay, LiveDisplay, PlainDisplay
+from agent.progress import Display, JsonDisplay, LiveDisplay, PlainDisplay
 from agent.progress_file import ProgressFile
+from agent.run_end import conclude, stop_on_signals, told_to_resume
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
 from agent.sampler import Sampler, SamplerError, SamplerRefused
@@ -39,7 +38,8 @@ from agent.sampler_config import TransformersSamplerConfig, VllmSamplerConfig
 from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler, tokens_of
 from agent.tuning_points import choose_point
 from agent.vllm_sampler import VllmSampler
-from sandbox import environment, strict_json
+from agent.what_is_left import nothing_left, was_completed
+from sandbox import environment
 from sandbox.isolation import probe
 from sandbox.problems import ProblemError, scan_problems
 from sandbox.settings import JudgeSettings
@@ -51,12 +51,16 @@ def start(config_path: Path, *, overrides: list[str], as_json: bool) -> int:
     config = load_config(config_path, overrides)
     problems = check_parts(config, path=config_path)
     config = with_mode_settled(config)
+    machine = record_of_machine()  # before there is a folder, which could only be resumed with its record
     try:
         folder = RunFolder.create(config.run_dir, runs=Path("runs"), now=datetime.now())
     except RunFolderError as error:
         raise ConfigError(f"{config_path}: {error}") from error
-    folder.write_config(config.to_yaml())
-    folder.write_environment(environment.record(isolation=probe()))
+    try:
+        folder.write_config(config.to_yaml())
+        folder.write_environment(machine)
+    except KeyboardInterrupt:
+        return told_to_resume(folder, reason="interrupted")
     return carry_out(folder, config=config, problems=problems, as_json=as_json)
 
 
@@ -169,22 +173,55 @@ def carry_out(
 ) -> int:
     """Runs to the end, or to the first interrupt, and says what came of it. `keep_config` writes down what a resume
     changed, once nobody else has the run and before anything is done about it."""
-    shown = ProgressFile(folder, display=open_display(as_json=as_json), clock=time.monotonic)
-    with Ledger.open(folder.ledger) as ledger, shown as display:
-        ledger.record_problems({problem.id: problem.key for problem in problems})  # refused before anything is started
-        if keep_config:
-            folder.write_config(config.to_yaml())
+    outcome, error = Outcome.COMPLETED, None
+    try:
+        with Ledger.open(folder.ledger) as ledger:
+            ledger.record_problems({problem.id: problem.key for problem in problems})  # refused before all else
+            if keep_config:
+                folder.write_config(config.to_yaml())
+            make_sure_of_environment(folder)
+            if not is_done(folder, config=config, problems=problems, ledger=ledger):
+                summary = work_shown(folder, config=config, problems=problems, ledger=ledger, as_json=as_json)
+                outcome, error = summary.outcome, summary.error
+        return conclude(folder, outcome=outcome, error=error, as_json=as_json)
+    except KeyboardInterrupt:
+        return told_to_resume(folder, reason="interrupted")
+    except (PoolError, SamplerError) as error:  # what the run needs did not start; later, the controller takes it
+        return told_to_resume(folder, reason=str(error))
+
+
+def make_sure_of_environment(folder: RunFolder) -> None:
+    """What a run needs at its end is there before it begins, though the one that began it was killed in its first
+    moments. Raises RunFolderError."""
+    if folder.environment.exists():
+        folder.read_environment()
+    else:
+        folder.write_environment(record_of_machine())
+
+
+def record_of_machine() -> Mapping[str, object]:
+    """Takes some seconds, which a terminal is told."""
+    with Console(stderr=True).status("looking at this machine ..."):
+        return environment.record(isolation=probe())
+
+
+def is_done(folder: RunFolder, *, config: RunConfig, problems: list[Problem], ledger: Ledger) -> bool:
+    """Whether there is nothing to resume. Raises ResumeError."""
+    if not was_completed(folder):
+        return False
+    plan = plan_of(config, problems=problems)
+    return nothing_left(plan, ledger=ledger, folder=folder, most_confirmed=config.confirm.most)
+
+
+def work_shown(
+    folder: RunFolder, *, config: RunConfig, problems: list[Problem], ledger: Ledger, as_json: bool
+) -> RunSummary:
+    """The whole run on the display. Raises KeyboardInterrupt, PoolError and SamplerError while it starts."""
+    with ProgressFile(folder, display=open_display(as_json=as_json), clock=time.monotonic) as display:
         display.show(Starting(run_dir=str(folder.root), what=pool_text(config)))
-        try:
-            tell = FaultLog(folder.faults, clock=time.time).tell
-            pool = open_pool(config, tell=tell)  # outside of the event loop, which would hold an interrupt back
-            running = work(folder, config=config, problems=problems, ledger=ledger, pool=pool, display=display)
-            summary = asyncio.run(running)
-        except KeyboardInterrupt:
-            return told_to_resume(folder, reason="interrupted")
-        except (PoolError, SamplerError) as error:  # what the run needs did not start; later, the controller takes it
-            return told_to_resume(folder, reason=str(error))
-    return conclude(folder, summary=summary, as_json=as_json)
+        tell = FaultLog(folder.faults, clock=time.time).tell
+        pool = open_pool(config, tell=tell)  # outside of the event loop, which would hold an interrupt back
+        return asyncio.run(work(folder, config=config, problems=problems, ledger=ledger, pool=pool, display=display))
 
 
 async def work(
@@ -248,57 +285,6 @@ def plan_of(config: RunConfig, *, problems: list[Problem]) -> RunPlan:
         allocator=config.allocator.allocator(),
         seed=config.seed,
     )
-
-
-class Stoppable(Protocol):
-    """A run or an experiment."""
-
-    def stop(self) -> None:
-        """Soon, to be resumed. Called in the loop's thread."""
-        ...
-
-
-def stop_on_signals(running: Stoppable) -> None:
-    """The first interrupt ends the run in good order; the next one does what interrupts do."""
-    loop = asyncio.get_running_loop()
-
-    def stop(number: signal.Signals) -> None:
-        loop.remove_signal_handler(number)
-        print("kernelloop: stopping, some seconds; what is in flight is given up", file=sys.stderr)
-        running.stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
-
-
-def conclude(folder: RunFolder, *, summary: RunSummary, as_json: bool) -> int:
-    """Writes the report, shows the summary, and gives the exit code."""
-    record = read_run(folder)
-    folder.write_report(report.report_text(record))
-    if as_json:
-        print(strict_json.dumps(report.summary_json(record, outcome=summary.outcome, error=summary.error)))
-    else:
-        console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-        if (table := report.summary_table(record)).row_count:
-            console.print(table)
-        for line in ("", *report.closing_lines(record)):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    match summary.outcome:
-        case Outcome.COMPLETED:
-            return 0
-        case Outcome.STOPPED:
-            return told_to_resume(folder, reason="interrupted")
-        case Outcome.FAILED:
-            return told_to_resume(folder, reason=summary.error or "the run failed")
-        case Outcome.REFUSED:
-            told_to_resume(folder, reason=f"{summary.error}; mend `sampler` in {folder.config}")
-            return 2
-
-
-def told_to_resume(folder: RunFolder, *, reason: str) -> int:
-    """The exit code for a run that was not the user's to end."""
-    print(f"kernelloop: {reason}; to go on: kernelloop resume {folder.root}", file=sys.stderr)
-    return 1
 
 
 def find_problems(config: ProblemsConfig) -> list[Problem]:

@@ -5,6 +5,7 @@ Knows nothing of what the configuration or the verdicts mean beyond stating them
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -191,6 +192,8 @@ def replace_file(path: Path, *, text: str, durable: bool) -> None:
         if durable:
             _sync_folder(path.parent)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RunFolderError(f"{path}: cannot be written: {error}") from error
 
 

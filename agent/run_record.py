@@ -5,7 +5,6 @@ Decides nothing and knows nothing of how it is shown. Works while the run is goi
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -153,9 +152,9 @@ def read_run(folder: RunFolder) -> RunRecord:
         for entry in ledger.events():
             reading.add(entry)
         results, tuning = reading.results(ledger), reading.points.results(ledger)
+    environment = folder.read_environment()
     try:
         faults = read_faults(folder.faults)
-        environment = json.loads(folder.environment.read_text(encoding="utf-8"))
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
         budget, run_budget = (Budget(**(config.get(name) or {})) for name in ("budget", "run_budget"))
         prices = Prices(**(config.get("prices") or {}))

@@ -72,6 +72,10 @@ class Standing:
             self.confirmations.append(event.verdict)
             self.num_confirmed_since_judged += 1
             return
+        if isinstance(event, SearchEnded) and event.end is EndReason.STOPPED:
+            if self.ended is None:
+                self.pass_time(epoch=epoch, seconds=seconds)
+            return
         self._account.charge(event, epoch=epoch, seconds=seconds)
         if epoch != self._ended_in:
             self.ended = None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,43 +14,15 @@ from agent import cli, run_command
 from agent.pool import Pool, PoolError
 from agent.sampler import Completion, RecordedSampler, SampleRequest, SamplerRefused
 from sandbox.types import Candidate, Problem, Verdict
+from tests.agent.command_folder import command_folder, json_lines
 from tests.agent.word_pool import PROBLEM, WordPool
 
 ROOT = Path(cli.__file__).parents[1]
 
 
-def answer(text: str) -> str:
-    return f"```python\n# {text}\nclass ModelNew:\n    pass\n```\n"
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two problems, of which `easy` is solved by its first answer and `hard` by a repair, and a configuration."""
-    problems = tmp_path / "problems"
-    problems.mkdir()
-    for name in ("easy", "hard"):
-        (problems / f"{name}.py").write_text(PROBLEM)
-    lines = [
-        {"id": "e1", "problem": "easy", "operator": "draft", "completion": answer("GOOD")},
-        {"id": "h1", "problem": "hard", "operator": "draft", "completion": answer("BAD")},
-        {"id": "h2", "problem": "hard", "operator": "repair", "parent": "h1", "completion": answer("GOOD now")},
-    ]
-    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (tmp_path / "config.yaml").write_text(
-        "problems: problems\nsampler: {kind: recorded, path: answers.jsonl}\nray: {pool: serial}\nrun_dir: out\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_command, "open_pool", scripted_pool)
-    monkeypatch.setattr("sandbox.environment.output_of", lambda command: None)  # no GPU, on GPU machines too
-    return tmp_path
-
-
-def scripted_pool(config: object, *, tell: object) -> Pool:
-    return WordPool()
-
-
-def json_lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
+    return command_folder(tmp_path, monkeypatch)
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:

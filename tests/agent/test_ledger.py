@@ -239,7 +239,7 @@ def test_a_damaged_ledger_is_named(path: Path, damage: str) -> None:
 
 
 def test_another_schema_or_no_ledger_is_refused(path: Path) -> None:
-    with pytest.raises(LedgerError, match="unable to open"):
+    with pytest.raises(LedgerError, match=r"has no ledger\.sqlite: the run had not begun"):
         Ledger.open_read_only(path)
     Ledger.open(path).close()
     connection = sqlite3.connect(path)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from agent.events import Event, Outcome, RunSummary, Sampled
+from agent.events import EndReason, Event, Outcome, RunSummary, Sampled, SearchEnded
 from agent.ledger import Ledger, ResumeError
 from agent.pool import PoolError
 from agent.run_folder import RunFolder
+from agent.run_record import read_run
 from agent.sampler import Completion, SampleRequest, SamplerError
 from sandbox.types import (
     Candidate,
@@ -196,3 +197,32 @@ def test_a_lost_best_file_is_written_again(bench: Bench) -> None:
     bench.folder.best("p0").unlink()
     bench.run(plan_of())
     assert bench.folder.best("p0").read_text() == text
+
+
+def test_the_time_before_a_stop_counts_though_nothing_came_of_it(bench: Bench) -> None:
+    async def stopped_while_it_waits() -> RunSummary:
+        controller = bench.controller(plan_of(2, samples=1), sampler=ScriptedSampler(delay_seconds=60.0))
+        asyncio.get_running_loop().call_later(0.2, controller.stop)
+        return await controller.run()
+
+    bench.folder.write_config("seed: 0\n")
+    for times in (1, 2):
+        assert asyncio.run(stopped_while_it_waits()).outcome is Outcome.STOPPED
+        record = read_run(bench.folder)
+        assert record.wall_seconds >= 0.2 * times
+        assert [result.spend.wall_seconds for result in record.results] == [record.wall_seconds] * 2
+        assert [result.word for result in record.results] == ["not done"] * 2
+    before = record.wall_seconds
+    assert bench.run(plan_of(2, samples=1)).outcome is Outcome.COMPLETED
+    record = read_run(bench.folder)
+    assert record.wall_seconds > before
+    assert [result.end for result in record.results] == [EndReason.BUDGET] * 2
+
+
+def test_a_stop_leaves_a_search_that_is_over_as_it_was(bench: Bench) -> None:
+    bench.run(plan_of(samples=1))
+    before = bench.standings()["p0"]
+    with Ledger.open(bench.folder.ledger) as ledger:
+        ledger.append([SearchEnded(problem_id="p0", end=EndReason.STOPPED, detail=None)], seconds=9.0)
+    after = bench.standings()["p0"]
+    assert (after.ended, after.spend) == (before.ended, before.spend)
