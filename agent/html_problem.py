@@ -83,11 +83,8 @@ class ProblemView:
         return self.steps[-1] if self.steps else None
 
 
-def problem_view(
-    result: ProblemResult, *, number: int, ledger: Ledger, brief: bool, unverified: Verdict | None
-) -> ProblemView:
-    """`number` makes its anchor. `brief` leaves all sources out. `unverified` is as for `report.failure_line`. Raises
-    LedgerError."""
+def problem_view(result: ProblemResult, *, number: int, ledger: Ledger, brief: bool) -> ProblemView:
+    """`number` makes its anchor. `brief` leaves all sources out. Raises LedgerError."""
     verdict = result.winner or result.best or result.last
     steps = () if verdict is None else tuple(_steps(verdict, ledger=ledger, brief=brief))
     solved = result.winner is not None
@@ -102,7 +99,7 @@ def problem_view(
         spend=_spend_text(result),
         best_link=f"best/{quote(result.problem_id, safe='')}.py" if solved else None,
         evidence_link=f"evidence/{quote(result.problem_id, safe='')}/" if result.confirmed else None,
-        why_unsolved=None if solved else visible(cut(report.failure_line(result, unverified=unverified))),
+        why_unsolved=None if solved else visible(cut(report.failure_line(result))),
         title=_title(result),
         steps=steps,
         facts=() if verdict is None else tuple((k, visible(cut(v))) for k, v in _facts(verdict, result=result)),

@@ -26,7 +26,6 @@ from agent.run_figures import RunFigures, StageFlow, read_figures
 from agent.run_record import RunRecord
 from agent.source_view import cut, visible
 from agent.svg_chart import share_bar
-from agent.why_unverified import why_unverified
 from sandbox.spend import amount
 from sandbox.types import Budget
 
@@ -149,11 +148,9 @@ def _problems(environment: Environment, record: RunRecord, *, ledger: Ledger) ->
     write = environment.get_template("problem.html")
     parts: list[str] = []
     num_characters = num_brief = 0
-    unverified = why_unverified(record)
     for number, result in enumerate(record.results):
         brief = num_characters > MAX_PROBLEM_CHARACTERS
-        why = unverified.get(result.problem_id)
-        view = problem_view(result, number=number, ledger=ledger, brief=brief, unverified=why)
+        view = problem_view(result, number=number, ledger=ledger, brief=brief)
         parts.append(write.render(problem=view, brief=brief))
         num_characters += len(parts[-1])
         num_brief += brief

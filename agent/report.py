@@ -1,13 +1,12 @@
 """Says what came of a run: the report, the table on the terminal, the `summary` of JSON lines.
 
-Decides nothing; what it states is on record. A speedup stands here only if it was measured.
+Decides nothing and reads no files. A speedup stands here only if it was measured.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 from rich.markup import escape
@@ -29,7 +28,6 @@ from agent.run_record import (
 )
 from agent.tuning_record import TuningResult
 from agent.unspent import TOLD
-from agent.why_unverified import why_unverified
 from sandbox.types import Prices, Spend, Verdict
 
 FAULT_WORDS = {
@@ -87,7 +85,7 @@ def closing_lines(record: RunRecord) -> Iterator[str]:
         yield f"not done, for nothing came of it yet: {wording.names_text(idle)}"
     over = [result for result in record.results if result.winner is None and (result.ended or result.confirmations)]
     over.sort(key=lambda result: result.word not in UNTOLD)  # stable: as in the run
-    yield from islice(failure_lines(record, over), MAX_REASONS)
+    yield from (failure_line(result) for result in over[:MAX_REASONS])
     if len(over) > MAX_REASONS:
         yield f"and {len(over) - MAX_REASONS} more like these, all in the report"
     yield f"report: {record.folder.report}"
@@ -204,7 +202,7 @@ def report_lines(record: RunRecord) -> Iterator[str]:
     if record.gpus or record.faults:
         yield from ("", "## GPUs", "", *gpu_lines(record))
     if unsolved := [result for result in record.results if result.winner is None]:
-        yield from ("", "## Not solved", "", *(f"- {line}" for line in failure_lines(record, unsolved)))
+        yield from ("", "## Not solved", "", *(f"- {failure_line(result)}" for result in unsolved))
     yield from ("", "## Conditions", "", *condition_lines(record))
     yield from ("", "## Environment", "", *(f"- {key}: {plain(value)}" for key, value in record.environment.items()))
 
@@ -314,18 +312,12 @@ def speedup_or_passed(verdict: Verdict) -> str:
     return wording.speedup_text(verdict) if verdict.timed else f"{verdict.status}, {wording.NOT_TIMED}"
 
 
-def failure_lines(record: RunRecord, results: Iterable[ProblemResult]) -> Iterator[str]:
-    """Why each of these problems of the run is not solved."""
-    unverified = why_unverified(record)
-    return (failure_line(result, unverified=unverified.get(result.problem_id)) for result in results)
-
-
-def failure_line(result: ProblemResult, *, unverified: Verdict | None) -> str:
-    """Why a problem is not solved: its latest failure, or what ended its search before there was one. `unverified` is
-    the verdict for which it is called that, which need not be the latest."""
+def failure_line(result: ProblemResult) -> str:
+    """Why a problem is not solved: its latest failure, or what ended its search before there was one. Of an unverified
+    one the latest that makes it that."""
     if result.word == NOT_CONFIRMED:
         return f"{result.problem_id}: {NOT_CONFIRMED}: {failure_text(result.confirmations[-1].confirming)}"
-    told = unverified or result.last
+    told = result.unverified if result.word == UNVERIFIED else result.last
     if result.word == INADMISSIBLE or told is None or told.failure is None:
         detail = None if result.ended is None else result.ended.detail
         if result.end is EndReason.RUN_BUDGET and detail is not None:

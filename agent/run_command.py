@@ -25,7 +25,7 @@ from agent.controller import Controller, RunPlan
 from agent.events import Outcome, RunSummary, Starting
 from agent.faults import FaultLog, Tell
 from agent.gpu_lease import GpuLease
-from agent.ledger import Ledger
+from agent.ledger import Ledger, ResumeError
 from agent.limits import too_small
 from agent.pool import Pool, PoolError, SerialPool, confirming
 from agent.progress import Display, JsonDisplay, LiveDisplay, PlainDisplay
@@ -176,7 +176,7 @@ def carry_out(
     outcome, error = Outcome.COMPLETED, None
     try:
         with Ledger.open(folder.ledger) as ledger:
-            ledger.record_problems({problem.id: problem.key for problem in problems})  # refused before all else
+            check_problems(folder, problems=problems, ledger=ledger)  # before all else
             if keep_config:
                 folder.write_config(config.to_yaml())
             make_sure_of_environment(folder)
@@ -188,6 +188,14 @@ def carry_out(
         return told_to_resume(folder, reason="interrupted")
     except (PoolError, SamplerError) as error:  # what the run needs did not start; later, the controller takes it
         return told_to_resume(folder, reason=str(error))
+
+
+def check_problems(folder: RunFolder, *, problems: list[Problem], ledger: Ledger) -> None:
+    """Raises ResumeError where the run was begun with others."""
+    try:
+        ledger.record_problems({problem.id: problem.key for problem in problems})
+    except ResumeError as error:
+        raise ResumeError(f"{folder.config}: problems.path: {error}") from error
 
 
 def make_sure_of_environment(folder: RunFolder) -> None:

@@ -43,7 +43,8 @@ class ProblemResult:
     """What is on record for one problem. `best` is the best that passed in the search, `winner` what stands: the best
     of those that were confirmed, or `best` where nothing was put to that test. `candidate` is the winner's, or where
     none is left the best's. `confirmations` are all that were judged twice, in that order; `last` is the latest verdict
-    of the search, of any kind. `num_without_code` of the samples are one candidate, the empty one.
+    of the search, of any kind, `unverified` the latest of that kind. `num_without_code` of the samples are one
+    candidate, the empty one.
 
     `ended` says why its search is over; None while it is to go on.
     """
@@ -57,6 +58,7 @@ class ProblemResult:
     confirmations: tuple[JudgedTwice, ...]
     candidate: Candidate | None
     last: Verdict | None
+    unverified: Verdict | None
     ended: SearchEnded | None
 
     @property
@@ -173,6 +175,7 @@ class _Reading:
     def __init__(self, problem_ids: Iterable[str]) -> None:
         self._standings = {problem_id: Standing(problem_id) for problem_id in problem_ids}
         self._last: dict[str, Verdict] = {}
+        self._unverified: dict[str, Verdict] = {}
         self._seconds: dict[int, float] = {}  # by epoch
         self.rules, self.gpus, self.points = RuleTally(), GpuTally(), PointTally()
 
@@ -182,6 +185,8 @@ class _Reading:
         self._seconds[entry.epoch] = max(entry.seconds, self._seconds.get(entry.epoch, 0.0))
         if isinstance(event, Judged):
             self._last[event.problem_id] = event.verdict
+            if event.verdict.status is Status.UNVERIFIED:
+                self._unverified[event.problem_id] = event.verdict
             self.rules.add(event.verdict)
         if isinstance(event, Judged | Confirmed):
             self.gpus.add(event.verdict)
@@ -193,26 +198,23 @@ class _Reading:
 
     def results(self, ledger: Ledger) -> tuple[ProblemResult, ...]:
         """In the order of the problems."""
-        return tuple(
-            result_of(standing, last=self._last.get(problem_id), ledger=ledger)
-            for problem_id, standing in self._standings.items()
+        return tuple(self._result(standing, ledger=ledger) for standing in self._standings.values())
+
+    def _result(self, standing: Standing, *, ledger: Ledger) -> ProblemResult:
+        shown = standing.winner or standing.best
+        return ProblemResult(
+            problem_id=standing.problem_id,
+            spend=standing.spend,
+            num_without_code=standing.num_without_code,
+            num_by_status=standing.num_by_status,
+            best=standing.best,
+            winner=standing.winner,
+            confirmations=tuple(
+                JudgedTwice(searching=ledger.observation(verdict.candidate_id).verdict, confirming=verdict)
+                for verdict in standing.confirmations
+            ),
+            candidate=None if shown is None else ledger.observation(shown.candidate_id).candidate,
+            last=self._last.get(standing.problem_id),
+            unverified=self._unverified.get(standing.problem_id),
+            ended=standing.ended,
         )
-
-
-def result_of(standing: Standing, *, last: Verdict | None, ledger: Ledger) -> ProblemResult:
-    shown = standing.winner or standing.best
-    return ProblemResult(
-        problem_id=standing.problem_id,
-        spend=standing.spend,
-        num_without_code=standing.num_without_code,
-        num_by_status=standing.num_by_status,
-        best=standing.best,
-        winner=standing.winner,
-        confirmations=tuple(
-            JudgedTwice(searching=ledger.observation(verdict.candidate_id).verdict, confirming=verdict)
-            for verdict in standing.confirmations
-        ),
-        candidate=None if shown is None else ledger.observation(shown.candidate_id).candidate,
-        last=last,
-        ended=standing.ended,
-    )

@@ -245,6 +245,16 @@ def test_a_run_that_cannot_be_written_is_named(
     assert capsys.readouterr().err == f"kernelloop: {told}\n"
 
 
+def test_a_resume_with_other_problems_names_their_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "config.yaml"]) == 0
+    (folder / "problems" / "new.py").write_text(PROBLEM)
+    (folder / "problems" / "easy.py").write_text(f"{PROBLEM}\n# another\n")
+    capsys.readouterr()
+    assert cli.main(["resume", "out"]) == 2
+    told = "problems.path: the run was begun with other problems (added: new; changed: easy); a resume needs the same"
+    assert capsys.readouterr().err == f"kernelloop: {folder / 'out' / 'config.yaml'}: {told}\n"
+
+
 @pytest.mark.parametrize("options", [[], ["budget.samples=9"]])
 def test_nothing_is_started_for_a_run_that_is_done(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: list[str]
