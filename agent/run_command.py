@@ -30,7 +30,7 @@ from agent.limits import too_small
 from agent.pool import Pool, PoolError, SerialPool, confirming
 from agent.progress import Display, JsonDisplay, LiveDisplay, PlainDisplay
 from agent.progress_file import ProgressFile
-from agent.run_end import conclude, stop_on_signals, told_to_resume
+from agent.run_end import conclude, sigterm_interrupts, stop_on_signals, told_to_resume
 from agent.run_folder import RunFolder, RunFolderError
 from agent.run_record import read_run
 from agent.sampler import Sampler, SamplerError, SamplerRefused
@@ -225,10 +225,12 @@ def work_shown(
     folder: RunFolder, *, config: RunConfig, problems: list[Problem], ledger: Ledger, as_json: bool
 ) -> RunSummary:
     """The whole run on the display. Raises KeyboardInterrupt, PoolError and SamplerError while it starts."""
-    with ProgressFile(folder, display=open_display(as_json=as_json), clock=time.monotonic) as display:
+    shown = ProgressFile(folder, display=open_display(as_json=as_json), clock=time.monotonic)
+    with sigterm_interrupts() as take_sigterm, shown as display:
         display.show(Starting(run_dir=str(folder.root), what=pool_text(config)))
         tell = FaultLog(folder.faults, clock=time.time).tell
         pool = open_pool(config, tell=tell)  # outside of the event loop, which would hold an interrupt back
+        take_sigterm()
         return asyncio.run(work(folder, config=config, problems=problems, ledger=ledger, pool=pool, display=display))
 
 

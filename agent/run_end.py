@@ -6,8 +6,10 @@ Knows nothing of how the run is carried out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from rich.console import Console
@@ -31,6 +33,22 @@ class Stoppable(Protocol):
     def stop(self) -> None:
         """Soon, to be resumed. Called in the loop's thread."""
         ...
+
+
+@contextlib.contextmanager
+def sigterm_interrupts() -> Iterator[Callable[[], None]]:
+    """What batch systems send ends a start as Ctrl-C does, until `stop_on_signals`. Gives what to call once something
+    has been started that takes the signal for itself, as Ray does."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def take() -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+
+    take()
+    try:
+        yield take
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def stop_on_signals(running: Stoppable) -> None:

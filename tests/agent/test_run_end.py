@@ -93,6 +93,29 @@ def test_what_was_interrupted_while_it_started_is_told_under_the_display(
     assert capsys.readouterr().err.splitlines() == ["the display is left", to_go_on(folder)]
 
 
+@pytest.mark.parametrize("during_the_pool", [True, False])
+def test_a_run_that_is_terminated_while_it_starts_says_how_to_go_on(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, during_the_pool: bool
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def open_pool(config: object, *, tell: object) -> Pool:
+        if during_the_pool:
+            signal.raise_signal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as Ray does
+        return WordPool()
+
+    async def work(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(run_command, "open_pool", open_pool)
+    monkeypatch.setattr(run_command, "work", work)
+    assert cli.main(["run", "config.yaml"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == to_go_on(folder)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 @pytest.mark.parametrize("full", [False, True])
 def test_a_run_outlives_whoever_reads_its_output(
