@@ -229,7 +229,10 @@ def work_shown(
     with sigterm_interrupts() as take_sigterm, shown as display:
         display.show(Starting(run_dir=str(folder.root), what=pool_text(config)))
         tell = FaultLog(folder.faults, clock=time.time).tell
-        pool = open_pool(config, tell=tell)  # outside of the event loop, which would hold an interrupt back
+        try:
+            pool = open_pool(config, tell=tell)  # outside of the event loop, which would hold an interrupt back
+        except SystemExit as ended:  # how Ray answers SIGTERM while it starts
+            raise KeyboardInterrupt from ended
         take_sigterm()
         return asyncio.run(work(folder, config=config, problems=problems, ledger=ledger, pool=pool, display=display))
 

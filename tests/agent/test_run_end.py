@@ -93,16 +93,18 @@ def test_what_was_interrupted_while_it_started_is_told_under_the_display(
     assert capsys.readouterr().err.splitlines() == ["the display is left", to_go_on(folder)]
 
 
-@pytest.mark.parametrize("during_the_pool", [True, False])
+@pytest.mark.parametrize("when", ["before Ray", "in Ray", "after Ray"])
 def test_a_run_that_is_terminated_while_it_starts_says_how_to_go_on(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, during_the_pool: bool
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
     def open_pool(config: object, *, tell: object) -> Pool:
-        if during_the_pool:
+        if when == "before Ray":
             signal.raise_signal(signal.SIGTERM)
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as Ray does
+        if when == "in Ray":
+            signal.raise_signal(signal.SIGTERM)
         return WordPool()
 
     async def work(*_: object, **__: object) -> None:
