@@ -6,16 +6,15 @@ Knows nothing of the work. What waits in C is reached when it comes back to Pyth
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 ResultT = TypeVar("ResultT")
 
-# An exception is lost where Python ignores all, as in callbacks of weak references. Not sooner: it would hit what the
-# first one has the work clean up.
-_AGAIN_SECONDS = 2.0
+_AGAIN_SECONDS = 0.2  # an exception may be lost, as it is in parts of the import system that take any error for a no
 
 
 class Interrupted(BaseException):
@@ -64,5 +63,15 @@ class Interruptible:
         while not self._idle.wait(min(_AGAIN_SECONDS, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 return False
-            self.end()
+            if not _is_unwinding(self._thread):  # or it would hit what the first one has the work clean up
+                self.end()
         return True
+
+
+def _is_unwinding(thread: int | None) -> bool:
+    """Whether a thread is in a `finally` or `except` that an interrupt brought it to."""
+    handled: Any = sys._current_exceptions().get(thread or 0)
+    error = handled[1] if isinstance(handled, tuple) else handled  # a tuple up to Python 3.11
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error is not None

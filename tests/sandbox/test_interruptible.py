@@ -65,6 +65,38 @@ def test_an_interrupt_never_reaches_what_the_thread_does_afterwards() -> None:
         assert done.exception() is None or isinstance(done.exception(), Interrupted)
 
 
+def test_an_interrupt_that_gets_lost_is_sent_again_and_none_disturbs_what_is_cleaned_up() -> None:
+    running, started = Interruptible(), threading.Event()
+    num_lost = num_cleaned = 0
+
+    def clean_up() -> None:
+        nonlocal num_cleaned
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            try:
+                raise FileNotFoundError
+            except FileNotFoundError:
+                time.sleep(0.001)
+        num_cleaned += 1
+
+    def lose_one() -> None:
+        nonlocal num_lost
+        try:
+            for_ever(started)
+        except Interrupted:
+            num_lost += 1
+        try:
+            for_ever()
+        finally:
+            clean_up()
+
+    with in_a_thread(lose_one, running) as done:
+        assert started.wait(timeout=60)
+        running.end()
+        assert running.join(seconds=60)
+    assert isinstance(done.exception(), Interrupted) and (num_lost, num_cleaned) == (1, 1)
+
+
 def test_what_waits_in_c_is_not_waited_for_without_end() -> None:
     running, told, started = Interruptible(), threading.Event(), threading.Event()
 
