@@ -6,6 +6,7 @@ Knows nothing of sampling, searches or run folders.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from agent import wording
 from agent.blame import NOT_CORRECT_CODE
@@ -25,7 +26,7 @@ from agent.evidence import Bundle, write_bundle
 from agent.pairs import Pair, PairsError, judge_pairs, read_candidate, read_pairs, read_problem
 from agent.plan_view import plan_text
 from agent.pool import Pool, PoolError, SerialPool
-from agent.progress import PLAIN_SECONDS, PLAIN_WIDTH
+from agent.progress import PLAIN_SECONDS
 from agent.verdict_page import verdict_page
 from sandbox import environment, strict_json
 from sandbox.feedback import render_feedback
@@ -37,6 +38,8 @@ from sandbox.types import Candidate, Problem, Status, Verdict
 
 if TYPE_CHECKING:
     from sandbox.judge import Traced
+
+UNBROKEN_COLUMNS = 10_000  # of a page for a file or a pipe: no line of one is longer
 
 
 def settings_for(options: Mapping[str, Any], *, seed: int) -> JudgeSettings:
@@ -85,7 +88,7 @@ def show_verdict(
         return
     layers = standing(settings.isolation)
     page = verdict_page(verdict, problem=problem, candidate=candidate, capability=settings.capability, layers=layers)
-    console().print(page)
+    show_page(page)
 
 
 def check_options(settings: JudgeSettings, *, evidence: Path | None, python_call: bool) -> None:
@@ -112,9 +115,15 @@ def exit_code(verdict: Verdict) -> int:
     return 0 if verdict.passed else NOT_CORRECT_CODE
 
 
-def console() -> Console:
-    """On standard output; where that is no terminal, wide enough that nothing is broken into lines."""
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+def show_page(page: RenderableType) -> None:
+    """On standard output; where that is no terminal, no line is broken or filled up."""
+    if sys.stdout.isatty():
+        Console().print(page)
+        return
+    text = io.StringIO()
+    Console(file=text, width=UNBROKEN_COLUMNS).print(page)
+    for line in text.getvalue().splitlines():
+        print(line.rstrip())
 
 
 def tell_start(what: str) -> None:
