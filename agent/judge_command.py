@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ from rich.console import Console, RenderableType
 from agent import wording
 from agent.blame import NOT_CORRECT_CODE
 from agent.call_figure import with_python_call
-from agent.config import JudgeConfig, RayConfig
+from agent.config import ConfigError, JudgeConfig, RayConfig
 from agent.evidence import Bundle, write_bundle
 from agent.pairs import Pair, PairsError, judge_pairs, read_candidate, read_pairs, read_problem
 from agent.plan_view import plan_text
@@ -43,9 +44,13 @@ UNBROKEN_COLUMNS = 10_000  # of a page for a file or a pipe: no line of one is l
 
 
 def settings_for(options: Mapping[str, Any], *, seed: int) -> JudgeSettings:
-    """The judge settings of a configuration that says only `options`; those that are None keep their default."""
+    """The judge settings of a configuration that says only `options`; those that are None keep their default. Raises
+    ConfigError."""
     config = JudgeConfig.model_validate({key: value for key, value in options.items() if value is not None})
-    return config.settings(seed, gpu_available=environment.gpu_usable())
+    try:
+        return config.settings(seed, gpu_available=environment.gpu_usable())
+    except ConfigError as error:  # which names a key of a configuration, and an option was typed
+        raise ConfigError(re.sub(r"^judge\.(\w+)", r"--\1", str(error))) from error
 
 
 def judge_one(
@@ -207,7 +212,8 @@ class _Desk:
 
 
 def trace(problem_path: Path, candidate_path: Path, *, settings: JudgeSettings) -> int:
-    """Shows the candidate's plan with the labels that it has before it is run, or why there is none."""
+    """Shows the candidate's plan with the labels that it has before it is run, or why there is none. The exit code says
+    which."""
     from sandbox.judge import precheck  # here, because it brings torch
 
     problem = read_problem(problem_path)
@@ -222,7 +228,7 @@ def trace(problem_path: Path, candidate_path: Path, *, settings: JudgeSettings) 
     if traced.status is not None and traced.failure is not None:
         print(f"status {traced.status}")
         print(render_feedback(traced.status, traced.failure))
-    return 0
+    return 0 if traced.plan is not None else NOT_CORRECT_CODE
 
 
 def traced_by_itself(problem: Problem, candidate: Candidate, *, settings: JudgeSettings) -> Traced:

@@ -99,7 +99,8 @@ def _loose_terms(bundle: Bundle) -> Iterator[str]:
     for name in ("policy", "precision", "num_seeds", "min_kernel_share"):
         mine, default = bundle.settings[name], defaults[name]
         mine = tuple(mine) if isinstance(mine, list) else mine
-        if mine != default:
+        stricter = not isinstance(default, tuple | str) and mine > default  # seeds: a confirmation takes some more
+        if mine != default and not stricter:
             yield f"terms: {name} is {mine}; {default} is usual"
 
 
