@@ -10,7 +10,6 @@ import io
 import os
 import re
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -26,9 +25,9 @@ from agent.config import ConfigError, JudgeConfig, RayConfig
 from agent.evidence import Bundle, write_bundle
 from agent.pairs import Pair, PairsError, judge_pairs, read_candidate, read_pairs, read_problem
 from agent.plan_view import plan_text
-from agent.pool import Pool, PoolError, SerialPool
-from agent.progress import PLAIN_SECONDS
+from agent.pool import STARTING, Pool, PoolError, SerialPool
 from agent.verdict_page import verdict_page
+from agent.waiting import Waiting, interrupts_told
 from sandbox import environment, strict_json
 from sandbox.feedback import render_feedback
 from sandbox.isolation import probe, standing
@@ -139,11 +138,12 @@ async def one_verdict(
     problem: Problem, candidate: Candidate, *, settings: JudgeSettings
 ) -> tuple[Verdict, bytes | None]:
     """And its plan."""
-    pool = SerialPool(settings)
-    try:
-        return await pool.judge_with_plan(problem, candidate)
-    finally:
-        await pool.close()
+    with interrupts_told(), Waiting(STARTING) as waiting:
+        pool = SerialPool(settings, on_stage=waiting.tell)
+        try:
+            return await pool.judge_with_plan(problem, candidate)
+        finally:
+            await pool.close()
 
 
 def judge_many(pairs_path: Path, *, out: Path, jobs: int | None, settings: JudgeSettings) -> int:
@@ -155,17 +155,19 @@ def judge_many(pairs_path: Path, *, out: Path, jobs: int | None, settings: Judge
         raise PairsError(f"--out {out}: {error.strerror}") from error
     with file:
         tell_start(f"judging {len(pairs)} pairs")
-        desk = _Desk(file=file, num_pairs=len(pairs))
-        asyncio.run(judge_on_pool(pairs, jobs=jobs, settings=settings, desk=desk))
+        with Waiting(f"judging {len(pairs)} pairs") as waiting:
+            desk = _Desk(file=file, num_pairs=len(pairs), waiting=waiting)
+            asyncio.run(judge_on_pool(pairs, jobs=jobs, settings=settings, desk=desk))
     return desk.close()
 
 
 async def judge_on_pool(pairs: Sequence[Pair], *, jobs: int | None, settings: JudgeSettings, desk: _Desk) -> None:
-    pool = open_pool(settings, jobs=jobs)
-    try:
-        await judge_pairs(pairs, pool=pool, on_verdict=desk.write, on_fault=desk.note_fault)
-    finally:
-        await pool.close()
+    with interrupts_told():
+        pool = open_pool(settings, jobs=jobs)
+        try:
+            await judge_pairs(pairs, pool=pool, on_verdict=desk.write, on_fault=desk.note_fault)
+        finally:
+            await pool.close()
 
 
 def open_pool(settings: JudgeSettings, *, jobs: int | None) -> Pool:
@@ -181,33 +183,31 @@ def open_pool(settings: JudgeSettings, *, jobs: int | None) -> Pool:
 class _Desk:
     """Where verdicts arrive: writes each to the file and says on standard error how far things are."""
 
-    def __init__(self, *, file: TextIO, num_pairs: int) -> None:
+    def __init__(self, *, file: TextIO, num_pairs: int, waiting: Waiting) -> None:
         self._file = file
         self._num_pairs = num_pairs
+        self._waiting = waiting
         self._num_by_status: Counter[Status] = Counter()
         self._exit_code = 0
-        self._told_at = time.monotonic()
 
     def write(self, pair: Pair, verdict: Verdict) -> None:
         self._file.write(strict_json.dumps({"id": pair.id} | wording.verdict_json(verdict)) + "\n")
         self._file.flush()
         self._num_by_status[verdict.status] += 1
-        if time.monotonic() - self._told_at >= PLAIN_SECONDS:
-            self.tell()
+        self._waiting.tell(self._so_far())
 
     def note_fault(self, pair: Pair, error: PoolError | ProblemFailed) -> None:
         """A fault of ours outweighs one of a problem, which is the user's."""
         self._exit_code = 1 if isinstance(error, PoolError) else self._exit_code or 2
         print(f"kernelloop: pair {pair.id}: no verdict: {error}", file=sys.stderr)
 
-    def tell(self) -> None:
-        self._told_at = time.monotonic()
+    def _so_far(self) -> str:
         done = self._num_by_status.total()
-        print(f"judged {done}/{self._num_pairs} | {wording.statuses_text(self._num_by_status)}", file=sys.stderr)
+        return f"judged {done}/{self._num_pairs} | {wording.statuses_text(self._num_by_status)}"
 
     def close(self) -> int:
         """Says how it ended, and the exit code."""
-        self.tell()
+        print(self._so_far(), file=sys.stderr)
         return self._exit_code
 
 
@@ -234,8 +234,5 @@ def trace(problem_path: Path, candidate_path: Path, *, settings: JudgeSettings) 
 def traced_by_itself(problem: Problem, candidate: Candidate, *, settings: JudgeSettings) -> Traced:
     from sandbox.judge import Tracer  # here, because it brings torch
 
-    tracer = Tracer(settings)
-    try:
+    with interrupts_told(), Waiting(STARTING), Tracer(settings) as tracer:
         return tracer.trace(problem, candidate)
-    finally:
-        tracer.close()

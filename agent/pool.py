@@ -28,6 +28,7 @@ ResultT = TypeVar("ResultT")
 
 MAX_ATTEMPTS = 3
 CLOSED = "the pool is closed"
+STARTING = "starting the sandbox and tracing"
 CONFIRM_EXTRA_SEEDS = 2  # a confirmation draws this many more than a search does
 MAX_PLAN_BYTES = 64 << 20  # what a confirmation hands back for the evidence; larger plans are left out
 INTERRUPT_SECONDS = 5.0  # after which a call that cannot be interrupted loses its processes all the same
@@ -206,7 +207,7 @@ class _SandboxBench:
         return Confirmation(verdict=verdict, plan=kept_plan(traced))
 
     def _traced(self, problem: Problem, candidate: Candidate) -> Traced:
-        self.on_stage("starting the sandbox and tracing")
+        self.on_stage(STARTING)
         traced = self.tracer.trace(problem, candidate)
         self.on_stage("judging")
         return traced
