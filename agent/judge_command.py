@@ -6,27 +6,28 @@ Knows nothing of sampling, searches or run folders.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import re
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from agent import wording
 from agent.blame import NOT_CORRECT_CODE
 from agent.call_figure import with_python_call
-from agent.config import JudgeConfig, RayConfig
+from agent.config import ConfigError, JudgeConfig, RayConfig
 from agent.evidence import Bundle, write_bundle
 from agent.pairs import Pair, PairsError, judge_pairs, read_candidate, read_pairs, read_problem
 from agent.plan_view import plan_text
-from agent.pool import Pool, PoolError, SerialPool
-from agent.progress import PLAIN_SECONDS, PLAIN_WIDTH
+from agent.pool import STARTING, Pool, PoolError, SerialPool
 from agent.verdict_page import verdict_page
+from agent.waiting import Waiting, interrupts_told
 from sandbox import environment, strict_json
 from sandbox.feedback import render_feedback
 from sandbox.isolation import probe, standing
@@ -38,11 +39,17 @@ from sandbox.types import Candidate, Problem, Status, Verdict
 if TYPE_CHECKING:
     from sandbox.judge import Traced
 
+UNBROKEN_COLUMNS = 10_000  # of a page for a file or a pipe: no line of one is longer
+
 
 def settings_for(options: Mapping[str, Any], *, seed: int) -> JudgeSettings:
-    """The judge settings of a configuration that says only `options`; those that are None keep their default."""
+    """The judge settings of a configuration that says only `options`; those that are None keep their default. Raises
+    ConfigError."""
     config = JudgeConfig.model_validate({key: value for key, value in options.items() if value is not None})
-    return config.settings(seed, gpu_available=environment.gpu_usable())
+    try:
+        return config.settings(seed, gpu_available=environment.gpu_usable())
+    except ConfigError as error:  # which names a key of a configuration, and an option was typed
+        raise ConfigError(re.sub(r"^judge\.(\w+)", r"--\1", str(error))) from error
 
 
 def judge_one(
@@ -85,7 +92,7 @@ def show_verdict(
         return
     layers = standing(settings.isolation)
     page = verdict_page(verdict, problem=problem, candidate=candidate, capability=settings.capability, layers=layers)
-    console().print(page)
+    show_page(page)
 
 
 def check_options(settings: JudgeSettings, *, evidence: Path | None, python_call: bool) -> None:
@@ -112,9 +119,15 @@ def exit_code(verdict: Verdict) -> int:
     return 0 if verdict.passed else NOT_CORRECT_CODE
 
 
-def console() -> Console:
-    """On standard output; where that is no terminal, wide enough that nothing is broken into lines."""
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+def show_page(page: RenderableType) -> None:
+    """On standard output; where that is no terminal, no line is broken or filled up."""
+    if sys.stdout.isatty():
+        Console().print(page)
+        return
+    text = io.StringIO()
+    Console(file=text, width=UNBROKEN_COLUMNS).print(page)
+    for line in text.getvalue().splitlines():
+        print(line.rstrip())
 
 
 def tell_start(what: str) -> None:
@@ -125,11 +138,12 @@ async def one_verdict(
     problem: Problem, candidate: Candidate, *, settings: JudgeSettings
 ) -> tuple[Verdict, bytes | None]:
     """And its plan."""
-    pool = SerialPool(settings)
-    try:
-        return await pool.judge_with_plan(problem, candidate)
-    finally:
-        await pool.close()
+    with interrupts_told(), Waiting(STARTING) as waiting:
+        pool = SerialPool(settings, on_stage=waiting.tell)
+        try:
+            return await pool.judge_with_plan(problem, candidate)
+        finally:
+            await pool.close()
 
 
 def judge_many(pairs_path: Path, *, out: Path, jobs: int | None, settings: JudgeSettings) -> int:
@@ -141,17 +155,19 @@ def judge_many(pairs_path: Path, *, out: Path, jobs: int | None, settings: Judge
         raise PairsError(f"--out {out}: {error.strerror}") from error
     with file:
         tell_start(f"judging {len(pairs)} pairs")
-        desk = _Desk(file=file, num_pairs=len(pairs))
-        asyncio.run(judge_on_pool(pairs, jobs=jobs, settings=settings, desk=desk))
+        with Waiting(f"judging {len(pairs)} pairs") as waiting:
+            desk = _Desk(file=file, num_pairs=len(pairs), waiting=waiting)
+            asyncio.run(judge_on_pool(pairs, jobs=jobs, settings=settings, desk=desk))
     return desk.close()
 
 
 async def judge_on_pool(pairs: Sequence[Pair], *, jobs: int | None, settings: JudgeSettings, desk: _Desk) -> None:
-    pool = open_pool(settings, jobs=jobs)
-    try:
-        await judge_pairs(pairs, pool=pool, on_verdict=desk.write, on_fault=desk.note_fault)
-    finally:
-        await pool.close()
+    with interrupts_told():
+        pool = open_pool(settings, jobs=jobs)
+        try:
+            await judge_pairs(pairs, pool=pool, on_verdict=desk.write, on_fault=desk.note_fault)
+        finally:
+            await pool.close()
 
 
 def open_pool(settings: JudgeSettings, *, jobs: int | None) -> Pool:
@@ -167,38 +183,37 @@ def open_pool(settings: JudgeSettings, *, jobs: int | None) -> Pool:
 class _Desk:
     """Where verdicts arrive: writes each to the file and says on standard error how far things are."""
 
-    def __init__(self, *, file: TextIO, num_pairs: int) -> None:
+    def __init__(self, *, file: TextIO, num_pairs: int, waiting: Waiting) -> None:
         self._file = file
         self._num_pairs = num_pairs
+        self._waiting = waiting
         self._num_by_status: Counter[Status] = Counter()
         self._exit_code = 0
-        self._told_at = time.monotonic()
 
     def write(self, pair: Pair, verdict: Verdict) -> None:
         self._file.write(strict_json.dumps({"id": pair.id} | wording.verdict_json(verdict)) + "\n")
         self._file.flush()
         self._num_by_status[verdict.status] += 1
-        if time.monotonic() - self._told_at >= PLAIN_SECONDS:
-            self.tell()
+        self._waiting.tell(self._so_far())
 
     def note_fault(self, pair: Pair, error: PoolError | ProblemFailed) -> None:
         """A fault of ours outweighs one of a problem, which is the user's."""
         self._exit_code = 1 if isinstance(error, PoolError) else self._exit_code or 2
         print(f"kernelloop: pair {pair.id}: no verdict: {error}", file=sys.stderr)
 
-    def tell(self) -> None:
-        self._told_at = time.monotonic()
+    def _so_far(self) -> str:
         done = self._num_by_status.total()
-        print(f"judged {done}/{self._num_pairs} | {wording.statuses_text(self._num_by_status)}", file=sys.stderr)
+        return f"judged {done}/{self._num_pairs} | {wording.statuses_text(self._num_by_status)}"
 
     def close(self) -> int:
         """Says how it ended, and the exit code."""
-        self.tell()
+        print(self._so_far(), file=sys.stderr)
         return self._exit_code
 
 
 def trace(problem_path: Path, candidate_path: Path, *, settings: JudgeSettings) -> int:
-    """Shows the candidate's plan with the labels that it has before it is run, or why there is none."""
+    """Shows the candidate's plan with the labels that it has before it is run, or why there is none. The exit code says
+    which."""
     from sandbox.judge import precheck  # here, because it brings torch
 
     problem = read_problem(problem_path)
@@ -213,14 +228,11 @@ def trace(problem_path: Path, candidate_path: Path, *, settings: JudgeSettings) 
     if traced.status is not None and traced.failure is not None:
         print(f"status {traced.status}")
         print(render_feedback(traced.status, traced.failure))
-    return 0
+    return 0 if traced.plan is not None else NOT_CORRECT_CODE
 
 
 def traced_by_itself(problem: Problem, candidate: Candidate, *, settings: JudgeSettings) -> Traced:
     from sandbox.judge import Tracer  # here, because it brings torch
 
-    tracer = Tracer(settings)
-    try:
+    with interrupts_told(), Waiting(STARTING), Tracer(settings) as tracer:
         return tracer.trace(problem, candidate)
-    finally:
-        tracer.close()

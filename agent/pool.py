@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agent.call_figure import with_python_call
 from sandbox.gpu_workers import GpuUnusable
+from sandbox.interruptible import Interrupted, Interruptible
 from sandbox.settings import JudgeSettings
 from sandbox.types import Candidate, Problem, Verdict
 from sandbox.zygote import SandboxError
@@ -25,8 +27,11 @@ log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 MAX_ATTEMPTS = 3
+CLOSED = "the pool is closed"
+STARTING = "starting the sandbox and tracing"
 CONFIRM_EXTRA_SEEDS = 2  # a confirmation draws this many more than a search does
 MAX_PLAN_BYTES = 64 << 20  # what a confirmation hands back for the evidence; larger plans are left out
+INTERRUPT_SECONDS = 5.0  # after which a call that cannot be interrupted loses its processes all the same
 
 
 class PoolError(RuntimeError):
@@ -95,10 +100,17 @@ class Bench(Protocol):
 class SerialPool:
     """One candidate at a time. The event loop stays live: the work is done in a thread."""
 
-    def __init__(self, settings: JudgeSettings, *, open_bench: Callable[[JudgeSettings], Bench] | None = None) -> None:
-        """The bench is opened for the first candidate, and again after it broke."""
+    def __init__(
+        self,
+        settings: JudgeSettings,
+        *,
+        open_bench: Callable[[JudgeSettings], Bench] | None = None,
+        on_stage: Callable[[str], None] | None = None,
+    ) -> None:
+        """The bench is opened for the first candidate, and again after it broke. `on_stage` hears, in another thread,
+        what the sandbox's bench is about to do."""
         self._settings = settings
-        self._open_bench = open_bench or _SandboxBench.open
+        self._open_bench = open_bench or partial(_SandboxBench.open, on_stage=on_stage or _unheard)
         self._bench: Bench | None = None
         self._turn = asyncio.Lock()
         self._closing = False
@@ -120,16 +132,16 @@ class SerialPool:
             return await asyncio.to_thread(self._do, lambda bench: bench.confirm(problem, candidate), candidate)
 
     async def close(self) -> None:
-        """Ends the sandbox processes, also under a call that is still running."""
+        """Ends the sandbox processes, also under a call that is still running. None may follow."""
         self._closing = True
         await asyncio.to_thread(self._drop_bench)
 
     def _do(self, work: Callable[[Bench], ResultT], candidate: Candidate) -> ResultT:
         for number in range(1, MAX_ATTEMPTS + 1):
             try:
-                if self._bench is None:
-                    self._bench = self._open_bench(self._settings)
-                return work(self._bench)
+                return work(self._opened())
+            except Interrupted as error:
+                raise PoolError(f"problem {candidate.problem_id}, candidate {candidate.id}: {CLOSED}") from error
             except GpuUnusable as error:  # there is no other GPU to go on with
                 self._drop_bench()
                 raise PoolError(f"problem {candidate.problem_id}, candidate {candidate.id}: {error}") from error
@@ -140,10 +152,23 @@ class SerialPool:
                 log.warning("judging %s failed, attempt %d of %d: %s", candidate.id, number, MAX_ATTEMPTS, error)
         raise AssertionError("the last attempt returns or raises")
 
+    def _opened(self) -> Bench:
+        """Raises Interrupted where the pool was closed, also while the bench was being opened: `close` saw none."""
+        if self._bench is None and not self._closing:
+            self._bench = self._open_bench(self._settings)
+        if self._closing or self._bench is None:
+            self._drop_bench()
+            raise Interrupted
+        return self._bench
+
     def _drop_bench(self) -> None:
         bench, self._bench = self._bench, None
         if bench is not None:
             bench.close()
+
+
+def _unheard(_: str) -> None:
+    """For stages that nobody wants to know of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,25 +178,44 @@ class _SandboxBench:
     settings: JudgeSettings
     tracer: Tracer
     verdicts: Judge
+    on_stage: Callable[[str], None]
+    running: Interruptible = field(default_factory=Interruptible)
 
     @classmethod
-    def open(cls, settings: JudgeSettings) -> _SandboxBench:
+    def open(cls, settings: JudgeSettings, *, on_stage: Callable[[str], None]) -> _SandboxBench:
         from sandbox.judge import Tracer, open_judge
 
         device = 0 if settings.mode == "replay" else None
-        return cls(settings=settings, tracer=Tracer(settings), verdicts=open_judge(settings, device=device))
+        verdicts = open_judge(settings, device=device)
+        return cls(settings=settings, tracer=Tracer(settings), verdicts=verdicts, on_stage=on_stage)
 
     def judge_with_plan(self, problem: Problem, candidate: Candidate) -> tuple[Verdict, bytes | None]:
-        traced = self.tracer.trace(problem, candidate)
-        return self.verdicts.judge(problem, candidate, traced), kept_plan(traced)
+        return self.running.call(lambda: self._judge_with_plan(problem, candidate))
 
     def confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
-        traced = self.tracer.trace(problem, candidate)
+        return self.running.call(lambda: self._confirm(problem, candidate))
+
+    def _judge_with_plan(self, problem: Problem, candidate: Candidate) -> tuple[Verdict, bytes | None]:
+        traced = self._traced(problem, candidate)
+        return self.verdicts.judge(problem, candidate, traced), kept_plan(traced)
+
+    def _confirm(self, problem: Problem, candidate: Candidate) -> Confirmation:
+        traced = self._traced(problem, candidate)
         verdict = confirmation_of(
             self.verdicts, problem=problem, candidate=candidate, traced=traced, settings=confirming(self.settings)
         )
         return Confirmation(verdict=verdict, plan=kept_plan(traced))
 
+    def _traced(self, problem: Problem, candidate: Candidate) -> Traced:
+        self.on_stage(STARTING)
+        traced = self.tracer.trace(problem, candidate)
+        self.on_stage("judging")
+        return traced
+
     def close(self) -> None:
+        """Interrupts the call that is running. On a GPU the end of its processes alone ends it."""
+        if self.settings.mode == "interpret":
+            self.running.end()
+            self.running.join(seconds=INTERRUPT_SECONDS)
         self.tracer.close()
         self.verdicts.close()

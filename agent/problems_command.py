@@ -5,14 +5,16 @@ Knows nothing of sampling, searches or run folders. Each problem is one line; th
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from agent.judge_command import tell_start
 from agent.pairs import PairsError
+from agent.waiting import Waiting, interrupts_told
 from sandbox import environment, strict_json
 from sandbox.judge import open_judge
 from sandbox.precision import PRECISIONS
@@ -28,31 +30,42 @@ def check(path: Path, *, levels: Sequence[int] | None, out: Path | None, setting
     problems, faults = scan_problems(path, levels=levels)
     for fault in faults:
         print(f"kernelloop: {fault}", file=sys.stderr)
-    tell_start(f"checking {len(problems)} problems")
     precision = max(settings.precision, key=PRECISIONS.index)  # the widest bounds that the settings allow
+    with _opened(out) as file:
+        tell_start(f"checking {_counted(len(problems))}")
+        with contextlib.closing(open_judge(settings, device=0 if settings.mode == "replay" else None)) as judge:
+            threads = max(1, environment.num_cores() - _RESERVED_CORES)
+            checks = check_problems(problems, judge=judge, settings=settings, num_threads=threads, precision=precision)
+            counts = _show_all(checks, num_problems=len(problems), file=file, as_json=as_json)
+    summary = ", ".join(f"{counts[kind]} {kind.replace('_', ' ')}" for kind in Admission if counts[kind])
+    conditions = _conditions(settings, precision=precision)
+    print(f"{_counted(len(problems))}: {summary or 'none'}; {conditions}", file=sys.stderr)
+    if counts[Admission.OUR_FAULT]:
+        return 1
+    return 0 if counts[Admission.ADMITTED] == len(problems) and not faults else 2
+
+
+def _show_all(
+    checks: Iterator[ProblemCheck], *, num_problems: int, file: TextIO | None, as_json: bool
+) -> Counter[Admission]:
+    """Each as it comes, and how many there were of each sort."""
     counts: Counter[Admission] = Counter()
-    judge = open_judge(settings, device=0 if settings.mode == "replay" else None)
-    threads = max(1, environment.num_cores() - _RESERVED_CORES)
-    file = _opened(out)
-    try:
-        for found in check_problems(problems, judge=judge, settings=settings, num_threads=threads, precision=precision):
+    with interrupts_told():
+        while True:
+            with Waiting(f"checked {counts.total()} of {_counted(num_problems)}"):
+                found = next(checks, None)
+            if found is None:
+                return counts
             counts[found.admission] += 1
             told = strict_json.dumps(found.to_json())
             print(told if as_json else line_of(found), flush=True)
             if file is not None:
                 file.write(told + "\n")
                 file.flush()
-    finally:
-        judge.close()
-        if file is not None:
-            file.close()
-    summary = ", ".join(f"{counts[kind]} {kind.replace('_', ' ')}" for kind in Admission if counts[kind])
-    print(
-        f"{len(problems)} problems: {summary or 'none'}; {_conditions(settings, precision=precision)}", file=sys.stderr
-    )
-    if counts[Admission.OUR_FAULT]:
-        return 1
-    return 0 if counts[Admission.ADMITTED] == len(problems) and not faults else 2
+
+
+def _counted(num_problems: int) -> str:
+    return f"{num_problems} problem{'' if num_problems == 1 else 's'}"
 
 
 def line_of(found: ProblemCheck) -> str:
@@ -73,9 +86,9 @@ def _conditions(settings: JudgeSettings, *, precision: str) -> str:
     return f"{where}, {settings.num_seeds} seeds, precision {precision}"
 
 
-def _opened(out: Path | None) -> TextIO | None:
+def _opened(out: Path | None) -> contextlib.AbstractContextManager[TextIO | None]:
     if out is None:
-        return None
+        return contextlib.nullcontext()
     try:
         return out.open("w", encoding="utf-8")
     except OSError as error:

@@ -14,7 +14,7 @@ from typing import Any
 from agent import wording
 from agent.blame import NOT_CORRECT_CODE
 from agent.evidence import Bundle, BundleDamaged, read_bundle
-from agent.judge_command import console, one_verdict, settings_for, tell_start
+from agent.judge_command import one_verdict, settings_for, show_page, tell_start
 from agent.pairs import read_problem
 from agent.verdict_page import verdict_page
 from sandbox import strict_json
@@ -67,7 +67,6 @@ def rejudge(path: Path, *, isolation: str | None, as_json: bool, own_problem: Pa
     if as_json:
         print(strict_json.dumps(comparison_json(bundle, found)))
         return found.exit_code
-    out = console()
     page = verdict_page(
         verdict,
         problem=bundle.problem,
@@ -75,9 +74,9 @@ def rejudge(path: Path, *, isolation: str | None, as_json: bool, own_problem: Pa
         capability=settings.capability,
         layers=standing(settings.isolation),
     )
-    out.print(page)
+    show_page(page)
     for line in comparison_lines(found):
-        out.print(wording.printable(line), markup=False, highlight=False, soft_wrap=True)
+        print(wording.printable(line))
     return found.exit_code
 
 
@@ -100,7 +99,8 @@ def _loose_terms(bundle: Bundle) -> Iterator[str]:
     for name in ("policy", "precision", "num_seeds", "min_kernel_share"):
         mine, default = bundle.settings[name], defaults[name]
         mine = tuple(mine) if isinstance(mine, list) else mine
-        if mine != default:
+        stricter = not isinstance(default, tuple | str) and mine > default  # seeds: a confirmation takes some more
+        if mine != default and not stricter:
             yield f"terms: {name} is {mine}; {default} is usual"
 
 

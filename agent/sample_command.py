@@ -32,6 +32,7 @@ from agent.sampler import (
 )
 from agent.sampler_config import LocalModelSection
 from agent.sampling import check_engines, check_sampler, open_prompt_writer, open_sampler
+from agent.waiting import Waiting, interrupts_told
 from agent.wording import printable
 from sandbox import strict_json
 from sandbox.extract import extract
@@ -112,32 +113,49 @@ async def show_all(
     problem: Problem, *, prompt: str, num_answers: int, config: RunConfig, console: Console, as_json: bool
 ) -> int:
     """Shows answers as they come, then what came of them. Gives how many there were."""
-    sampler = open_sampler(config)
-    try:
-        if isinstance(sampler, SlowToStart):
-            some = "some minutes" if config.sampler.kind == "vllm" else "some seconds"
-            print(f"loading {printable(model_of(config))}, {some} ...", file=sys.stderr, flush=True)
-            await sampler.wait_until_up()
-        print(f"asking for {num_answers} answer(s) ...", file=sys.stderr, flush=True)
-        began_at = time.monotonic()
-        requests = [
-            SampleRequest(
-                problem=problem, proposal=proposal(number), ordinal=number, prompt=prompt, parents=(),
-                seed=seed_of(config.seed, problem.id, f"sample {number}"),
-            )
-            for number in range(num_answers)
-        ]  # fmt: skip
-        shown = []
-        async with aclosing(answers_to(requests, sampler=sampler, at_once=config.sampler.concurrency)) as answers:
-            async for answer in answers:
-                shown.append(answer)
-                show(answer, console=console, as_json=as_json)
-        seconds = time.monotonic() - began_at
-    finally:
-        await sampler.close()
+    with interrupts_told():
+        sampler = open_sampler(config)
+        try:
+            if isinstance(sampler, SlowToStart):
+                await loaded(sampler, config=config)
+            print(f"asking for {num_answers} answer(s) ...", file=sys.stderr, flush=True)
+            began_at = time.monotonic()
+            requests = [
+                SampleRequest(
+                    problem=problem, proposal=proposal(number), ordinal=number, prompt=prompt, parents=(),
+                    seed=seed_of(config.seed, problem.id, f"sample {number}"),
+                )
+                for number in range(num_answers)
+            ]  # fmt: skip
+            answers = answers_to(requests, sampler=sampler, at_once=config.sampler.concurrency)
+            shown = await show_each(answers, num_asked=num_answers, console=console, as_json=as_json)
+            seconds = time.monotonic() - began_at
+        finally:
+            await sampler.close()
     completions = [answer.completion for answer in shown if answer.completion is not None]
     conclude(completions, num_asked=num_answers, seconds=seconds, console=console, as_json=as_json)
     return len(completions)
+
+
+async def loaded(sampler: SlowToStart, *, config: RunConfig) -> None:
+    some = "some minutes" if config.sampler.kind == "vllm" else "some seconds"
+    print(f"loading {printable(model_of(config))}, {some} ...", file=sys.stderr, flush=True)
+    with Waiting("loading"):
+        await sampler.wait_until_up()
+
+
+async def show_each(
+    answers: AsyncGenerator[Answer, None], *, num_asked: int, console: Console, as_json: bool
+) -> list[Answer]:
+    shown: list[Answer] = []
+    async with aclosing(answers):
+        while True:
+            with Waiting(f"{len(shown)} of {num_asked} answers"):
+                answer = await anext(answers, None)
+            if answer is None:
+                return shown
+            shown.append(answer)
+            show(answer, console=console, as_json=as_json)
 
 
 def model_of(config: RunConfig) -> str:

@@ -22,9 +22,12 @@ from agent.endings import Ending, before_stop
 from agent.sampler import Completion, PromptRefused, SampleRequest, SamplerError, SamplerRefused
 from agent.sampler_config import TransformersSamplerConfig
 from agent.tokens import Tokens
+from sandbox.interruptible import Interrupted, Interruptible
 
 if TYPE_CHECKING:
     from agent.decoding import Decoder, Order, Row
+
+_INTERRUPT_SECONDS = 5.0  # then loading is waited for without interrupting it again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,12 +63,15 @@ class TransformersSampler:
         self._inbox: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._up: Future[None] = Future()
+        self._loading = Interruptible()
         self._thread = threading.Thread(target=self._serve, name="transformers sampler", daemon=True)
         self._thread.start()
 
     async def wait_until_up(self) -> None:
         """Until the model is loaded. Raises SamplerRefused if it cannot be."""
-        await asyncio.shield(asyncio.wrap_future(self._up))
+        up = asyncio.wrap_future(self._up)
+        up.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waits may have left by then
+        await asyncio.shield(up)
 
     async def sample(self, request: SampleRequest) -> Completion:
         return await self.sample_under(request, config=self._config)
@@ -110,9 +116,12 @@ class TransformersSampler:
         return Ending(self._tokens.piecewise(), stop=config.stop, repetition=config.repetition)
 
     async def close(self) -> None:
-        """Returns when the thread has ended, after the token that it is at. What is still asked for fails."""
+        """Returns when the thread has ended, after the token that it is at; loading is broken off. What is still asked
+        for fails."""
         self._closing.set()
         self._inbox.put(None)
+        self._loading.end()
+        await asyncio.to_thread(self._loading.join, seconds=_INTERRUPT_SECONDS)
         await asyncio.to_thread(self._thread.join)
 
     def _load_checkpoint(self) -> Decoder:
@@ -129,7 +138,9 @@ class TransformersSampler:
         batch = Batch(self._config, inbox=self._inbox, closing=self._closing)
         error = SamplerError(f"{self._config.model}: the sampler is closed")
         try:
-            decoder = self._load()
+            decoder = self._loading.call(self._load)
+        except Interrupted:
+            self._up.set_exception(error)
         except Exception as trouble:  # noqa: BLE001  (as many kinds as there are ways of saving a model)
             error = SamplerRefused(f"sampler.model: {self._config.model}: {one_line(trouble)}")
             self._up.set_exception(error)

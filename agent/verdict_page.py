@@ -6,9 +6,10 @@ Decides nothing. Whatever the candidate wrote is shown as plain text, never read
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.table import Column, Table
 from rich.text import Text
 
 from agent import wording
@@ -21,6 +22,8 @@ from sandbox.types import Candidate, Failure, KernelFigures, Mismatch, Performan
 
 CONTEXT_LINES = 2  # of the candidate's text, before and after the one at fault
 MAX_LINE_CHARACTERS = 160
+KERNEL_FIGURES = ("kernel", "registers", "spills", "shared", "warps", "grid", "launches")
+KERNEL_COLUMNS = 80  # of a terminal: on fewer a line of a kernel's figures is not to be read
 
 LABEL_WORDS = {
     "triton": "the output comes from the candidate's Triton kernels alone",
@@ -59,7 +62,7 @@ def verdict_page(
     if verdict.failure is not None:
         parts += [Text(), *_failure_parts(verdict.status, verdict.failure, source=candidate.source)]
     if verdict.kernels:
-        parts += [Text(), _kernels_table(verdict.kernels, capability=capability)]
+        parts += [Text(), _Kernels(kernels=verdict.kernels, capability=capability)]
     if verdict.performance is not None:
         parts += [Text(), _times_table(verdict.performance), _conditions(verdict.performance)]
     return Group(*parts)
@@ -75,7 +78,9 @@ def _headline(verdict: Verdict, *, problem: Problem) -> Text:
 
 
 def _rows() -> Table:
-    return Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    """Names and what is told of them, whole however narrow the terminal is: ids are there to be copied."""
+    columns = Column(no_wrap=True), Column(overflow="fold")
+    return Table(*columns, show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
 
 
 def _facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
@@ -153,24 +158,45 @@ def _context(failure: Failure, *, source: str) -> Iterator[Text]:
         )
 
 
-def _kernels_table(kernels: tuple[KernelFigures, ...], *, capability: int) -> Table:
-    """Occupancy is CUDA's formula on what the compiler told; nothing of it was measured."""
-    table = Table(
-        "kernel", "registers", "spills", "shared", "warps", "grid", "launches", f"occupancy on sm_{capability}",
-        box=None, pad_edge=False,
-    )  # fmt: skip
-    for kernel in kernels:
-        table.add_row(
-            Text(wording.printable(kernel.name)),
-            str(kernel.registers),
-            bytes_text(kernel.local_bytes) if kernel.local_bytes else "none",
-            bytes_text(kernel.shared_bytes),
-            str(kernel.num_warps),
-            " x ".join(map(str, kernel.grid)),
-            str(kernel.launches),
-            _occupancy_text(kernel, capability=capability),
-        )
-    return table
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kernels:
+    """One line a kernel, or where there is no room for it one line a figure. Occupancy is CUDA's formula on what the
+    compiler told; nothing of it was measured."""
+
+    kernels: tuple[KernelFigures, ...]
+    capability: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        heads = (*KERNEL_FIGURES, f"occupancy on sm_{self.capability}")
+        lines = [
+            (*_kernel_cells(kernel), _occupancy_text(kernel, capability=self.capability)) for kernel in self.kernels
+        ]
+        if options.max_width >= KERNEL_COLUMNS:
+            name, *figures, occupied = heads
+            columns = Column(name, overflow="fold"), *(Column(head, no_wrap=True) for head in figures), Column(occupied)
+            table = Table(*columns, box=None, pad_edge=False)
+            for line in lines:
+                table.add_row(*map(Text, line))
+            yield table
+            return
+        rows = _rows()
+        for line in lines:
+            for head, cell in zip(heads, line, strict=True):
+                rows.add_row(head, Text(cell))
+        yield rows
+
+
+def _kernel_cells(kernel: KernelFigures) -> tuple[str, ...]:
+    """In the order of `KERNEL_FIGURES`."""
+    return (
+        wording.printable(kernel.name),
+        str(kernel.registers),
+        bytes_text(kernel.local_bytes) if kernel.local_bytes else "none",
+        bytes_text(kernel.shared_bytes),
+        str(kernel.num_warps),
+        " x ".join(map(str, kernel.grid)),
+        str(kernel.launches),
+    )
 
 
 def _occupancy_text(kernel: KernelFigures, *, capability: int) -> str:

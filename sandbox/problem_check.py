@@ -5,6 +5,7 @@ Needs no candidate and no model. Describing runs in threads ahead of the one jud
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import queue
@@ -16,10 +17,13 @@ from enum import StrEnum
 from typing import Any
 
 from sandbox.calibration import Calibration
+from sandbox.interruptible import Interrupted, Interruptible
 from sandbox.judge import Calibrator, ProblemFailed, SandboxError, Tracer
 from sandbox.plan import ITEM_BYTES
 from sandbox.settings import JudgeSettings
 from sandbox.types import Problem
+
+_INTERRUPT_SECONDS = 5.0  # then a describing thread is waited for without interrupting it again
 
 
 class Admission(StrEnum):
@@ -54,10 +58,10 @@ def check_problems(
     described: queue.Queue[tuple[Problem, Mapping[str, Any] | ProblemFailed | SandboxError]] = queue.Queue()
     for problem in problems:
         todo.put(problem)
-    stop = threading.Event()
+    describing = [Interruptible() for _ in range(min(num_threads, len(problems)))]
     threads = [
-        threading.Thread(target=_describe_all, args=(todo, described, settings, stop), daemon=True)
-        for _ in range(min(num_threads, len(problems)))
+        threading.Thread(target=_describe_all, args=(todo, described, settings, running), daemon=True)
+        for running in describing
     ]
     for thread in threads:
         thread.start()
@@ -66,8 +70,10 @@ def check_problems(
             problem, spec = described.get()
             yield check_problem(problem, spec, judge=judge, settings=settings, precision=precision)
     finally:
-        stop.set()
-        for thread in threads:
+        for running in describing:
+            running.end()
+        for running, thread in zip(describing, threads, strict=True):
+            running.join(seconds=_INTERRUPT_SECONDS)
             thread.join()
 
 
@@ -104,10 +110,15 @@ def check_problem(
     return checked(Admission.ADMITTED, None, calibration)
 
 
-def _describe_all(todo: Any, described: Any, settings: JudgeSettings, stop: threading.Event) -> None:
-    """Describes problems until none is left."""
+def _describe_all(todo: Any, described: Any, settings: JudgeSettings, running: Interruptible) -> None:
+    """Describes problems until none is left, or until it is ended."""
+    with contextlib.suppress(Interrupted):
+        running.call(lambda: _describe_each(todo, described, settings))
+
+
+def _describe_each(todo: Any, described: Any, settings: JudgeSettings) -> None:
     with Tracer(settings) as tracer:
-        while not stop.is_set():
+        while True:
             try:
                 problem = todo.get_nowait()
             except queue.Empty:

@@ -35,6 +35,8 @@ _CANARY_LIMITS = Limits(
     wall_seconds=20, cpu_seconds=10, memory_bytes=1 << 30, output_bytes=1 << 16, file_bytes=1 << 16, num_processes=8
 )
 _GRACE_SECONDS = 10.0  # beyond a child's deadline before the warm process itself is given up
+_LEAVE_SECONDS = 2.0  # for a warm process that is told to leave
+_SLICE_SECONDS = 0.1  # of waiting for it: whoever waits can be interrupted between two, as `interruptible` does
 
 
 class SandboxError(RuntimeError):
@@ -67,6 +69,7 @@ class Zygote:
         self._root = Path(tempfile.mkdtemp(prefix="kernelloop-"))
         self._root.chmod(0o711)  # children may be another user's; each folder in it is closed to all but its own
         self._group: ControlGroup | None = None
+        self._owes_answer = True
         try:
             if "control_group" in self._layers:
                 self._group = control_group.make()
@@ -158,6 +161,7 @@ class Zygote:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(message).encode() + b"\n")
         self._process.stdin.flush()
+        self._owes_answer = True
         reply = self._answer(deadline=start + limits.wall_seconds + _GRACE_SECONDS)
         if "error" in reply:
             raise SandboxError(f"sandbox call failed: {reply['error']}")
@@ -190,11 +194,13 @@ class Zygote:
         import select
 
         assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            words = self._last_words()
-            self.close()
-            raise SandboxError(f"the sandbox does not answer: {words}")
+        while not select.select([self._process.stdout], [], [], _SLICE_SECONDS)[0]:
+            if time.monotonic() >= deadline:
+                words = self._last_words()
+                self.close()
+                raise SandboxError(f"the sandbox does not answer: {words}")
         line = self._process.stdout.readline()
+        self._owes_answer = False
         if not line:
             raise SandboxError(f"the sandbox died: {self._last_words()}")
         try:
@@ -220,12 +226,13 @@ class Zygote:
         """Ends the warm process and all that it started, and removes the scratch folder."""
         process = self._process
         if process.poll() is None:
-            # Closing the pipe lets it kill its children and leave; the group is killed in case it cannot.
+            # Closing the pipe lets it kill its children and leave; the group is killed in case it cannot, and at once
+            # where an answer is due: who starts up or waits for a child does not look at the pipe.
             if process.stdin is not None:
                 with contextlib.suppress(OSError):  # a request that it did not take
                     process.stdin.close()
             try:
-                process.wait(timeout=2.0)
+                process.wait(timeout=0.0 if self._owes_answer else _LEAVE_SECONDS)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

@@ -14,6 +14,7 @@ import pytest
 
 from agent import cli, rejudge
 from agent.evidence import Bundle, BundleDamaged, read_bundle, write_bundle
+from agent.pool import CONFIRM_EXTRA_SEEDS
 from agent.run_folder import RunFolderError
 from sandbox.plan import Kernel, Plan, decode, encode
 from sandbox.settings import JudgeSettings
@@ -288,6 +289,24 @@ def test_terms_that_ask_less_than_usual_are_told(
     assert cli.main(["rejudge", str(folder)]) == 0
     shown = capsys.readouterr().out
     assert "terms: tolerance.rms is 1e+09; 8 is usual" in shown and "terms: policy is any; triton is usual" in shown
+
+
+@pytest.mark.parametrize(("num_seeds", "told"), [(3 + CONFIRM_EXTRA_SEEDS, False), (2, True)])
+def test_the_seeds_that_a_confirmation_takes_more_are_no_loose_terms(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    num_seeds: int,
+    told: bool,
+) -> None:
+    async def one_verdict(*_: object, settings: JudgeSettings) -> tuple[Verdict, bytes | None]:
+        return passed(), None
+
+    monkeypatch.setattr(rejudge, "one_verdict", one_verdict)
+    whole = bundle()
+    write_bundle(replace(whole, settings={**whole.settings, "num_seeds": num_seeds}), folder)
+    assert cli.main(["rejudge", str(folder)]) == 0
+    assert ("terms: num_seeds" in capsys.readouterr().out) is told
 
 
 def test_a_verdict_that_cannot_be_compared_is_a_damaged_bundle(folder: Path) -> None:

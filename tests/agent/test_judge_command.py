@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.table import Table
 
 from agent import cli, judge_command, rejudge
 from sandbox.settings import JudgeSettings
@@ -47,6 +48,24 @@ def test_judge_says_by_its_exit_code_whether_the_candidate_is_correct(
     assert cli.main(["judge", "problems/easy.py", f"{name}.py", "--json"]) == code
     told = Verdict.from_json(json.loads(capsys.readouterr().out))
     assert told.status == status
+
+
+def test_a_page_in_a_pipe_has_no_line_broken_or_filled_up(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = Table("", "", box=None, show_header=False)
+    rows.add_row("isolation", "layer, " * 60 + "last")
+    rows.add_row("plan", "none")
+    judge_command.show_page(rows)
+    isolation, plan = capsys.readouterr().out.splitlines()
+    assert isolation.endswith("layer, last") and plan.endswith("none")
+
+
+@pytest.mark.parametrize("options", [[], ["--evidence", "proof"]])
+def test_a_mode_that_cannot_be_is_told_by_the_name_that_was_typed(
+    one_verdict: list[JudgeSettings], capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    assert cli.main(["judge", "problems/easy.py", "GOOD.py", "--mode", "replay", *options]) == 2
+    told = "kernelloop: --mode: replay needs a GPU and none is available; allowed here: auto, interpret\n"
+    assert capsys.readouterr().err == told
 
 
 def test_judge_leaves_evidence_that_can_be_judged_again(
@@ -117,11 +136,17 @@ def strictly(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def test_values_that_are_no_numbers_are_told_in_strict_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_that_are_no_numbers_are_told_in_strict_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.waiting.PLAIN_SECONDS", 0.01)
     here = Path(__file__).parents[1] / "adversarial"
     pair = [str(here / "problems/relu_rand.py"), str(here / "programs/nan_everywhere.py")]
     assert cli.main(["judge", *pair, "--mode", "interpret", "--json"]) == 3
-    told = strictly(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    for stage in ("starting the sandbox and tracing", "judging"):
+        assert f"\n{stage} ... " in shown.err, "who waits is told, and not where the JSON goes"
+    told = strictly(shown.out)
     assert told["failure"]["mismatch"]["got"] == "nan"
     read = Verdict.from_json(told)
     assert read.failure is not None and read.failure.mismatch is not None
@@ -137,15 +162,27 @@ def test_a_python_call_without_a_gpu_is_the_users_mistake(
         assert cli.main(["judge", "--pairs", "x", "--out", "y", option]) == 2
 
 
-def test_a_trace_tells_the_plan_and_what_does_its_work(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trace_tells_the_plan_and_what_does_its_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.waiting.PLAIN_SECONDS", 0.01)
     here = Path(__file__).parents[1] / "adversarial"
     assert (
         cli.main(["trace", str(here / "honest/own_operators.py"), "--problem", str(here / "problems/relu_rand.py")])
         == 0
     )
-    told = capsys.readouterr().out
+    told, waited = capsys.readouterr()
+    assert "\nstarting the sandbox and tracing ... " in waited
     assert "labels\n  triton, precision_ieee\n" in told
     assert "1  launch relu grid (7, 1, 1)" in told
+
+
+def test_a_candidate_without_a_plan_is_told_by_the_exit_code_of_a_trace(
+    one_verdict: list[JudgeSettings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("BROKEN.py").write_text("class ModelNew(:\n")
+    assert cli.main(["trace", "BROKEN.py", "--problem", "problems/easy.py"]) == 3
+    assert capsys.readouterr().out.startswith("status rejected\n")
 
 
 def test_a_precision_that_is_allowed_lets_a_kernel_pass(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,14 +45,20 @@ def test_inadmissible_problems_are_named_with_their_reason(tmp_path: Path, capsy
     assert "4 problems: 1 admitted, 2 inadmissible, 1 unchecked" in printed.err
 
 
-def test_all_admitted_is_success_in_one_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_admitted_is_success_in_one_line_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.waiting.PLAIN_SECONDS", 0.01)
     write(tmp_path, "relu", answer="torch.relu(x)")
     assert main(["problems", "check", str(tmp_path / "relu.py"), "--mode", "interpret"]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    assert printed.err.startswith("checking 1 problem; ") and "\n1 problem: 1 admitted; " in printed.err
+    assert "\nchecked 0 of 1 problem ... " in printed.err
+    (line,) = printed.out.splitlines()
     assert line.startswith("relu: admitted; null programs rejected ") and "inputs given, outliers, given" in line
 
 
-@pytest.mark.parametrize("arguments", [["--levels", "one"], ["--levels", "1"]])
+@pytest.mark.parametrize("arguments", [["--levels", "one"], ["--levels", "1"], ["--out", "no/where"]])
 def test_mistakes_of_the_user_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:

@@ -57,12 +57,14 @@ def test_answers_of_a_configurations_sampler_are_shown_and_summed_up(
 
 
 def test_a_checkpoint_alone_is_enough_and_json_lines_hold_everything(
-    folder: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("agent.waiting.PLAIN_SECONDS", 0.001)
     arguments = ["sample", "easy.py", "-n", "3", "--model", str(tiny_checkpoint), "--json", "sampler.max_tokens=9"]
     assert cli.main([*arguments, "sampler.device=cpu"]) == 0
     shown = capsys.readouterr()
     assert shown.err.startswith(f"loading {tiny_checkpoint}, some seconds")  # before the seconds pass
+    assert "\nloading ... " in shown.err and "\n0 of 3 answers ... " in shown.err
     *completions, summary = [json.loads(line) for line in shown.out.splitlines()]
     assert sorted(line["number"] for line in completions) == [0, 1, 2]
     for line in completions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -138,6 +139,62 @@ def test_closing_ends_a_call_that_is_running() -> None:
 
     asyncio.run(go())
     assert bench.num_opened == 1, "a closed pool does not try again"
+
+
+def test_closing_while_the_bench_is_being_opened_judges_nothing() -> None:
+    bench = ScriptedBench()
+    opening, closed = threading.Event(), threading.Event()
+
+    def open_slowly(settings: JudgeSettings) -> ScriptedBench:
+        opening.set()
+        assert closed.wait(timeout=60)
+        return bench.open(settings)
+
+    def judged(_: Candidate) -> Verdict:
+        raise AssertionError("the pool is closed")
+
+    async def go() -> None:
+        bench.work = judged
+        pool = SerialPool(SETTINGS, open_bench=open_slowly)
+        tasks = [asyncio.create_task(pool.judge(PROBLEM, CANDIDATE)) for _ in range(2)]
+        assert await asyncio.to_thread(opening.wait, 60)
+        await pool.close()
+        closed.set()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(outcome, PoolError) and "the pool is closed" in str(outcome)
+
+    asyncio.run(go())
+    assert (bench.num_opened, bench.num_closed) == (1, 1), "who waited for a turn opens no other"
+
+
+def test_closing_ends_tracing_and_judging_in_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracing = threading.Event()
+
+    class EndlessTracer:
+        num_closed = 0
+
+        def __init__(self, _: JudgeSettings) -> None: ...
+
+        def trace(self, *_: object) -> None:
+            tracing.set()
+            while True:
+                time.sleep(0.001)
+
+        def close(self) -> None:
+            EndlessTracer.num_closed += 1
+
+    monkeypatch.setattr("sandbox.judge.Tracer", EndlessTracer)
+
+    async def go() -> None:
+        pool = SerialPool(SETTINGS)
+        task = asyncio.create_task(pool.judge(PROBLEM, CANDIDATE))
+        assert await asyncio.to_thread(tracing.wait, 60)
+        await pool.close()
+        with pytest.raises(PoolError, match="the pool is closed"):
+            await task
+
+    asyncio.run(go())
+    assert EndlessTracer.num_closed == 1
 
 
 def test_a_confirmation_hands_back_the_plan_and_survives_a_broken_bench() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,30 @@ def test_closing_tells_those_who_still_wait_and_refuses_those_who_come_later(tin
             await sampler.sample(request(9))
 
     asyncio.run(work())
+
+
+def test_closing_breaks_off_what_is_being_loaded(tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loading = threading.Event()
+
+    def load() -> Any:
+        loading.set()
+        while True:
+            time.sleep(0.001)
+
+    async def work(*, leave: bool) -> None:
+        sampler = TransformersSampler(config(tiny_checkpoint), load=load)
+        waiting = asyncio.create_task(sampler.wait_until_up())
+        assert await asyncio.to_thread(loading.wait, 60)
+        if leave:
+            waiting.cancel()
+        await sampler.close()
+        with pytest.raises(asyncio.CancelledError if leave else SamplerError):
+            await waiting
+
+    asyncio.run(work(leave=False))
+    asyncio.run(work(leave=True))
+    gc.collect()  # which is when asyncio speaks of errors that nobody took
+    assert not caplog.records
 
 
 def test_the_loop_stays_live_while_the_model_works(tiny_checkpoint: Path) -> None:

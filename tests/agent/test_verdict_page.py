@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -35,9 +36,9 @@ KERNEL = KernelFigures(
 )
 
 
-def page(verdict: Verdict, *, capability: int = 90, layers: Sequence[str] = LAYERS) -> str:
+def page(verdict: Verdict, *, capability: int = 90, layers: Sequence[str] = LAYERS, width: int = 160) -> str:
     stream = io.StringIO()
-    console = Console(file=stream, width=160, force_terminal=False)
+    console = Console(file=stream, width=width, force_terminal=False)
     told = verdict_page(verdict, problem=PROBLEM, candidate=CANDIDATE, capability=capability, layers=layers)
     console.print(told)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
@@ -112,6 +113,20 @@ def test_kernels_are_shown_with_their_occupancy_on_the_target() -> None:
     for cell in ("add[bold]", "64", "24 B", "2.0 KiB", "7 x 2 x 1", "3", "50%, limited by registers"):
         assert cell in row
     assert "not known" in page(passed(), capability=75)
+
+
+def test_nothing_is_left_out_where_the_terminal_is_narrow() -> None:
+    plan, candidate = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+    verdict = replace(passed(), plan_hash=plan, candidate_id=candidate)
+    for width in (40, 79, 80):
+        shown = page(verdict, width=width)
+        assert "\N{HORIZONTAL ELLIPSIS}" not in shown, width
+        assert max(map(len, shown.splitlines())) <= width
+        unbroken = "".join(shown.split())
+        for part in (plan, candidate, "add[bold]", "50%,limitedbyregisters"):
+            assert part in unbroken, (width, part)
+    assert "registers           64\n" in page(verdict, width=79), "a line a figure"
+    assert "add[bold]  64 " in page(verdict, width=80), "a line a kernel"
 
 
 def test_what_was_not_timed_has_no_times() -> None:
