@@ -1,7 +1,7 @@
 """The command line: a function for each command, from `run` to `doctor`.
 
 Builds the parts, hands them to each other, and turns errors into one line and an exit code: 0 done, 1 ours, 2 the
-user's; of `judge` and `rejudge` 3: the candidate is not correct.
+user's; of `judge`, `rejudge` and `trace` 3: the candidate is not correct, or gives no plan.
 Knows nothing of how the parts work. Nothing heavy is imported before a command needs it, so that `--help` is quick.
 """
 
