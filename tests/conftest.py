@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 from tests.browser import chromium
 from tests.warm_zygotes import WarmZygotes
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what it starts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads wait for each other where tests run side by side
 
 if importlib.util.find_spec("hypothesis") is not None:  # a GPU machine may have none
